@@ -1,0 +1,149 @@
+"""The unit of the stream: some consecutive cells, and the description of the whole stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
+
+Matrix = sparse.csr_array | npt.NDArray[np.float32]
+"""Cells x genes: CSR, or dense where a step says that dense is what it makes."""
+
+
+class Holds(StrEnum):
+    """What the numbers of a matrix are. Steps refuse what they have no meaning for."""
+
+    COUNTS = "counts"
+    """Whole numbers of reads or molecules."""
+    UNKNOWN = "unknown"
+    """Taken for counts by the steps that need counts, and checked as it is read."""
+    NORMALIZED = "normalized"
+    """Counts divided by lengths or totals."""
+    LOGGED = "logged"
+    """The logarithm of 1 + normalised counts."""
+    STANDARDIZED = "standardized"
+    """Centred or scaled gene by gene, or residuals: zero has no special meaning."""
+
+
+@dataclass(frozen=True, eq=False)
+class StreamSpec:
+    """What is known of a stream before any of it is read.
+
+    Parameters
+    ----------
+    var
+        One row per gene, in the column order of `X`; indexed by `feature_id`.
+    obs
+        No rows: the names and dtypes of the cell columns, categories included.
+    n_obs
+        The most cells that can come; filters may leave fewer.
+    nnz
+        The most non-zeros that can come, or None where the source cannot tell.
+    holds
+        What `X` holds.
+    layers
+        What each saved layer holds.
+    uns
+        Unstructured annotations, as scanpy writes them.
+    """
+
+    var: pd.DataFrame
+    obs: pd.DataFrame
+    n_obs: int
+    nnz: int | None = None
+    holds: Holds = Holds.COUNTS
+    layers: Mapping[str, Holds] = field(default_factory=dict)
+    uns: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_vars(self) -> int:
+        """Number of genes."""
+        return len(self.var)
+
+    def with_var(self, **columns: Any) -> StreamSpec:
+        """Return the same stream with more gene columns."""
+        return replace(self, var=self.var.assign(**columns))
+
+    def with_obs(self, **dtypes: Any) -> StreamSpec:
+        """Return the same stream with more cell columns, given by name and dtype."""
+        return replace(self, obs=self.obs.assign(**{k: pd.Series(dtype=v) for k, v in dtypes.items()}))
+
+    def with_uns(self, **entries: Any) -> StreamSpec:
+        """Return the same stream with more unstructured annotations."""
+        return replace(self, uns={**self.uns, **entries})
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Some consecutive cells of a stream. Never mutated: a transform returns a new one.
+
+    Parameters
+    ----------
+    X
+        Cells x genes, float32, CSR with sorted indices and no stored zeros, or dense.
+    obs
+        One row per cell, with the columns and dtypes of the stream's `spec.obs`.
+    layers
+        Matrices saved on the way, of the shape of `X`.
+    unlogged
+        `X` as it was before `Log1p`, while nothing else has changed it since: statistics
+        of un-logged values need no `expm1` and lose no digits.
+    """
+
+    X: Matrix
+    obs: pd.DataFrame
+    layers: Mapping[str, Matrix] = field(default_factory=dict)
+    unlogged: Matrix | None = None
+
+    @property
+    def n_obs(self) -> int:
+        """Number of cells."""
+        return int(self.X.shape[0])
+
+    @property
+    def n_vars(self) -> int:
+        """Number of genes."""
+        return int(self.X.shape[1])
+
+    @property
+    def nnz(self) -> int:
+        """Number of values stored in `X`."""
+        return int(self.X.nnz) if sparse.issparse(self.X) else int(self.X.size)
+
+    def with_X(self, X: Matrix) -> Chunk:
+        """Return the same cells with another matrix."""
+        return replace(self, X=X, unlogged=None)
+
+    def with_data(self, data: npt.NDArray[np.float32]) -> Chunk:
+        """Return the same cells with new values at the same places.
+
+        Parameters
+        ----------
+        data
+            Shape (nnz,), in the order of `X.data`.
+        """
+        return self.with_X(with_data(self.X, data))
+
+    def with_obs(self, **columns: Any) -> Chunk:
+        """Return the same cells with more columns."""
+        return replace(self, obs=self.obs.assign(**columns))
+
+
+def with_data(X: sparse.csr_array, data: npt.NDArray[np.float32]) -> sparse.csr_array:
+    """Return a matrix with the sparsity of `X` (shared, not copied) and new values."""
+    return csr(data, X.indices, X.indptr, X.shape[1])
+
+
+def csr(
+    data: npt.NDArray[np.float32], indices: npt.NDArray[np.int32], indptr: npt.NDArray[np.int32], n_vars: int
+) -> sparse.csr_array:
+    """Return a CSR matrix around the arrays, whose indices are sorted and unique in every row."""
+    X = sparse.csr_array((data, indices, indptr), shape=(len(indptr) - 1, n_vars), copy=False)
+    X.has_canonical_format = True
+    return X

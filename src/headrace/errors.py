@@ -1,0 +1,53 @@
+"""What can go wrong, each with its remedy in the message."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HeadraceError(Exception):
+    """The base of every error headrace raises on purpose."""
+
+
+class InputError(HeadraceError, ValueError):
+    """Something the user gave cannot be used: a name, a filter, a file, a value."""
+
+
+class CountsError(InputError):
+    """A layer that must hold counts holds something else."""
+
+
+class PlanError(InputError):
+    """The steps do not fit together, or do not fit the source."""
+
+
+class MemoryBudgetError(HeadraceError):
+    """The memory budget cannot be kept; the message names the least that would do."""
+
+
+class SourceError(HeadraceError):
+    """Reading failed: the source is broken, gone, or contradicts itself."""
+
+
+class OutputError(HeadraceError):
+    """Writing failed or was refused; nothing was left under the final name."""
+
+
+def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
+    """Name what is close to `name` among `known`, as the tail of a sentence.
+
+    Examples
+    --------
+    >>> nearest("cell_typ", ["cell_type", "tissue"])
+    "did you mean 'cell_type'?"
+    >>> nearest("x", ["cell_type", "tissue"])
+    'known: cell_type, tissue'
+    """
+    names = list(dict.fromkeys(map(str, known)))
+    lowered = {item.lower(): item for item in reversed(names)}
+    close = difflib.get_close_matches(name.lower(), list(lowered), n=n, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(repr(lowered[item]) for item in close)}?"
+    shown = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
+    return f"known: {shown or 'none'}"

@@ -1,0 +1,55 @@
+"""How many chunks are worked on at once: one, or one per thread."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Out = TypeVar("Out")
+
+
+def n_cores() -> int:
+    """Count the processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Serial:
+    """In this thread, one item at a time. The reference the others must agree with."""
+
+    in_flight: int = 1
+
+    def map(self, fn: Callable[[Item], Out], items: Iterable[Item]) -> Iterator[Out]:
+        """Yield `fn(item)` for every item, in order."""
+        return map(fn, items)
+
+
+@dataclass(frozen=True)
+class Threads:
+    """In `workers` threads, with at most `in_flight` results not yet consumed.
+
+    The hot loops are compiled and release the interpreter lock, and so does reading.
+    """
+
+    workers: int = 2
+    in_flight: int = 3
+
+    def map(self, fn: Callable[[Item], Out], items: Iterable[Item]) -> Iterator[Out]:
+        """Yield `fn(item)` for every item, in order."""
+        pending: deque[Future[Out]] = deque()
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="headrace") as pool:
+            try:
+                for item in items:
+                    pending.append(pool.submit(fn, item))
+                    if len(pending) >= self.in_flight:
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
+            finally:
+                for future in pending:
+                    future.cancel()

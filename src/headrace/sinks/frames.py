@@ -1,0 +1,144 @@
+"""Tables in anndata's encoding, written column by column as rows come."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from .hdf5 import Appender, Compression
+
+SPILL_ROWS = 1 << 18
+
+
+class FrameWriter:
+    """A dataframe in the making.
+
+    Categories are known only at the end (those in use are kept), so codes wait in an unnamed
+    temporary file beside the output; everything else goes straight into HDF5.
+
+    Parameters
+    ----------
+    group
+        An empty group for the table.
+    empty
+        No rows: names and dtypes of the columns, all categories; the index's name.
+    folder
+        Where temporary files may be.
+    """
+
+    def __init__(
+        self, group: h5py.Group, empty: pd.DataFrame, folder: Path, compression: Compression, checksum: bool
+    ) -> None:
+        self.group, self.settings = group, {"compression": compression, "checksum": checksum}
+        index = str(empty.index.name or "_index")
+        if index in empty.columns:
+            index = "_index"
+        attributes: dict[str, Any] = {"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": index}
+        names = [str(name) for name in empty.columns]
+        attributes["column-order"] = np.array(names, dtype=h5py.string_dtype())
+        group.attrs.update(attributes)
+        self.index = _Strings(group, index)
+        self.columns = {name: self._column(name, empty[name].dtype, folder) for name in names}
+
+    def _column(self, name: str, dtype: Any, folder: Path) -> _Strings | _Numbers | _Categories:
+        if isinstance(dtype, pd.CategoricalDtype):
+            return _Categories(self.group, name, dtype, folder, self.settings)
+        if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
+            return _Numbers(self.group, name, dtype, self.settings)
+        return _Strings(self.group, name)
+
+    def append(self, frame: pd.DataFrame) -> None:
+        """Add rows."""
+        self.index.append(frame.index)
+        for name, column in self.columns.items():
+            column.append(frame[name])
+
+    def finish(self) -> None:
+        """Write what waited."""
+        for column in (self.index, *self.columns.values()):
+            column.finish()
+
+
+class _Numbers:
+    """A numeric or boolean column."""
+
+    def __init__(self, group: h5py.Group, name: str, dtype: np.dtype[Any], settings: dict[str, Any]) -> None:
+        self.dtype = dtype
+        stored = np.dtype(bool) if dtype.kind == "b" else dtype
+        self.out = Appender(group, name, stored, **settings)
+        self.out.dataset.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+
+    def append(self, values: pd.Series) -> None:
+        self.out.append(values.to_numpy(self.dtype))
+
+    def finish(self) -> None:
+        self.out.finish()
+
+
+class _Strings:
+    """A column of text, or the index."""
+
+    def __init__(self, group: h5py.Group, name: str) -> None:
+        self.dataset = group.create_dataset(
+            name, shape=(0,), maxshape=(None,), dtype=h5py.string_dtype(), chunks=(1 << 15,)
+        )
+        self.dataset.attrs.update({"encoding-type": "string-array", "encoding-version": "0.2.0"})
+
+    def append(self, values: Any) -> None:
+        if len(values):
+            text = np.array(["" if value is None or value is pd.NA else str(value) for value in values], dtype=object)
+            self.dataset.resize(len(self.dataset) + len(text), axis=0)
+            self.dataset[-len(text) :] = text
+
+    def finish(self) -> None:
+        """Nothing waits."""
+
+
+class _Categories:
+    """A categorical column; at the end, only the categories in use are left."""
+
+    def __init__(
+        self, group: h5py.Group, name: str, dtype: pd.CategoricalDtype, folder: Path, settings: dict[str, Any]
+    ) -> None:
+        self.group, self.name, self.dtype, self.settings = group, name, dtype, settings
+        self.spill = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 # lives as long as the writer
+        self.used = np.zeros(len(dtype.categories) + 1, dtype=bool)  # the last is "no value", code -1
+
+    def append(self, values: pd.Series) -> None:
+        codes = values.cat.codes.to_numpy(np.int32)
+        self.used[np.unique(codes)] = True
+        self.spill.write(codes.tobytes())
+
+    def finish(self) -> None:
+        kept = np.flatnonzero(self.used[:-1])
+        categories = self.dtype.categories[kept]
+        renumber = np.full(len(self.used), -1, dtype=np.int32)
+        renumber[kept] = np.arange(len(kept))
+        narrow = np.min_scalar_type(-max(1, len(kept)))
+        group = self.group.create_group(self.name)
+        group.attrs.update({"encoding-type": "categorical", "encoding-version": "0.2.0"})
+        group.attrs["ordered"] = bool(self.dtype.ordered)
+        if categories.dtype.kind in "biuf":
+            out = _Numbers(group, "categories", categories.dtype, self.settings)
+            out.append(pd.Series(categories))
+            out.finish()
+        else:
+            _Strings(group, "categories").append(categories)
+        codes = Appender(group, "codes", narrow, **self.settings)
+        codes.dataset.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+        for part in self._codes():
+            codes.append(renumber[part].astype(narrow))
+        codes.finish()
+        self.spill.close()
+
+    def _codes(self) -> Iterator[npt.NDArray[np.int32]]:
+        self.spill.seek(0)
+        while block := self.spill.read(SPILL_ROWS * 4):
+            yield np.frombuffer(block, dtype=np.int32)

@@ -1,0 +1,148 @@
+"""An .h5ad file, written as cells come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from scipy import sparse
+
+from ..chunk import Chunk, Matrix, StreamSpec
+from ..errors import OutputError
+from .frames import FrameWriter
+from .hdf5 import Appender, Compression
+from .staged import staged
+
+INT32_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class H5ad:
+    """Writes an .h5ad file in anndata's encoding, in one go and in flat memory.
+
+    Parameters
+    ----------
+    path
+        The file.
+    overwrite
+        Whether an existing file may be replaced.
+    compression
+        None, or "gzip".
+    checksum
+        Whether every chunk of numbers carries a checksum that HDF5 checks when it reads.
+    """
+
+    path: Path
+    overwrite: bool = False
+    compression: Compression = None
+    checksum: bool = True
+
+    @contextmanager
+    def open(self, spec: StreamSpec) -> Iterator[H5adWriter]:
+        """Begin the file; leaving the block normally moves it into place."""
+        with staged(self.path, self.overwrite) as partial:
+            try:
+                with h5py.File(partial, "w", libver=("v110", "latest")) as file:
+                    yield H5adWriter(file, spec, partial.parent, self.compression, self.checksum)
+            except OSError as error:
+                raise OutputError(f"writing {self.path} failed: {error}; nothing was left there") from error
+
+
+class H5adWriter:
+    """Appends chunks; see `H5ad`."""
+
+    def __init__(
+        self, file: h5py.File, spec: StreamSpec, folder: Path, compression: Compression, checksum: bool
+    ) -> None:
+        self.file, self.folder = file, folder
+        self.settings: dict[str, Any] = {"compression": compression, "checksum": checksum}
+        self.wide = spec.nnz is None or spec.nnz > INT32_MAX
+        file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
+            _dict(file, name)
+        self.obs = FrameWriter(file.create_group("obs"), spec.obs, folder, compression, checksum)
+        self.matrices: dict[str, SparseWriter | DenseWriter] = {}
+        self.n_obs = 0
+
+    def write(self, chunk: Chunk) -> None:
+        """Append cells."""
+        self.obs.append(chunk.obs)
+        self._append("X", chunk.X)
+        for name, layer in chunk.layers.items():
+            self._append(f"layers/{name}", layer)
+        self.n_obs += chunk.n_obs
+
+    def finish(self, spec: StreamSpec) -> None:
+        """Write genes and `uns`, and what is left in buffers."""
+        from anndata.io import write_elem  # noqa: PLC0415 # slow to import, and only needed here
+
+        for name in ("X", *(f"layers/{layer}" for layer in spec.layers)):
+            if name not in self.matrices:  # no chunk came
+                self._append(name, sparse.csr_array((0, spec.n_vars), dtype=np.float32))
+            self.matrices[name].finish((self.n_obs, spec.n_vars))
+        self.obs.finish()
+        var = FrameWriter(self.file.create_group("var"), spec.var.iloc[:0], self.folder, **self.settings)
+        var.append(spec.var)
+        var.finish()
+        for key, value in spec.uns.items():
+            write_elem(self.file["uns"], key, value)
+
+    def _append(self, name: str, X: Matrix) -> None:
+        if name not in self.matrices:
+            kind = SparseWriter if sparse.issparse(X) else DenseWriter
+            self.matrices[name] = kind(self.file, name, X.shape[1], self.wide, self.settings)
+        self.matrices[name].append(X)
+
+
+class SparseWriter:
+    """A CSR matrix in anndata's encoding; `indices` and `indptr` have the same dtype."""
+
+    def __init__(self, file: h5py.File, name: str, n_vars: int, wide: bool, settings: dict[str, Any]) -> None:
+        self.group = file.create_group(name)
+        self.group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0"})
+        index = np.int64 if wide else np.int32
+        self.data = Appender(self.group, "data", np.float32, **settings)
+        self.indices = Appender(self.group, "indices", index, **settings)
+        self.indptr = Appender(self.group, "indptr", index, **settings)
+        self.indptr.append(np.zeros(1, dtype=index))
+        self.nnz = 0
+
+    def append(self, X: sparse.csr_array) -> None:
+        """Add rows."""
+        self.data.append(X.data)
+        self.indices.append(X.indices)
+        self.indptr.append(X.indptr[1:].astype(np.int64) + self.nnz)
+        self.nnz += X.nnz
+
+    def finish(self, shape: tuple[int, int]) -> None:
+        """Write what is left, and the shape."""
+        for part in (self.data, self.indices, self.indptr):
+            part.finish()
+        self.group.attrs["shape"] = np.array(shape, dtype=np.int64)
+
+
+class DenseWriter:
+    """A dense matrix in anndata's encoding."""
+
+    def __init__(self, file: h5py.File, name: str, n_vars: int, wide: bool, settings: dict[str, Any]) -> None:
+        del wide
+        self.rows = Appender(file, name, np.float32, width=(n_vars,), **settings)
+        self.rows.dataset.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+
+    def append(self, X: np.ndarray[Any, Any]) -> None:
+        """Add rows."""
+        self.rows.append(X)
+
+    def finish(self, shape: tuple[int, int]) -> None:
+        """Write what is left."""
+        del shape
+        self.rows.finish()
+
+
+def _dict(file: h5py.File, name: str) -> None:
+    file.create_group(name).attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})

@@ -1,0 +1,117 @@
+"""Growing datasets of an HDF5 file, written chunk by chunk past the library's own buffers.
+
+Chunks are filtered here (shuffle, gzip, fletcher32: what every HDF5 library reads without a plugin)
+and stored with one call each, so that nothing is copied twice and the order of bytes in the file
+depends on the data alone.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from ..stats import kernels
+
+CHUNK_BYTES = 1 << 20
+GZIP_LEVEL = 4
+
+Compression = Literal["gzip"] | None
+
+
+class Appender:
+    """A dataset that grows along its first axis.
+
+    Parameters
+    ----------
+    group, name, dtype
+        Where it is and what it holds.
+    width
+        Shape of one entry: () for a vector, (n_vars,) for rows of a dense matrix.
+    compression
+        "gzip" (with byte shuffle), or None.
+    checksum
+        Whether each chunk carries a fletcher32 checksum.
+    """
+
+    def __init__(
+        self,
+        group: h5py.Group,
+        name: str,
+        dtype: npt.DTypeLike,
+        *,
+        width: tuple[int, ...] = (),
+        compression: Compression = None,
+        checksum: bool = True,
+    ) -> None:
+        self.dtype, self.width = np.dtype(dtype), width
+        self.compression, self.checksum = compression, checksum
+        entry = self.dtype.itemsize * int(np.prod(width, dtype=np.int64))
+        self.rows = max(1, CHUNK_BYTES // max(1, entry))
+        self.dataset = _create(group, name, self.dtype, (self.rows, *width), compression, checksum)
+        size = self.rows * entry
+        self.bytes = np.zeros(size + 4, dtype=np.uint8)
+        self.buffer = self.bytes[:size].view(self.dtype).reshape(self.rows, *width)
+        self.filled = 0
+        self.length = 0
+
+    def append(self, values: npt.NDArray[Any]) -> None:
+        """Add entries, shape (n, *width)."""
+        at = 0
+        while at < len(values):
+            n = min(self.rows - self.filled, len(values) - at)
+            self.buffer[self.filled : self.filled + n] = values[at : at + n]
+            self.filled += n
+            at += n
+            if self.filled == self.rows:
+                self._store()
+
+    def finish(self) -> None:
+        """Write what is left in the buffer."""
+        if self.filled:
+            self.buffer[self.filled :] = 0
+            self._store()
+
+    def _store(self) -> None:
+        start = self.length
+        self.length += self.filled
+        self.filled = 0
+        self.dataset.resize(self.length, axis=0)
+        offset = (start, *(0 for _ in self.width))
+        self.dataset.id.write_direct_chunk(offset, self._filtered())
+
+    def _filtered(self) -> Any:
+        """Return the buffer as it is stored."""
+        stored: npt.NDArray[np.uint8] = self.bytes[:-4]
+        if self.compression == "gzip":
+            shuffled = stored.reshape(-1, self.dtype.itemsize).T.copy()
+            packed = zlib.compress(shuffled.data, GZIP_LEVEL)
+            stored = np.frombuffer(packed + b"\0\0\0\0", dtype=np.uint8)[:-4]
+            if not self.checksum:
+                return packed
+            return packed + kernels.fletcher32(stored).item().to_bytes(4, "little")
+        if not self.checksum:
+            return stored
+        self.bytes[-4:] = np.frombuffer(int(kernels.fletcher32(stored)).to_bytes(4, "little"), dtype=np.uint8)
+        return self.bytes
+
+
+def _create(
+    group: h5py.Group, name: str, dtype: np.dtype[Any], chunk: tuple[int, ...], compression: Compression, checksum: bool
+) -> h5py.Dataset:
+    """Create an empty dataset without limit along its first axis."""
+    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    settings.set_chunk(chunk)
+    settings.set_alloc_time(h5py.h5d.ALLOC_TIME_INCR)
+    settings.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    if compression == "gzip":
+        settings.set_shuffle()
+        settings.set_deflate(GZIP_LEVEL)
+    if checksum:
+        settings.set_fletcher32()
+    space = h5py.h5s.create_simple((0, *chunk[1:]), (h5py.h5s.UNLIMITED, *chunk[1:]))
+    made = h5py.h5d.create(group.id, name.encode(), h5py.h5t.py_create(dtype, logical=True), space, settings)
+    return h5py.Dataset(made)

@@ -1,0 +1,431 @@
+"""The CELLxGENE Census: its releases, its datasets, and queries of its cells."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..chunk import Holds, StreamSpec
+from ..errors import InputError, SourceError, nearest
+from .location import Location, reading
+from .soma import Genes, SomaSource, choose
+
+MEDIAN_LENGTH_SINCE = "2025-01-30"
+FEW_GENES = 1000
+
+
+class DuplicateCellsWarning(UserWarning):
+    """A query holds cells that are also in other datasets of the Census."""
+
+
+class FewGenesWarning(UserWarning):
+    """Few genes were measured in every dataset of a query."""
+
+
+@dataclass(frozen=True)
+class Census:
+    """A Census, local or remote; see `open_census`. A context manager, for habit's sake: it holds no handles.
+
+    Parameters
+    ----------
+    location
+        Where the Census is.
+    release
+        Date of the release if it was opened by release, else None.
+    """
+
+    location: Location
+    release: str | None = None
+
+    def __enter__(self) -> Census:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+    @cached_property
+    def info(self) -> dict[str, str]:
+        """The Census's own summary: `census_build_date`, `census_schema_version`, `dataset_schema_version`, ..."""
+        summary = self._table("summary")
+        return dict(zip(summary["label"].astype(str), summary["value"].astype(str), strict=True))
+
+    @cached_property
+    def organisms(self) -> list[str]:
+        """Names of the organisms, e.g. "homo_sapiens"."""
+        with reading(self.location.uri):
+            return sorted(self._root["census_data"])
+
+    def datasets(
+        self,
+        dataset_id: str | Sequence[str] | None = None,
+        *,
+        title: str | None = None,
+        collection: str | None = None,
+        organism: str | None = None,
+        assays: bool = False,
+    ) -> pd.DataFrame:
+        """Return the table of datasets.
+
+        Parameters
+        ----------
+        dataset_id
+            One id or several.
+        title, collection
+            Parts of the dataset's title or the collection's name or id; case does not matter.
+        organism
+            Only datasets with cells of this organism; adds `n_obs`, their number.
+        assays
+            Add a column `assays`, cells per assay; reads two columns of obs of `organism`, or of all organisms.
+
+        Returns
+        -------
+        DataFrame, one row per dataset, the columns of `census_info/datasets`.
+        """
+        table = self._table("datasets").drop(columns="soma_joinid")
+        if dataset_id is not None:
+            wanted = [dataset_id] if isinstance(dataset_id, str) else list(dataset_id)
+            self._check_datasets(wanted)
+            table = table[table["dataset_id"].isin(wanted)]
+        if title is not None:
+            table = table[table["dataset_title"].str.contains(title, case=False, regex=False)]
+        if collection is not None:
+            name = table["collection_name"].str.contains(collection, case=False, regex=False)
+            table = table[name | (table["collection_id"] == collection)]
+        if organism is not None or assays:
+            cells = self._cells_per_assay([self._organism(organism)] if organism else self.organisms)
+            if organism is not None:
+                n_obs = cells.groupby("dataset_id")["n_obs"].sum()
+                table = table[table["dataset_id"].isin(n_obs.index)]
+                table = table.assign(n_obs=n_obs.reindex(table["dataset_id"]).to_numpy())
+            if assays:
+                found = {
+                    dataset: dict(zip(part["assay"], part["n_obs"].map(int), strict=True))
+                    for dataset, part in cells.groupby("dataset_id")
+                }
+                table = table.assign(assays=[found.get(d, {}) for d in table["dataset_id"]])
+        return table.reset_index(drop=True)
+
+    def query(
+        self,
+        organism: str,
+        *,
+        dataset_id: str | Sequence[str] | None = None,
+        obs_filter: str | None = None,
+        obs_joinids: Sequence[int] | None = None,
+        genes: Literal["measured", "any", "all"] | Sequence[str] = "measured",
+        primary_only: bool | None = None,
+        layer: str = "raw",
+    ) -> CensusQuery:
+        """Choose cells and genes; reads obs and the presence matrix, not X.
+
+        Parameters
+        ----------
+        organism
+            "homo_sapiens" or "Homo sapiens", ...
+        dataset_id
+            One dataset or several; all by default.
+        obs_filter
+            A SOMA value filter on obs, passed on unchanged, e.g. `"tissue_general == 'liver'"`.
+        obs_joinids
+            soma_joinids of cells; they stream in increasing order.
+        genes
+            "measured": those measured in every dataset of the query. "any": in at least one; `var` then says
+            in how many of the query's cells (`n_measured_cells`). "all": every gene of the Census.
+            Or a list of feature_ids or feature_names.
+        primary_only
+            True leaves out duplicate cells (`is_primary_data`). Unset keeps them and warns if there are any.
+        layer
+            "raw", or "normalized": the Census's own, counts (by length, for full-gene assays) per total.
+
+        Raises
+        ------
+        InputError
+            If a name, id, filter or gene is unknown, or nothing is left.
+
+        Examples
+        --------
+        >>> import headrace as hr, headrace.testing, tempfile
+        >>> root = headrace.testing.build_demo_census(tempfile.mkdtemp())
+        >>> with hr.open_census(root) as census:
+        ...     liver = census.query("Mus musculus", dataset_id="4546e757-34d0-4d17-be06-538318925fcd")
+        >>> list(liver.value_counts("assay"))
+        ['Smart-seq2']
+        """
+        name = self._organism(organism)
+        ids = None
+        if dataset_id is not None:
+            ids = (dataset_id,) if isinstance(dataset_id, str) else tuple(dataset_id)
+            if not ids:
+                raise InputError("dataset_id is an empty list; leave it out for all datasets")
+            self._check_datasets(ids)
+        if isinstance(genes, str) and genes not in ("measured", "any", "all"):
+            raise InputError(f"genes={genes!r}: 'measured', 'any', 'all', or a list of feature_ids or feature_names")
+        query = CensusQuery(
+            location=self.location.at("census_data", name),
+            layer=layer,
+            obs_filter=obs_filter,
+            obs_joinids=None if obs_joinids is None else tuple(int(i) for i in obs_joinids),
+            genes=None if isinstance(genes, str) else tuple(genes),
+            var_index="feature_id",
+            holds=Holds.NORMALIZED if layer == "normalized" else Holds.COUNTS,
+            census=self,
+            organism=name,
+            dataset_ids=ids,
+            rule=genes if isinstance(genes, str) else "list",
+            primary_only=primary_only,
+        )
+        query.resolve()
+        return query
+
+    # ---------------------------------------------------------------------------------------------- looking up
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what was opened or looked up."""
+        return {"location": self.location, "release": self.release}
+
+    @cached_property
+    def _root(self) -> Any:
+        root = self.location.open()
+        if "census_data" not in root or "census_info" not in root:
+            raise InputError(
+                f"{self.location.uri!r} is a {getattr(root, 'soma_type', 'SOMA object')}, not a Census: it has no "
+                "census_info and census_data; for a single experiment use hr.open_soma"
+            )
+        return root
+
+    def _table(self, name: str) -> pd.DataFrame:
+        with reading(f"{self.location.uri}/census_info/{name}"):
+            return self._root["census_info"][name].read().concat().to_pandas()
+
+    def _organism(self, organism: str) -> str:
+        name = organism.strip().lower().replace(" ", "_")
+        if name not in self.organisms:
+            raise InputError(f"the Census has no organism {organism!r}; {nearest(name, self.organisms)}")
+        return name
+
+    def _check_datasets(self, ids: Sequence[str]) -> None:
+        known = self._table("datasets")["dataset_id"]
+        unknown = [one for one in ids if one not in set(known)]
+        if unknown:
+            raise InputError(f"the Census has no dataset {unknown[0]!r}; {nearest(unknown[0], known)}")
+
+    def _cells_per_assay(self, organisms: Sequence[str]) -> pd.DataFrame:
+        parts = []
+        for name in organisms:
+            obs = self._root["census_data"][name].obs
+            with reading(f"{self.location.uri}/census_data/{name}/obs"):
+                for table in obs.read(column_names=["dataset_id", "assay"]):
+                    part = table.to_pandas().groupby(["dataset_id", "assay"], observed=True).size()
+                    parts.append(part.rename("n_obs").reset_index().astype({"dataset_id": str, "assay": str}))
+        return pd.concat(parts).groupby(["dataset_id", "assay"], as_index=False)["n_obs"].sum()
+
+
+@dataclass(frozen=True)
+class CensusQuery(SomaSource):
+    """Some cells and genes of a Census; made by `Census.query`. A source for a `Plan`."""
+
+    census: Census = None  # type: ignore[assignment] # required, but dataclasses want a default after defaults
+    organism: str = ""
+    dataset_ids: tuple[str, ...] | None = None
+    rule: str = "measured"
+    primary_only: bool | None = None
+
+    def resolve(self) -> None:
+        """Look cells and genes up, so that whatever is wrong with the query is said now."""
+        self.cells  # noqa: B018
+        if self.primary_only is None:
+            n = self._n_duplicates
+            if n:
+                warnings.warn(
+                    f"{n} of {len(self.cells.joinids)} cells are duplicates of cells in other datasets "
+                    "(is_primary_data is False); primary_only=True leaves them out, primary_only=False keeps them",
+                    DuplicateCellsWarning,
+                    stacklevel=3,
+                )
+        n_vars = len(self.columns.var)
+        if self.rule == "measured" and len(self._datasets) > 1 and 0 < n_vars < FEW_GENES:
+            warnings.warn(
+                f"only {n_vars} genes were measured in all {len(self._datasets)} datasets; "
+                "genes='any' takes those measured in at least one",
+                FewGenesWarning,
+                stacklevel=3,
+            )
+        self._array  # noqa: B018
+
+    @property
+    def spec(self) -> StreamSpec:
+        """What is known of the stream before X is read."""
+        spec = super().spec
+        return replace(spec, holds=self.holds)
+
+    @property
+    def value_filter(self) -> str | None:
+        """The SOMA value filter of the cells: datasets, filter, primary data."""
+        parts = []
+        if self.dataset_ids is not None:
+            listed = ", ".join(f"'{one}'" for one in self.dataset_ids)
+            parts.append(f"dataset_id in [{listed}]")
+        if self.obs_filter is not None:
+            parts.append(f"({self.obs_filter})" if parts or self.primary_only else self.obs_filter)
+        if self.primary_only:
+            parts.append("is_primary_data == True")
+        return " and ".join(parts) or None
+
+    @cached_property
+    def columns(self) -> Genes:
+        """The genes of the query: the columns of X, by the rule and the presence matrix."""
+        var = self._var
+        n_cells = self._n_measured_cells(int(var["soma_joinid"].max()) + 1)[var["soma_joinid"].to_numpy()]
+        if len(self._datasets) > 1:
+            var = var.assign(n_measured_cells=n_cells)
+        n_obs = len(self.cells.joinids)
+        if self.genes is not None:
+            var = choose(var, self.genes, "feature_id")
+        elif self.rule == "measured":
+            var = var[n_cells == n_obs]
+        elif self.rule == "any":
+            var = var[n_cells > 0]
+        if not len(var):
+            raise InputError(
+                f"no gene was measured in all {len(self._datasets)} datasets of the query; "
+                "genes='any' takes those measured in at least one"
+            )
+        return Genes.of(var, "feature_id")
+
+    @property
+    def length_definition(self) -> str:
+        """What `feature_length` measures in this release."""
+        built = self.census.info.get("census_build_date", "")
+        if built >= MEDIAN_LENGTH_SINCE:
+            return "median length of the gene's isoforms, in bases (CELLxGENE schema 5.2 and later)"
+        return "length of the gene's merged exons, in bases (CELLxGENE schema before 5.2)"
+
+    def provenance(self) -> dict[str, Any]:
+        """Say what was asked of which release, in plain values; never where it was read from."""
+        asked: dict[str, Any] = {"organism": self.organism, "layer": self.layer, "genes": self.rule}
+        if self.genes is not None:
+            asked["genes"] = f"{len(self.genes)} named genes"
+        if self.dataset_ids is not None:
+            asked["dataset_id"] = list(self.dataset_ids)
+        if self.obs_filter is not None:
+            asked["obs_filter"] = self.obs_filter
+        if self.obs_joinids is not None:
+            asked["n_obs_joinids"] = len(self.obs_joinids)
+        if self.primary_only is not None:
+            asked["primary_only"] = self.primary_only
+        census = {
+            key: self.census.info[key]
+            for key in ("census_build_date", "census_schema_version", "dataset_schema_version")
+            if key in self.census.info
+        }
+        if self.census.release:
+            census["release"] = self.census.release
+        return {"census": census, "query": asked, "feature_length": self.length_definition}
+
+    @property
+    def _asked(self) -> str:
+        ids = "" if self.obs_joinids is None else f" among {len(self.obs_joinids)} obs_joinids"
+        return f"{self.organism}: {self.value_filter or 'any cell'}{ids}"
+
+    @property
+    def _cell_columns(self) -> tuple[str, ...]:
+        return ("dataset_id", "is_primary_data", "assay", "assay_ontology_term_id")
+
+    @property
+    def _n_duplicates(self) -> int:
+        return int((~self.cells.columns["is_primary_data"].to_numpy().astype(bool)).sum())
+
+    @cached_property
+    def _datasets(self) -> dict[str, int]:
+        """Cells of the query in each of its datasets."""
+        return self.value_counts("dataset_id")
+
+    def _n_measured_cells(self, n_vars: int) -> npt.NDArray[np.int64]:
+        """Count for every gene joinid in how many of the query's cells it was measured."""
+        table = self.census._table("datasets").set_index("dataset_id")["soma_joinid"]
+        weight = np.zeros(int(table.max()) + 1)
+        for dataset, n in self._datasets.items():
+            weight[int(table[dataset])] = n
+        counts = np.zeros(n_vars, dtype=np.int64)
+        name = "feature_dataset_presence_matrix"
+        if name not in self._measurement:
+            raise SourceError(f"{self.where} has no {name}; genes='all' does not help either, the Census is incomplete")
+        with reading(f"{self.where}/ms/RNA/{name}"):
+            for part in self._measurement[name].read((np.flatnonzero(weight),)).tables():
+                present = part["soma_data"].to_numpy().astype(bool)
+                datasets, genes = part["soma_dim_0"].to_numpy()[present], part["soma_dim_1"].to_numpy()[present]
+                counts += np.bincount(genes, weights=weight[datasets], minlength=n_vars).astype(np.int64)
+        return counts
+
+
+def open_census(
+    census: str | os.PathLike[str] = "stable", *, tiledb_config: Mapping[str, Any] | None = None
+) -> Census:
+    """Open a Census by release, path or URI.
+
+    Parameters
+    ----------
+    census
+        A release date such as "2025-11-08", "stable" (the newest long-term release) or "latest",
+        or the path or `s3://` URI of a Census's SOMA collection.
+    tiledb_config
+        TileDB settings; they win over the Census's defaults (region, unsigned requests) and over
+        the proxy of the environment.
+
+    Raises
+    ------
+    InputError
+        If there is no such release or no Census there.
+    SourceError
+        If the directory of releases cannot be reached.
+
+    Examples
+    --------
+    >>> import headrace as hr, headrace.testing, tempfile
+    >>> with hr.open_census(headrace.testing.build_demo_census(tempfile.mkdtemp())) as census:
+    ...     census.organisms
+    ['homo_sapiens', 'mus_musculus']
+    """
+    text = os.fspath(census)
+    if "://" not in text and not os.path.exists(text) and re.fullmatch(r"stable|latest|V?\d[\w.-]*", text):
+        return _open_release(text, dict(tiledb_config or {}))
+    if "://" not in text and not os.path.exists(text):
+        raise InputError(
+            f"no Census at {text!r}: it is no path, no URI, and no release (those are dates such as 2025-11-08, 'stable' or 'latest')"
+        )
+    opened = Census(Location.of(text, tiledb_config))
+    opened._root  # noqa: B018 # a wrong path is named now
+    return opened
+
+
+def _open_release(name: str, tiledb_config: dict[str, Any]) -> Census:
+    """Look a release up in the Census's directory, over the network."""
+    import cellxgene_census  # noqa: PLC0415 # seconds to import, and only needed here
+    import requests  # noqa: PLC0415
+
+    try:
+        directory = cellxgene_census.get_census_version_directory()
+        entry = cellxgene_census.get_census_version_description(name)
+    except (requests.RequestException, OSError) as error:
+        raise SourceError(
+            f"cannot look up the Census release {name!r}: {str(error).splitlines()[0]}. Check the network "
+            "(HTTPS_PROXY is honoured), or give the path or s3:// URI of a Census"
+        ) from error
+    except ValueError:
+        raise InputError(f"there is no Census release {name!r}; {nearest(name, directory)}") from None
+    soma = entry["soma"]
+    config = {"vfs.s3.region": soma.get("s3_region") or "us-west-2", **tiledb_config}
+    opened = Census(Location.of(soma["uri"], config), release=str(entry["release_build"]))
+    opened._root  # noqa: B018
+    return opened
+
+
+__all__ = ["Census", "CensusQuery", "DuplicateCellsWarning", "FewGenesWarning", "open_census"]

@@ -1,0 +1,164 @@
+"""The table of cells: which ones a query has, and their annotations, block by block."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from ..errors import InputError, SourceError, nearest
+from .location import reading
+
+Joinids = npt.NDArray[np.int64]
+
+BLOCK = 65536
+"""Cells per block: the capacity of a tile of the Census's obs."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a query.
+
+    Parameters
+    ----------
+    joinids
+        Their soma_joinids, increasing, shape (n_obs,).
+    nnz
+        How many genes each has in X/raw, over all genes, shape (n_obs,), if obs tells.
+    columns
+        Further columns of obs that were asked for, row for row.
+    """
+
+    joinids: Joinids
+    nnz: npt.NDArray[np.int64] | None
+    columns: pa.Table
+
+
+def select_cells(
+    obs: Any, value_filter: str | None, joinids: Joinids | None, columns: Sequence[str], where: str
+) -> Cells:
+    """Find the cells that match a SOMA value filter and are among the joinids, if any are given.
+
+    Raises
+    ------
+    InputError
+        If the filter cannot be parsed or names no column; if a joinid is not there, or is given twice.
+    """
+    names = [field.name for field in obs.schema]
+    if value_filter is not None:
+        _check_names(value_filter, names, where)
+    wanted = ["soma_joinid", *(["nnz"] if "nnz" in names else []), *columns]
+    coords: tuple[Any, ...] = ()
+    if joinids is not None:
+        if not len(joinids):
+            raise InputError("obs_joinids is empty")
+        if len(np.unique(joinids)) < len(joinids):
+            values, counts = np.unique(joinids, return_counts=True)
+            raise InputError(f"obs_joinids has {values[counts > 1][0]} more than once")
+        coords = (np.sort(joinids),)
+    try:
+        with reading(f"{where}/obs"):
+            reader = obs.read(coords=coords, value_filter=value_filter, column_names=list(dict.fromkeys(wanted)))
+            table = reader.concat()
+    except SourceError as error:
+        if value_filter is None:
+            raise
+        detail = str(error.__cause__).split("\n")[0].split("\n\nAt:")[0]
+        raise InputError(
+            f"the filter {value_filter!r} cannot be used: {detail}. "
+            "A filter compares columns of obs with values, e.g. \"tissue == 'liver' and cell_type in ['B cell', 'T cell']\""
+        ) from None
+    found = table["soma_joinid"].to_numpy()
+    if len(found) > 1 and not (np.diff(found) > 0).all():
+        order = np.argsort(found, kind="stable")
+        table, found = table.take(order), found[order]
+    if joinids is not None and value_filter is None and len(found) < len(joinids):
+        missing = np.setdiff1d(joinids, found)
+        raise InputError(f"{len(missing)} of {len(joinids)} obs_joinids are not in {where}/obs, e.g. {missing[0]}")
+    nnz = table["nnz"].to_numpy().astype(np.int64) if "nnz" in names else None
+    return Cells(found, nnz, table.select(list(columns)))
+
+
+def _check_names(value_filter: str, names: Sequence[str], where: str) -> None:
+    """Raise if the filter compares something that is not a column."""
+    if not value_filter.strip():
+        raise InputError("the filter is empty; leave it out for all cells")
+    text = re.sub(r"'[^']*'|\"[^\"]*\"", "''", value_filter)
+    for name in re.findall(r"""attr\(\s*([A-Za-z_]\w*)|([A-Za-z_]\w*)\s*(?:==|!=|<=|>=|<|>|\bin\b|\bnot\s+in\b)""", text):
+        column = name[0] or name[1]
+        if column not in names and column not in ("and", "or", "not", "in"):
+            raise InputError(f"the filter {value_filter!r} names {column!r}, which {where}/obs has not; {nearest(column, names)}")
+
+
+class ObsBlocks:
+    """Reads annotations of cells by their position in the query, a block at a time.
+
+    Keeps the two blocks last used, so that chunks in order read each block once.
+
+    Parameters
+    ----------
+    obs
+        An open SOMA DataFrame.
+    joinids
+        The query's cells.
+    columns
+        Names of the columns; `soma_joinid` becomes the index, as text.
+    """
+
+    def __init__(self, obs: Any, joinids: Joinids, columns: Sequence[str]) -> None:
+        self.obs, self.joinids, self.columns = obs, joinids, [c for c in columns if c != "soma_joinid"]
+        self.lock = threading.Lock()
+        self.blocks: dict[int, pa.Table] = {}
+
+    def empty(self) -> pd.DataFrame:
+        """Return no rows: the names and dtypes, with every category the column can have."""
+        with reading("obs"):
+            table = self.obs.read(coords=(slice(0, 0),), column_names=["soma_joinid", *self.columns]).concat()
+        return self._frame(table.slice(0, 0))
+
+    def read(self, start: int, stop: int) -> pd.DataFrame:
+        """Return the cells at positions `start` to `stop`, indexed by soma_joinid as text."""
+        parts = []
+        for number in range(start // BLOCK, (max(stop, start + 1) - 1) // BLOCK + 1):
+            first = number * BLOCK
+            a, b = max(start, first), min(stop, first + BLOCK)
+            parts.append(self._block(number).slice(a - first, b - a))
+        return self._frame(parts[0] if len(parts) == 1 else pa.concat_tables(parts))
+
+    def _block(self, number: int) -> pa.Table:
+        with self.lock:
+            if number not in self.blocks:
+                joinids = self.joinids[number * BLOCK : (number + 1) * BLOCK]
+                self.blocks = {n: t for n, t in self.blocks.items() if n == number - 1}
+                self.blocks[number] = self._load(joinids)
+            return self.blocks[number]
+
+    def _load(self, joinids: Joinids) -> pa.Table:
+        first, last = int(joinids[0]), int(joinids[-1])
+        dense = last - first < 4 * len(joinids)
+        coords = slice(first, last) if dense else joinids
+        with reading(f"obs of cells {first} to {last}"):
+            table = self.obs.read(coords=(coords,), column_names=["soma_joinid", *self.columns]).concat()
+        found = table["soma_joinid"].to_numpy()
+        if len(found) > 1 and not (np.diff(found) > 0).all():
+            order = np.argsort(found, kind="stable")
+            table, found = table.take(order), found[order]
+        if len(found) != len(joinids):
+            table = table.take(np.searchsorted(found, joinids))
+            found = table["soma_joinid"].to_numpy()
+        if not np.array_equal(found, joinids):
+            raise SourceError(f"obs changed while it was read, at cells {first} to {last}")
+        return table.combine_chunks()
+
+    def _frame(self, table: pa.Table) -> pd.DataFrame:
+        index = pd.Index(table["soma_joinid"].to_numpy().astype(str).astype(object), name="soma_joinid")
+        frame = table.drop_columns("soma_joinid").to_pandas()
+        frame.index = index
+        return frame

@@ -1,0 +1,1 @@
+"""Statistics of cells and genes that can be merged."""

@@ -1,0 +1,71 @@
+"""Which group of cells a cell belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..chunk import Chunk, StreamSpec
+from ..errors import PlanError, nearest
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The categories of one or several columns of `obs`, or one group for all cells.
+
+    Several columns make one group per combination of their categories, in sorted order of the
+    columns as given; `("a", "b")` of one pair never meets `("a_b",)` of another.
+
+    Parameters
+    ----------
+    columns
+        Names of columns of `obs`; none for one group of all cells.
+    categories
+        For each column its categories, in the order that numbers them.
+    """
+
+    columns: tuple[str, ...] = ()
+    categories: tuple[tuple[str, ...], ...] = ()
+
+    @staticmethod
+    def of(spec: StreamSpec, by: str | tuple[str, ...] | list[str] | None, step: str) -> Groups:
+        """Look the columns up in a stream's `obs`; `step` is named where one is missing."""
+        columns = () if by is None else (by,) if isinstance(by, str) else tuple(by)
+        categories = []
+        for column in columns:
+            if column not in spec.obs:
+                raise PlanError(f"{step}: obs has no column {column!r}; {nearest(column, spec.obs.columns)}")
+            dtype = spec.obs[column].dtype
+            if isinstance(dtype, pd.CategoricalDtype):
+                categories.append(tuple(map(str, dtype.categories)))
+            elif dtype == bool:
+                categories.append(("False", "True"))
+            else:
+                raise PlanError(
+                    f"{step}: obs[{column!r}] is {dtype}, not categorical, so its groups are not known before reading"
+                )
+        return Groups(columns, tuple(categories))
+
+    def __len__(self) -> int:
+        return int(np.prod([len(c) for c in self.categories], dtype=np.int64))
+
+    @property
+    def names(self) -> list[tuple[str, ...]]:
+        """The groups' categories, one for each column, in order."""
+        index = np.indices([len(c) for c in self.categories]).reshape(len(self.categories), -1)
+        return [tuple(c[i] for c, i in zip(self.categories, row, strict=True)) for row in index.T]
+
+    def codes(self, chunk: Chunk) -> npt.NDArray[np.int64]:
+        """Number the group of every cell, shape (n_obs,); -1 where a column has no value."""
+        codes = np.zeros(chunk.n_obs, dtype=np.int64)
+        missing = np.zeros(chunk.n_obs, dtype=bool)
+        for column, categories in zip(self.columns, self.categories, strict=True):
+            values = chunk.obs[column]
+            part = (values.cat.codes if isinstance(values.dtype, pd.CategoricalDtype) else values).to_numpy(np.int64)
+            missing |= part < 0
+            codes = codes * len(categories) + part
+        codes[missing] = -1
+        return codes

@@ -1,0 +1,1 @@
+"""Steps: transforms of a chunk, and fits that become one."""

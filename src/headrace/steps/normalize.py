@@ -1,0 +1,307 @@
+"""Gene length, library size, logarithm."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite, log
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
+
+from ..chunk import Chunk, Holds, StreamSpec
+from ..errors import InputError, PlanError, nearest
+from ..protocols import Accumulator, Transform
+from ..stats import kernels
+from ..stats.cells import LibrarySizes, library_sizes
+from .select import KeepGenes
+
+FULL_GENE_ASSAYS = MappingProxyType(
+    {
+        "EFO:0003755": "FL-cDNA",
+        "EFO:0008747": "FRISCR",
+        "EFO:0008763": "Hi-SCL",
+        "EFO:0008797": "MATQ-seq",
+        "EFO:0008877": "Quartz-seq",
+        "EFO:0008930": "Smart-seq",
+        "EFO:0008931": "Smart-seq2",
+        "EFO:0008956": "SUPeR-seq",
+        "EFO:0009999": "G&T-Seq",
+        "EFO:0010004": "SCRB-seq",
+        "EFO:0010006": "scM&T-seq",
+        "EFO:0010022": "Smart-3Seq",
+        "EFO:0010058": "Fluidigm C1 SMARTer",
+        "EFO:0010184": "Smart-like",
+        "EFO:0022396": "TruSeq",
+        "EFO:0022488": "Smart-seq3",
+        "EFO:0022839": "STORM-seq",
+        "EFO:0030031": "SCOPE-chip",
+        "EFO:0030060": "mCT-seq",
+        "EFO:0030061": "mcSCRB-seq",
+        "EFO:0700016": "Smart-seq v4",
+    }
+)
+"""The assays whose reads the Census divides by gene length for its `normalized` layer (schema 2.4.0).
+SCRB-seq, mcSCRB-seq and Smart-3Seq count 3' tags; leave them out with `NormalizeLength(assays=...)`."""
+
+
+@dataclass(frozen=True)
+class NormalizeLength:
+    """Divide counts by gene length, in the cells whose assay reads whole transcripts.
+
+    A long transcript gives more reads than a short one of the same abundance, unless the assay
+    counts one end of each molecule. Decided cell by cell by `obs["assay_ontology_term_id"]`;
+    `obs["length_normalized"]` says in which cells it was done.
+
+    Parameters
+    ----------
+    assays
+        EFO ids of the assays to correct; by default the 21 of the Census (`FULL_GENE_ASSAYS`).
+        "all" corrects every cell and needs no assay column.
+    unit
+        "base": x / feature_length, as in the Census notebook. "kilobase": 1000 times that.
+    missing
+        What to do with genes whose length is missing, zero or negative: "error", or "drop" them.
+    column
+        Column of `var` with the lengths, in bases.
+
+    Notes
+    -----
+    Source: the Census notebook "Normalizing full-length gene sequencing data". What `feature_length`
+    measures changed between Census releases; `uns["headrace"]` says which it was.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> hr.NormalizeLength(unit="kilobase").unit
+    'kilobase'
+    """
+
+    assays: Sequence[str] | Literal["all"] = tuple(FULL_GENE_ASSAYS)
+    unit: Literal["base", "kilobase"] = "base"
+    missing: Literal["error", "drop"] = "error"
+    column: str = "feature_length"
+    passes = 0
+    annotates = False
+    reads_var = False
+    needs_counts = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.assays, str) and self.assays != "all":
+            raise InputError(f"NormalizeLength(assays={self.assays!r}): give a list of EFO ids, or 'all'")
+        if not isinstance(self.assays, str):
+            object.__setattr__(self, "assays", tuple(self.assays))
+        if self.unit not in ("base", "kilobase"):
+            raise InputError(f"NormalizeLength(unit={self.unit!r}): 'base' or 'kilobase'")
+        if self.missing not in ("error", "drop"):
+            raise InputError(f"NormalizeLength(missing={self.missing!r}): 'error' or 'drop'")
+
+    def preview(self, spec: StreamSpec) -> StreamSpec:
+        """Raise if the stream has no lengths or no assays, or has been logged."""
+        if spec.holds not in (Holds.COUNTS, Holds.UNKNOWN):
+            raise PlanError(f"NormalizeLength needs counts, but X is {spec.holds} here; put it before that step")
+        if self.column not in spec.var:
+            raise PlanError(f"NormalizeLength: var has no column {self.column!r}; {nearest(self.column, spec.var)}")
+        if self.assays != "all" and "assay_ontology_term_id" not in spec.obs:
+            raise PlanError(
+                "NormalizeLength: obs has no column 'assay_ontology_term_id', so the cells to correct are not known; "
+                "NormalizeLength(assays='all') corrects every cell"
+            )
+        return self._resolve(spec).out(spec)
+
+    def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
+        """Look the lengths up; no data is read."""
+        return self._resolve(spec)
+        yield  # a generator that needs no data
+
+    def _resolve(self, spec: StreamSpec) -> Transform:
+        mask = self._mask(spec)
+        lengths = spec.var[self.column].to_numpy(np.float64)[mask] / (1000.0 if self.unit == "kilobase" else 1.0)
+        divide = DivideByLength(lengths, None if self.assays == "all" else tuple(self.assays))
+        return divide if mask.all() else Chain((KeepGenes(mask), divide))
+
+    def _mask(self, spec: StreamSpec) -> npt.NDArray[np.bool_]:
+        """Mark the genes with a length, or raise and name those without."""
+        good = np.asarray(pd.to_numeric(spec.var[self.column], errors="coerce") > 0)
+        if not good.all() and self.missing == "error":
+            bad = spec.var.index[~good]
+            shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+            raise PlanError(
+                f"NormalizeLength: {len(bad)} of {len(good)} genes have no positive {self.column}: {shown}; "
+                "NormalizeLength(missing='drop') drops them"
+            )
+        if not good.any():
+            raise PlanError(f"NormalizeLength: no gene has a positive {self.column}")
+        return good
+
+
+@dataclass(frozen=True, eq=False)
+class DivideByLength:
+    """Divide the values of the cells of some assays by gene length.
+
+    Parameters
+    ----------
+    lengths
+        Shape (n_vars,), float64, positive.
+    assays
+        EFO ids, or None for every cell.
+    """
+
+    lengths: npt.NDArray[np.float64]
+    assays: tuple[str, ...] | None
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """Return the corrected cells."""
+        rows = np.ones(chunk.n_obs, dtype=bool)
+        if self.assays is not None:
+            rows = chunk.obs["assay_ontology_term_id"].isin(self.assays).to_numpy(bool)
+        X = chunk.X
+        assert sparse.issparse(X), "counts are sparse"
+        data = np.empty_like(X.data)
+        kernels.divide_columns(X.indptr, X.indices, X.data, rows, self.lengths, data)
+        return chunk.with_data(data).with_obs(length_normalized=rows)
+
+    def out(self, spec: StreamSpec) -> StreamSpec:
+        """Describe the stream of corrected cells."""
+        return replace(spec, holds=Holds.NORMALIZED).with_obs(length_normalized=bool)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Transforms one after another, as one."""
+
+    transforms: tuple[Transform, ...]
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """Apply them in order."""
+        for transform in self.transforms:
+            chunk = transform(chunk)
+        return chunk
+
+    def out(self, spec: StreamSpec) -> StreamSpec:
+        """Describe the stream that comes out of the last."""
+        for transform in self.transforms:
+            spec = transform.out(spec)
+        return spec
+
+
+@dataclass(frozen=True)
+class NormalizeTotal:
+    """Scale every cell to the same total, as `scanpy.pp.normalize_total`.
+
+    A cell's total is over the genes that are left at this point. A cell without counts stays as it is.
+
+    Parameters
+    ----------
+    target_sum
+        The total after scaling, e.g. 1e4. None: the median total of the cells that have counts,
+        which takes a pass over the data.
+    key_added
+        Name of a column of `obs` to keep the totals before scaling in.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> hr.NormalizeTotal(target_sum=1e4).passes, hr.NormalizeTotal().passes
+    (0, 1)
+    """
+
+    target_sum: float | None = None
+    key_added: str | None = None
+    annotates = False
+    reads_var = False
+    needs_counts = True
+
+    def __post_init__(self) -> None:
+        if self.target_sum is not None and not (self.target_sum > 0 and isfinite(self.target_sum)):
+            raise InputError(f"NormalizeTotal(target_sum={self.target_sum!r}): a positive number, or None for the median")
+
+    @property
+    def passes(self) -> int:
+        """One to find the median, none if the target is given."""
+        return int(self.target_sum is None)
+
+    def preview(self, spec: StreamSpec) -> StreamSpec:
+        """Raise if totals have no meaning here."""
+        if spec.holds == Holds.STANDARDIZED:
+            raise PlanError("NormalizeTotal: X is standardized here, so a cell's total means nothing; put it before")
+        return ScaleToTotal(self.target_sum or 1.0, self.key_added).out(spec)
+
+    def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
+        """Find the median total if no target is given."""
+        target = self.target_sum
+        if target is None:
+            sizes: npt.NDArray[np.float64] = yield LibrarySizes()
+            positive = sizes[sizes > 0]
+            if not len(positive):
+                raise InputError("NormalizeTotal(): no cell has any counts, so there is no median total")
+            target = float(np.median(positive))
+        return ScaleToTotal(target, self.key_added)
+
+
+@dataclass(frozen=True)
+class ScaleToTotal:
+    """Multiply every cell by `target_sum` / its total."""
+
+    target_sum: float
+    key_added: str | None = None
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """Return the scaled cells."""
+        X = chunk.X
+        assert sparse.issparse(X), "values that have totals are sparse"
+        sizes = library_sizes(X)
+        factor = self.target_sum / np.where(sizes == 0, self.target_sum, sizes)
+        data = np.empty_like(X.data)
+        kernels.scale_rows(X.indptr, X.data, factor, data)
+        chunk = chunk.with_data(data)
+        return chunk if self.key_added is None else chunk.with_obs(**{self.key_added: sizes})
+
+    def out(self, spec: StreamSpec) -> StreamSpec:
+        """Describe the stream of scaled cells."""
+        holds = spec.holds if spec.holds == Holds.LOGGED else Holds.NORMALIZED
+        spec = replace(spec, holds=holds)
+        return spec if self.key_added is None else spec.with_obs(**{self.key_added: "float64"})
+
+
+@dataclass(frozen=True)
+class Log1p:
+    """Take the logarithm of 1 + x, as `scanpy.pp.log1p`.
+
+    Parameters
+    ----------
+    base
+        Base of the logarithm; None is e. Noted in `uns["log1p"]`.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> hr.Log1p(base=2)
+    Log1p(base=2)
+    """
+
+    base: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.base is not None and not (self.base > 0 and self.base != 1 and isfinite(self.base)):
+            raise InputError(f"Log1p(base={self.base!r}): a positive number other than 1, or None for e")
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """Return the logged cells, and what they were before."""
+        values = chunk.X.data if sparse.issparse(chunk.X) else chunk.X.ravel()
+        logged = np.empty_like(values)
+        kernels.log1p(values, 1.0 if self.base is None else 1.0 / log(self.base), logged)
+        X = logged.reshape(chunk.X.shape) if isinstance(chunk.X, np.ndarray) else None
+        after = chunk.with_data(logged) if X is None else chunk.with_X(X)
+        return replace(after, unlogged=chunk.X)
+
+    def out(self, spec: StreamSpec) -> StreamSpec:
+        """Describe the logged stream, or raise if it was logged before."""
+        if spec.holds in (Holds.LOGGED, Holds.STANDARDIZED):
+            raise PlanError(f"Log1p: X is {spec.holds} here already; remove one of the two steps")
+        entry = {} if self.base is None else {"base": self.base}
+        return replace(spec, holds=Holds.LOGGED).with_uns(log1p=entry)

@@ -1,0 +1,310 @@
+"""Choosing cells and genes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from ..chunk import Chunk, Matrix, StreamSpec, csr
+from ..errors import InputError, PlanError, nearest
+from ..protocols import Accumulator, Transform
+from ..stats import kernels
+from ..stats.cells import library_sizes
+from ..stats.groups import Groups
+from ..stats.moments import GeneCells, MomentSums
+
+
+def take_cells(chunk: Chunk, mask: npt.NDArray[np.bool_]) -> Chunk:
+    """Return the cells where `mask`, shape (n_obs,), is True."""
+    if mask.all():
+        return chunk
+    rows = np.flatnonzero(mask)
+    return _map(chunk, lambda X: X[rows], obs=chunk.obs.iloc[rows])
+
+
+def take_genes(chunk: Chunk, gene_map: npt.NDArray[np.int32], n_vars: int) -> Chunk:
+    """Return the genes whose entry in `gene_map`, shape (n_vars before,), is their new number, not -1."""
+    kept = np.flatnonzero(gene_map >= 0)
+    patterns: dict[int, tuple[Any, Any]] = {}  # layers share their indices with X: map them once
+
+    def take(X: Matrix) -> Matrix:
+        if isinstance(X, np.ndarray):
+            return np.ascontiguousarray(X[:, kept])
+        if id(X.indices) not in patterns:
+            indptr = np.empty_like(X.indptr)
+            indices = np.empty(kernels.count_kept(X.indptr, X.indices, gene_map, indptr), dtype=np.int32)
+            kernels.keep_indices(X.indices, gene_map, indices)
+            patterns[id(X.indices)] = indptr, indices
+        indptr, indices = patterns[id(X.indices)]
+        data = np.empty(len(indices), dtype=np.float32)
+        kernels.keep_data(X.indices, X.data, gene_map, data)
+        return csr(data, indices, indptr, n_vars)
+
+    return _map(chunk, take)
+
+
+def _map(chunk: Chunk, fn: Any, **changes: Any) -> Chunk:
+    """Apply `fn` to X, to every layer and to what X was before the logarithm; each matrix once."""
+    done: dict[int, Matrix] = {}
+
+    def once(X: Matrix) -> Matrix:
+        if id(X) not in done:
+            done[id(X)] = fn(X)
+        return done[id(X)]
+
+    layers = {name: once(X) for name, X in chunk.layers.items()}
+    unlogged = None if chunk.unlogged is None else once(chunk.unlogged)
+    return replace(chunk, X=once(chunk.X), layers=layers, unlogged=unlogged, **changes)
+
+
+@dataclass(frozen=True)
+class FilterCells:
+    """Keep cells by their number of genes and their total, as `scanpy.pp.filter_cells`.
+
+    Adds `obs["n_genes"]` (genes above zero) and/or `obs["n_counts"]` (sum), for the bounds given.
+
+    Parameters
+    ----------
+    min_genes, max_genes
+        Bounds on the number of genes above zero, inclusive.
+    min_counts, max_counts
+        Bounds on the cell's total, inclusive.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> hr.FilterCells(min_genes=500, max_counts=1e5).min_genes
+    500
+    """
+
+    min_genes: int | None = None
+    max_genes: int | None = None
+    min_counts: float | None = None
+    max_counts: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_bounds("FilterCells", self)
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """Return the cells within the bounds."""
+        mask = np.ones(chunk.n_obs, dtype=bool)
+        if self.min_counts is not None or self.max_counts is not None:
+            n_counts = library_sizes(chunk.X)
+            chunk = chunk.with_obs(n_counts=n_counts)
+            mask &= _within(n_counts, self.min_counts, self.max_counts)
+        if self.min_genes is not None or self.max_genes is not None:
+            n_genes = _genes_per_cell(chunk.X)
+            chunk = chunk.with_obs(n_genes=n_genes)
+            mask &= _within(n_genes, self.min_genes, self.max_genes)
+        return take_cells(chunk, mask)
+
+    def out(self, spec: StreamSpec) -> StreamSpec:
+        """Describe the stream with the new columns; how many cells are left is not known yet."""
+        if self.min_counts is not None or self.max_counts is not None:
+            spec = spec.with_obs(n_counts="float64")
+        if self.min_genes is not None or self.max_genes is not None:
+            spec = spec.with_obs(n_genes="int64")
+        return spec
+
+
+@dataclass(frozen=True)
+class FilterGenes:
+    """Keep genes by the cells they are seen in and by their total, as `scanpy.pp.filter_genes`.
+
+    Counts over the cells that passed the steps before. Adds `var["n_cells"]` and/or
+    `var["n_counts"]`, for the bounds given. Needs one pass over the data before the genes are known.
+
+    Parameters
+    ----------
+    min_cells, max_cells
+        Bounds on the number of cells with the gene above zero, inclusive.
+    min_counts, max_counts
+        Bounds on the gene's sum over cells, inclusive.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> hr.FilterGenes(min_cells=5).min_cells
+    5
+    """
+
+    min_cells: int | None = None
+    max_cells: int | None = None
+    min_counts: float | None = None
+    max_counts: float | None = None
+    passes = 1
+    annotates = False
+    reads_var = False
+
+    def __post_init__(self) -> None:
+        _check_bounds("FilterGenes", self)
+
+    def preview(self, spec: StreamSpec) -> StreamSpec:
+        """Any stream will do; all its genes may stay."""
+        names = [f"n_{what}" for what in ("counts", "cells") if self._bounded(what)]
+        return spec.with_var(**dict.fromkeys(names, 0))
+
+    def _bounded(self, what: str) -> bool:
+        return getattr(self, f"min_{what}") is not None or getattr(self, f"max_{what}") is not None
+
+    def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
+        """Count each gene's cells and sum; return the selection."""
+        columns: dict[str, Any] = {}
+        mask = np.ones(spec.n_vars, dtype=bool)
+        by_cells, by_counts = self._bounded("cells"), self._bounded("counts")
+        n_cells, moments = yield Both(
+            GeneCells(spec.n_vars) if by_cells else None,
+            MomentSums(Groups(), spec.n_vars) if by_counts else None,
+        )
+        if by_counts:
+            columns["n_counts"] = moments.total[0]
+            mask &= _within(columns["n_counts"], self.min_counts, self.max_counts)
+        if by_cells:
+            columns["n_cells"] = n_cells
+            mask &= _within(n_cells, self.min_cells, self.max_cells)
+        if not mask.any():
+            raise InputError(f"{self}: none of the {spec.n_vars} genes is within the bounds; widen them")
+        return KeepGenes(mask, columns)
+
+
+@dataclass(frozen=True)
+class SelectGenes:
+    """Keep the named genes, or the highly variable ones.
+
+    Parameters
+    ----------
+    genes
+        `feature_id`s, in any order (the stream's order stays), or "highly_variable" for the genes
+        that an earlier `HighlyVariableGenes` marks (or that `var` of the source marks).
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> hr.SelectGenes("highly_variable").genes
+    'highly_variable'
+    """
+
+    genes: str | Sequence[str]
+    passes = 0
+    annotates = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.genes, str):
+            object.__setattr__(self, "genes", tuple(self.genes))
+        elif self.genes != "highly_variable":
+            raise InputError(f"SelectGenes({self.genes!r}): give a list of feature_ids, or 'highly_variable'")
+
+    @property
+    def reads_var(self) -> bool:
+        """True if the genes are those that an earlier step marks."""
+        return self.genes == "highly_variable"
+
+    def preview(self, spec: StreamSpec) -> StreamSpec:
+        """Raise if a named gene is not in the stream, or no gene has been marked."""
+        if self.genes == "highly_variable":
+            if "highly_variable" not in spec.var:
+                raise PlanError("SelectGenes('highly_variable'): no HighlyVariableGenes step comes before it")
+            return spec
+        known = set(spec.var.index)
+        missing = [gene for gene in self.genes if gene not in known]
+        if missing:
+            raise PlanError(
+                f"SelectGenes: {len(missing)} of {len(self.genes)} genes are not in the stream, "
+                f"e.g. {missing[0]!r}; {nearest(missing[0], spec.var.index)}"
+            )
+        return replace(spec, var=spec.var[spec.var.index.isin(list(self.genes))])
+
+    def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
+        """Return the selection; no data is read."""
+        if self.genes == "highly_variable":
+            return KeepGenes(spec.var["highly_variable"].to_numpy(dtype=bool))
+        return KeepGenes(spec.var.index.isin(list(self.genes)))
+        yield  # a generator that needs no data
+
+
+class Both:
+    """Two accumulators that see the same cells; either may be None."""
+
+    def __init__(self, left: Accumulator[Any] | None, right: Accumulator[Any] | None) -> None:
+        self.left, self.right = left, right
+
+    def update(self, chunk: Chunk) -> None:
+        """Take in the cells of one chunk."""
+        for one in (self.left, self.right):
+            if one is not None:
+                one.update(chunk)
+
+    def merge(self, other: Both) -> None:
+        """Take in all that `other` has seen."""
+        for mine, theirs in ((self.left, other.left), (self.right, other.right)):
+            if mine is not None and theirs is not None:
+                mine.merge(theirs)
+
+    def result(self) -> tuple[Any, Any]:
+        """Return both results."""
+        return self.left and self.left.result(), self.right and self.right.result()
+
+
+@dataclass(frozen=True, eq=False)
+class KeepGenes:
+    """Keep the genes where `mask` is True; note `columns` about all genes in `var` first.
+
+    Parameters
+    ----------
+    mask
+        Shape (n_vars,), bool.
+    columns
+        New columns of `var`, each of shape (n_vars,), before the selection.
+    """
+
+    mask: npt.NDArray[np.bool_]
+    columns: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        gene_map = np.where(self.mask, np.cumsum(self.mask) - 1, -1).astype(np.int32)
+        object.__setattr__(self, "_gene_map", gene_map)
+        object.__setattr__(self, "_n_vars", int(self.mask.sum()))
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """Return the chosen genes of the cells."""
+        if self._n_vars == len(self.mask):  # type: ignore[attr-defined] # set in __post_init__
+            return chunk
+        return take_genes(chunk, self._gene_map, self._n_vars)  # type: ignore[attr-defined] # set in __post_init__
+
+    def out(self, spec: StreamSpec) -> StreamSpec:
+        """Describe the stream of the chosen genes."""
+        return replace(spec, var=spec.var.assign(**self.columns)[self.mask])
+
+
+def _genes_per_cell(X: Matrix) -> npt.NDArray[np.int64]:
+    if sparse.issparse(X):
+        return np.diff(X.indptr).astype(np.int64)
+    return np.count_nonzero(X > 0, axis=1)
+
+
+def _within(values: npt.NDArray[Any], low: float | None, high: float | None) -> npt.NDArray[np.bool_]:
+    mask = np.ones(len(values), dtype=bool)
+    if low is not None:
+        mask &= values >= low
+    if high is not None:
+        mask &= values <= high
+    return mask
+
+
+def _check_bounds(step: str, bounds: Any) -> None:
+    """Refuse no bounds at all, negative ones, and a minimum above its maximum."""
+    given = {k: v for k, v in vars(bounds).items() if v is not None}
+    if not given:
+        raise InputError(f"{step}: give at least one of {', '.join(vars(bounds))}")
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not value >= 0:
+            raise InputError(f"{step}({name}={value!r}): a bound is a number that is not negative")
+    for what in {name.removeprefix("min_").removeprefix("max_") for name in given}:
+        low, high = given.get(f"min_{what}"), given.get(f"max_{what}")
+        if low is not None and high is not None and low > high:
+            raise InputError(f"{step}: min_{what}={low} is above max_{what}={high}")
