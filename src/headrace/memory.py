@@ -1,0 +1,130 @@
+"""Memory as a budget: how much there is, what a plan takes, how large its chunks may be."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from .chunk import StreamSpec
+from .errors import InputError, MemoryBudgetError
+from .protocols import Cost
+
+MOST = 4 * 10**9
+MIN_CHUNK_NNZ = 1 << 16
+MAX_CHUNK_NNZ = 4_000_000
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
+
+
+def parse_bytes(text: int | str) -> int:
+    """Read a number of bytes.
+
+    Examples
+    --------
+    >>> parse_bytes("1GB"), parse_bytes("512 MiB"), parse_bytes(1000)
+    (1000000000, 536870912, 1000)
+    """
+    if isinstance(text, int) and not isinstance(text, bool) and text > 0:
+        return text
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(text))
+    unit = match.group(2).upper() if match else ""
+    if match is None or (unit if unit in UNITS else unit + "B") not in UNITS or float(match.group(1)) == 0:
+        raise InputError(f"{text!r} is no amount of memory; write e.g. '1GB' or '512MB'")
+    return int(float(match.group(1)) * UNITS[unit if unit in UNITS else unit + "B"])
+
+
+def available() -> int:
+    """Return how much memory this process may use: the machine's, or its cgroup's."""
+    total = int(psutil.virtual_memory().total)
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            value = Path(limit).read_text().strip()
+        except OSError:
+            continue
+        if value.isdigit():
+            total = min(total, int(value))
+    return total
+
+
+def default_budget() -> int:
+    """Return a quarter of what there is, at most 4 GB."""
+    return min(available() // 4, MOST)
+
+
+def resident() -> int:
+    """Return the bytes this process holds now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How a plan divides its memory.
+
+    Parameters
+    ----------
+    total
+        The budget, in bytes.
+    chunk_nnz
+        Non-zeros per chunk.
+    fixed
+        Bytes that do not depend on the size of chunks: what the process holds before it starts, what
+        the source and the sink buffer, statistics.
+    per_nnz
+        Bytes for each non-zero of a chunk, over all the chunks that are alive at once.
+    """
+
+    total: int
+    chunk_nnz: int
+    fixed: int
+    per_nnz: int
+
+    @property
+    def peak(self) -> int:
+        """The predicted peak of resident memory, in bytes."""
+        return self.fixed + self.per_nnz * self.chunk_nnz
+
+
+def divide(total: int, spec: StreamSpec, cost: Cost, *, statistics: int, in_flight: int) -> Budget:
+    """Choose the size of chunks.
+
+    Parameters
+    ----------
+    total
+        The budget, in bytes.
+    spec
+        What comes out of the plan, as far as it is known.
+    cost
+        Of reading the source.
+    statistics
+        Bytes of the accumulators of the largest pass.
+    in_flight
+        Chunks worked on at once.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If not even small chunks fit; says the least budget that would do.
+    """
+    matrices = 1 + len(spec.layers)
+    read = 8  # indices and values, as they come from the source
+    worked_on = 16 + 4 * (matrices + 3)  # with genes chosen: both twice; a value for each layer and step
+    per_nnz = 2 * read + (in_flight + 1) * worked_on
+    sink = (4 * matrices + 2 * len(spec.obs.columns)) << 20
+    fixed = OVERHEAD + resident() + cost.memory + statistics + sink + spec.n_vars * 400
+    largest = max(cost.nnz // max(1, spec.n_obs) * 4, MIN_CHUNK_NNZ)
+    chunk_nnz = min((total - fixed) // per_nnz, MAX_CHUNK_NNZ, max(cost.nnz, MIN_CHUNK_NNZ))
+    if chunk_nnz < largest:
+        least = fixed + per_nnz * largest
+        raise MemoryBudgetError(
+            f"this plan cannot run in {total / 1e6:.0f} MB: it needs at least {least / 1e6:.0f} MB, of which "
+            f"{fixed / 1e6:.0f} MB are fixed; raise memory, or choose fewer layers, genes or groups"
+        )
+    return Budget(total, int(chunk_nnz), fixed, per_nnz)
+
+
+OVERHEAD = 60 << 20
+"""Compiled code, thread stacks, fragments of the allocator."""

@@ -1,0 +1,66 @@
+"""Pipelines that the field uses, as plain lists of steps: print them, change them, nest them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from .steps.hvg import HighlyVariableGenes
+from .steps.layers import SaveLayer
+from .steps.normalize import Log1p, NormalizeLength, NormalizeTotal
+from .steps.select import FilterCells, FilterGenes
+
+
+def full_length(
+    *,
+    min_genes: int = 500,
+    min_cells: int = 5,
+    target_sum: float = 1e4,
+    n_top_genes: int = 1000,
+    assays: Literal["all"] | None = None,
+) -> list[Any]:
+    """Return the Census notebook "Normalizing full-length gene sequencing data", counts kept as a layer.
+
+    Parameters
+    ----------
+    min_genes, min_cells, target_sum, n_top_genes
+        As in the notebook.
+    assays
+        "all" corrects every cell for gene length, whatever its assay.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> [type(step).__name__ for step in hr.recipes.full_length()][3:5]
+    ['NormalizeLength', 'NormalizeTotal']
+    """
+    return [
+        SaveLayer("counts"),
+        FilterCells(min_genes=min_genes),
+        FilterGenes(min_cells=min_cells),
+        NormalizeLength() if assays is None else NormalizeLength(assays=assays),
+        NormalizeTotal(target_sum=target_sum),
+        Log1p(),
+        HighlyVariableGenes(n_top_genes=n_top_genes),
+    ]
+
+
+def tpm() -> list[Any]:
+    """Return transcripts per million: counts per kilobase, scaled to a total of 1e6, in every cell.
+
+    Source: Li & Dewey 2011; the same numbers as scuttle's `calculateTPM`.
+    """
+    return [NormalizeLength(assays="all", unit="kilobase"), NormalizeTotal(target_sum=1e6)]
+
+
+def cp10k() -> list[Any]:
+    """Return the logarithm of 1 + counts per 10,000, as scanpy and Seurat's LogNormalize; counts kept as a layer."""
+    return [SaveLayer("counts"), NormalizeTotal(target_sum=1e4), Log1p()]
+
+
+def census_normalized() -> list[Any]:
+    """Return the Census's own `normalized` layer, in full precision: it is stored there with 15 bits.
+
+    x / total for assays that count one end of each molecule; (x / length) / total for the others.
+    Use it with `genes="all"`: the Census sums over all genes.
+    """
+    return [NormalizeLength(), NormalizeTotal(target_sum=1.0)]

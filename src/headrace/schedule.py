@@ -1,0 +1,177 @@
+"""In which passes a list of steps is done.
+
+A fit looks at the stream as it is where the fit stands. While it has looks left, the steps after it
+must wait, unless it only annotates `var`: then they go on, and its last look is the pass that writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .chunk import Chunk, Holds, StreamSpec
+from .errors import PlanError
+from .protocols import Accumulator, Fit, Transform
+
+
+def flatten(steps: Iterable[Any]) -> list[Any]:
+    """Unnest recipes within recipes."""
+    flat: list[Any] = []
+    for step in steps:
+        if isinstance(step, (Fit, Transform)) and not isinstance(step, type):
+            flat.append(step)
+        elif isinstance(step, Sequence) and not isinstance(step, str):
+            flat.extend(flatten(step))
+        else:
+            made = f"{step.__name__}()" if isinstance(step, type) else None
+            raise PlanError(f"{step!r} is not a step" + (f"; did you mean {made}?" if made else ""))
+    return flat
+
+
+@dataclass
+class Node:
+    """One step and how far it has come."""
+
+    step: Any
+    transform: Transform | None = None
+    left: int = 0
+    """Looks it still needs."""
+    program: Generator[Accumulator[Any], Any, Transform] | None = field(default=None, repr=False)
+    asked: Accumulator[Any] | None = None
+
+    @staticmethod
+    def of(step: Any) -> Node:
+        """Begin."""
+        if isinstance(step, Fit):
+            return Node(step, left=step.passes)
+        return Node(step, transform=step)
+
+    @property
+    def name(self) -> str:
+        """The step's name in messages."""
+        return type(self.step).__name__
+
+    def begin(self, spec: StreamSpec) -> None:
+        """Start the fit on a stream like `spec`, and take down what it asks for first."""
+        assert self.program is None
+        self.program = self.step.fit(spec)
+        self._send(None)
+
+    def answer(self) -> None:
+        """Give the fit what its accumulator has found."""
+        assert self.asked is not None
+        self.left -= 1
+        self._send(self.asked.result())
+
+    def _send(self, result: Any) -> None:
+        assert self.program is not None
+        try:
+            self.asked = self.program.send(result)
+        except StopIteration as stop:
+            self.transform, self.asked = stop.value, None
+            assert self.left == 0, f"{self.name} asked for fewer passes than it said"
+        else:
+            assert self.left > 0, f"{self.name} asked for more passes than it said"
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One look at all cells.
+
+    Parameters
+    ----------
+    path
+        What each chunk goes through: transforms, and accumulators that it updates on the way.
+    looking
+        The nodes whose accumulators these are.
+    last
+        Whether this is the pass that writes.
+    """
+
+    path: tuple[Transform | Accumulator[Any], ...]
+    looking: tuple[Node, ...]
+    last: bool
+
+
+def front(nodes: Sequence[Node]) -> tuple[list[Node], int, bool]:
+    """Return the nodes that look in the next pass, how many nodes it reaches, and whether it can be the last."""
+    looking: list[Node] = []
+    for number, node in enumerate(nodes):
+        if isinstance(node.step, Fit) and node.step.reads_var and node.transform is None and looking:
+            return looking, number, False
+        if node.left:
+            looking.append(node)
+            if not node.step.annotates:
+                return looking, number + 1, False
+    return looking, len(nodes), all(node.left == 1 for node in looking)
+
+
+def next_pass(nodes: Sequence[Node], spec: StreamSpec) -> Pass:
+    """Start the fits whose turn it is, and return what the next pass does."""
+    while True:
+        looking, reach, last = front(nodes)
+        path: list[Transform | Accumulator[Any]] = []
+        current = spec
+        for node in nodes[:reach]:
+            if node.transform is None and node.program is None:
+                node.begin(current)
+            if node.transform is not None:
+                path.append(node.transform)
+                current = node.transform.out(current)
+            else:
+                assert node.asked is not None
+                path.append(node.asked)
+                current = node.step.preview(current)
+        if looking or last:
+            return Pass(tuple(path), tuple(looking), last)
+
+
+def preview(steps: Sequence[Any], spec: StreamSpec) -> StreamSpec:
+    """Describe what comes out, as far as it is known; raise `PlanError` if the steps do not fit together."""
+    for step in steps:
+        spec = step.preview(spec) if isinstance(step, Fit) else step.out(spec)
+    return spec
+
+
+def passes(steps: Sequence[Any]) -> list[list[str]]:
+    """Return for each pass what it is for, without reading anything."""
+    nodes = [Node.of(step) for step in steps]
+    out: list[list[str]] = []
+    while True:
+        looking, _, last = front(nodes)
+        if last:
+            return [*out, [*(node.name for node in looking), "write"]]
+        if looking:
+            out.append([node.name for node in looking])
+        for node in looking:
+            node.left -= 1
+            if not node.left:
+                node.transform = node.step  # done; what it has become does not matter here
+
+
+def counting(steps: Sequence[Any], spec: StreamSpec) -> list[str]:
+    """Return the names of the steps that take the source's own values for counts."""
+    names = []
+    for step in steps:
+        if getattr(step, "needs_counts", False) and spec.holds in (Holds.COUNTS, Holds.UNKNOWN):
+            names.append(type(step).__name__)
+        before = spec.holds
+        spec = step.preview(spec) if isinstance(step, Fit) else step.out(spec)
+        if spec.holds not in (before, Holds.COUNTS):
+            break
+    return names
+
+
+def run_path(path: Sequence[Any], locks: Sequence[Any], chunk: Chunk) -> Chunk:
+    """Take a chunk through a pass's path; accumulators are updated one chunk at a time."""
+    for stop, lock in zip(path, locks, strict=True):
+        if lock is None:
+            chunk = stop(chunk)
+        else:
+            with lock:
+                stop.update(chunk)
+    return chunk
+
+
+__all__ = ["Node", "Pass", "counting", "flatten", "front", "next_pass", "passes", "preview", "replace", "run_path"]

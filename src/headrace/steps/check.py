@@ -1,0 +1,55 @@
+"""Counts must be counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from ..chunk import Chunk, StreamSpec
+from ..errors import CountsError
+from ..stats import kernels
+
+
+@dataclass(frozen=True, eq=False)
+class CheckCounts:
+    """Let counts through, and raise `CountsError` at the first value that is none.
+
+    Parameters
+    ----------
+    steps
+        Names of the steps that need counts, for the message.
+    layer
+        What the values are called in the source.
+    genes
+        The stream's genes.
+    """
+
+    steps: tuple[str, ...]
+    layer: str
+    genes: pd.Index
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """Return the same cells."""
+        X = chunk.X
+        values = X.data if sparse.issparse(X) else X.ravel()
+        at = kernels.first_not_count(values)
+        if at >= 0:
+            if sparse.issparse(X):
+                cell, gene = int(np.searchsorted(X.indptr, at, side="right")) - 1, int(X.indices[at])
+            else:
+                cell, gene = divmod(at, X.shape[1])
+            largest = float(np.nanmax(values))
+            guess = ", as if it had been log-transformed" if 0 < largest < 20 and (values >= 0).all() else ""
+            raise CountsError(
+                f"{self.layer} holds no counts: {values[at]:g} in cell {chunk.obs.index[cell]!r}, gene "
+                f"{self.genes[gene]!r} (largest value here {largest:g}{guess}). Whole numbers from 0 on are "
+                f"needed by {', '.join(self.steps)}; choose the layer with counts, or leave these steps out"
+            )
+        return chunk
+
+    def out(self, spec: StreamSpec) -> StreamSpec:
+        """Describe the same stream."""
+        return spec
