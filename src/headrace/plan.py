@@ -173,7 +173,9 @@ class _Run:
         source = plan.source.within(total // 4)
         self.source = source
         budget = plan._budget(total, self.executor)
-        self.refs = source.refs(budget.chunk_nnz)
+        self.chunk_nnz = budget.chunk_nnz
+        self.refs = source.refs(self.chunk_nnz)
+        self.before = plan._before
         self.spec = source.spec
         self.nodes = [Node.of(step) for step in plan.steps]
         self.purposes = passes(plan.steps)
@@ -191,6 +193,14 @@ class _Run:
                 pass
             for node in following.looking:
                 node.answer()
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        """Go on from the source that a fit has become, if one has."""
+        for number, node in enumerate(self.nodes):
+            if node.source is not None:
+                self.source, self.nodes, self.before = node.source, self.nodes[number + 1 :], ()
+                self.refs, self.spec = self.source.refs(self.chunk_nnz), self.source.spec
 
     @property
     def expected(self) -> StreamSpec:
@@ -224,7 +234,7 @@ class _Run:
         purpose = " + ".join(self.purposes[self.number - 1])
         self.on_event(PassStarted(self.number, len(self.purposes), purpose, self.spec.n_obs))
         started = time.monotonic()
-        path = (*self.plan._before, *current.path)
+        path = (*self.before, *current.path)
         locks = [threading.Lock() if hasattr(stop, "update") else None for stop in path]
 
         def work(chunk: Chunk) -> tuple[int, Chunk]:

@@ -38,6 +38,7 @@ class Cost:
     """Bytes held beside the chunks while reading."""
 
 
+@runtime_checkable
 class Source(Protocol[Ref]):
     """Where cells come from: a location, never an open handle, so that it pickles small."""
 
@@ -93,7 +94,11 @@ class Accumulator(Protocol[Result_co]):
 
 @runtime_checkable
 class Fit(Protocol):
-    """A step that must see data before it is a `Transform`."""
+    """A step that must see data before it is a `Transform`.
+
+    It may instead become a `Source`: the stream then ends here, and begins again from that source
+    (as in `Pseudobulk`, where cells go in and samples come out).
+    """
 
     passes: int
     """How many accumulators `fit` yields: each is one look at all cells."""
@@ -109,8 +114,8 @@ class Fit(Protocol):
         `spec` makes no sense here.
         """
 
-    def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
-        """Yield an accumulator, be sent its result, and so on; return the transform."""
+    def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform | Source[Any]]:
+        """Yield an accumulator, be sent its result, and so on; return the transform, or a source."""
 
 
 class Writer(Protocol):

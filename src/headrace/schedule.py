@@ -12,7 +12,7 @@ from typing import Any
 
 from .chunk import Chunk, Holds, StreamSpec
 from .errors import PlanError
-from .protocols import Accumulator, Fit, Transform
+from .protocols import Accumulator, Fit, Source, Transform
 
 
 def flatten(steps: Iterable[Any]) -> list[Any]:
@@ -35,9 +35,11 @@ class Node:
 
     step: Any
     transform: Transform | None = None
+    source: Source[Any] | None = None
+    """What the stream begins again from, if that is what the fit has become."""
     left: int = 0
     """Looks it still needs."""
-    program: Generator[Accumulator[Any], Any, Transform] | None = field(default=None, repr=False)
+    program: Generator[Accumulator[Any], Any, Transform | Source[Any]] | None = field(default=None, repr=False)
     asked: Accumulator[Any] | None = None
 
     @staticmethod
@@ -69,7 +71,11 @@ class Node:
         try:
             self.asked = self.program.send(result)
         except StopIteration as stop:
-            self.transform, self.asked = stop.value, None
+            self.asked = None
+            if isinstance(stop.value, Source):
+                self.source = stop.value
+            else:
+                self.transform = stop.value
             assert self.left == 0, f"{self.name} asked for fewer passes than it said"
         else:
             assert self.left > 0, f"{self.name} asked for more passes than it said"
