@@ -46,28 +46,36 @@ def scatter(rows, cols, vals, at, first, row_map, col_map, cursor, limit, indice
     status = 0
     seen = 0
     n_rows, n_cols = len(row_map), len(col_map)
-    for k in range(at, len(rows)):
-        i = rows[k] - first
+    k, n = at, len(rows)
+    while k < n:
+        row = rows[k]
+        i = row - first
         if i >= n_rows:
             return k, seen, status
         r = row_map[i] if i >= 0 else -1
         if r < 0:
+            k += 1
             continue
-        seen += 1
-        j = cols[k]
-        c = col_map[j] if j < n_cols else -1
-        v = vals[k]
-        if c < 0 or v == 0:
-            continue
-        to = cursor[r]
-        if to >= limit[r + 1]:
-            return k, seen, status | OVERFLOW
-        if to > limit[r] and indices[to - 1] >= c:
-            status |= UNSORTED
-        indices[to] = c
-        data[to] = v
-        cursor[r] = to + 1
-    return len(rows), seen, status
+        to, end = cursor[r], limit[r + 1]
+        before = indices[to - 1] if to > limit[r] else -1
+        start = k
+        while k < n and rows[k] == row:  # a row's values come in runs
+            j = cols[k]
+            c = col_map[j] if j < n_cols else -1
+            v = vals[k]
+            if c >= 0 and v != 0:
+                if to >= end:
+                    return k, seen, status | OVERFLOW
+                if c <= before:
+                    status |= UNSORTED
+                indices[to] = c
+                data[to] = v
+                before = c
+                to += 1
+            k += 1
+        seen += k - start
+        cursor[r] = to
+    return n, seen, status
 
 
 @compiled
