@@ -133,7 +133,7 @@ def _check(
     layers: Sequence[str],
     n_fragments: int,
 ) -> None:
-    if root.exists():
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InputError(f"{root} exists; name a directory that does not, or remove it first")
     if not datasets or not all(datasets.values()):
         raise InputError("a Census needs an organism, and each organism a dataset")
