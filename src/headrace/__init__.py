@@ -1,17 +1,21 @@
 """Stream CELLxGENE Census and other SOMA data through normalisation, statistics and export.
 
-    import headrace as hr
+import headrace as hr
 
-    census = hr.open_census("2025-11-08")
-    liver = census.query("mus_musculus", dataset_id="4546e757-34d0-4d17-be06-538318925fcd")
-    plan = hr.Plan(liver, [hr.NormalizeLength(), hr.NormalizeTotal(1e4), hr.Log1p()])
-    plan.write_h5ad("liver.h5ad", memory="1GB")
+census = hr.open_census("2025-11-08")
+liver = census.query("mus_musculus", dataset_id="4546e757-34d0-4d17-be06-538318925fcd")
+plan = hr.Plan(liver, [hr.NormalizeLength(), hr.NormalizeTotal(1e4), hr.Log1p()])
+plan.write_h5ad("liver.h5ad", memory="1GB")
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from .pages import keep_pages
+
+keep_pages()  # before anything else allocates from threads
 
 __version__ = "0.1.0"
 
@@ -25,16 +29,25 @@ if TYPE_CHECKING:
         MemoryBudgetError,
         OutputError,
         PlanError,
+        RoundedCountsWarning,
         SourceError,
     )
     from .executors import Serial, Threads
     from .plan import Plan
     from .sources.census import Census, CensusQuery, DuplicateCellsWarning, FewGenesWarning, open_census
     from .sources.soma import open_soma
-    from .steps.hvg import HighlyVariableGenes
-    from .steps.layers import SaveLayer
-    from .steps.normalize import FULL_GENE_ASSAYS, Log1p, NormalizeLength, NormalizeTotal
-    from .steps.select import FilterCells, FilterGenes, SelectGenes
+    from .steps.bulk import FilterByExpr, NormFactors
+    from .steps.cells import FilterCells, FilterOutliers
+    from .steps.hvg import HighlyVariableGenes, LoessJitterWarning, UnfittedBatchWarning
+    from .steps.layers import DropLayer, SaveLayer, UseLayer
+    from .steps.normalize import FULL_GENE_ASSAYS, Log1p, NormalizeLength
+    from .steps.pseudobulk import Pseudobulk
+    from .steps.qc import QCMetrics
+    from .steps.rates import CPM, RPKM, TPM, LogCPM
+    from .steps.scale import NormalizePearsonResiduals, Scale
+    from .steps.select import FilterGenes, SelectGenes
+    from .steps.totals import NormalizeTotal, PFlogPF, ProportionalFitting, SizeFactors
+    from .steps.transform import Arcsinh, Sqrt
 
 _WHERE = {
     "recipes": "recipes",
@@ -47,6 +60,7 @@ _WHERE = {
             "MemoryBudgetError",
             "OutputError",
             "PlanError",
+            "RoundedCountsWarning",
             "SourceError",
         ),
         "errors",
@@ -57,38 +71,65 @@ _WHERE = {
         ("Census", "CensusQuery", "DuplicateCellsWarning", "FewGenesWarning", "open_census"), "sources.census"
     ),
     "open_soma": "sources.soma",
-    "HighlyVariableGenes": "steps.hvg",
-    "SaveLayer": "steps.layers",
-    **dict.fromkeys(("FULL_GENE_ASSAYS", "Log1p", "NormalizeLength", "NormalizeTotal"), "steps.normalize"),
-    **dict.fromkeys(("FilterCells", "FilterGenes", "SelectGenes"), "steps.select"),
+    **dict.fromkeys(("FilterCells", "FilterOutliers"), "steps.cells"),
+    **dict.fromkeys(("HighlyVariableGenes", "LoessJitterWarning", "UnfittedBatchWarning"), "steps.hvg"),
+    **dict.fromkeys(("DropLayer", "SaveLayer", "UseLayer"), "steps.layers"),
+    **dict.fromkeys(("FilterByExpr", "NormFactors"), "steps.bulk"),
+    "Pseudobulk": "steps.pseudobulk",
+    **dict.fromkeys(("CPM", "LogCPM", "RPKM", "TPM"), "steps.rates"),
+    **dict.fromkeys(("FULL_GENE_ASSAYS", "Log1p", "NormalizeLength"), "steps.normalize"),
+    "QCMetrics": "steps.qc",
+    **dict.fromkeys(("NormalizePearsonResiduals", "Scale"), "steps.scale"),
+    **dict.fromkeys(("FilterGenes", "SelectGenes"), "steps.select"),
+    **dict.fromkeys(("NormalizeTotal", "PFlogPF", "ProportionalFitting", "SizeFactors"), "steps.totals"),
+    **dict.fromkeys(("Arcsinh", "Sqrt"), "steps.transform"),
 }
 
 __all__ = [
+    "CPM",
     "FULL_GENE_ASSAYS",
+    "RPKM",
+    "TPM",
+    "Arcsinh",
     "Census",
     "CensusQuery",
     "Chunk",
     "CountsError",
+    "DropLayer",
     "DuplicateCellsWarning",
     "FewGenesWarning",
+    "FilterByExpr",
     "FilterCells",
     "FilterGenes",
+    "FilterOutliers",
     "HeadraceError",
     "HighlyVariableGenes",
     "InputError",
+    "LoessJitterWarning",
     "Log1p",
+    "LogCPM",
     "MemoryBudgetError",
+    "NormFactors",
     "NormalizeLength",
+    "NormalizePearsonResiduals",
     "NormalizeTotal",
     "OutputError",
+    "PFlogPF",
     "Plan",
     "PlanError",
+    "ProportionalFitting",
+    "QCMetrics",
     "SaveLayer",
+    "Scale",
     "SelectGenes",
     "Serial",
+    "SizeFactors",
     "SourceError",
+    "Sqrt",
     "StreamSpec",
     "Threads",
+    "UnfittedBatchWarning",
+    "UseLayer",
     "open_census",
     "open_soma",
     "recipes",

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-Matrix = sparse.csr_array | npt.NDArray[np.float32]
+Matrix: TypeAlias = sparse.csr_array | npt.NDArray[np.float32]
 """Cells x genes: CSR, or dense where a step says that dense is what it makes."""
 
 
@@ -51,6 +51,10 @@ class StreamSpec:
         What each saved layer holds.
     uns
         Unstructured annotations, as scanpy writes them.
+    measured
+        Which genes each dataset measured, where several datasets with different genes are joined:
+        bool, datasets x genes, indexed by `dataset_id`, in the column order of `X`. A value of a gene
+        that was not measured is not stored, and is not zero.
     """
 
     var: pd.DataFrame
@@ -60,6 +64,7 @@ class StreamSpec:
     holds: Holds = Holds.COUNTS
     layers: Mapping[str, Holds] = field(default_factory=dict)
     uns: Mapping[str, Any] = field(default_factory=dict)
+    measured: pd.DataFrame | None = None
 
     @property
     def n_vars(self) -> int:
@@ -69,6 +74,11 @@ class StreamSpec:
     def with_var(self, **columns: Any) -> StreamSpec:
         """Return the same stream with more gene columns."""
         return replace(self, var=self.var.assign(**columns))
+
+    def with_genes(self, mask: npt.NDArray[np.bool_]) -> StreamSpec:
+        """Return the stream of the genes where `mask`, shape (n_vars,), is True."""
+        measured = None if self.measured is None else self.measured.loc[:, mask]
+        return replace(self, var=self.var[mask], measured=measured)
 
     def with_obs(self, **dtypes: Any) -> StreamSpec:
         """Return the same stream with more cell columns, given by name and dtype."""

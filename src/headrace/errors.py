@@ -34,6 +34,10 @@ class OutputError(HeadraceError):
     """Writing failed or was refused; nothing was left under the final name."""
 
 
+class RoundedCountsWarning(UserWarning):
+    """Counts above 2**24 are rounded: X is float32, which does not hold every whole number beyond."""
+
+
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
     """Name what is close to `name` among `known`, as the tail of a sentence.
 

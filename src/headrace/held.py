@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
@@ -33,6 +34,8 @@ class Held:
         What `uns["headrace"]` is to say about where it comes from.
     n_obs
         At most so many cells per chunk, whatever their non-zeros.
+    uns
+        Unstructured annotations to begin with.
 
     Examples
     --------
@@ -51,6 +54,7 @@ class Held:
     holds: Holds = Holds.UNKNOWN
     origin: Mapping[str, Any] = field(default_factory=dict)
     n_obs: int | None = None
+    uns: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "X", canonical(self.X))
@@ -64,7 +68,7 @@ class Held:
     @property
     def spec(self) -> StreamSpec:
         """What is known of the stream."""
-        return StreamSpec(self.var, self.obs.iloc[:0], len(self.obs), int(self.X.nnz), self.holds)
+        return StreamSpec(self.var, self.obs.iloc[:0], len(self.obs), int(self.X.nnz), self.holds, uns=self.uns)
 
     def refs(self, nnz: int) -> list[tuple[int, int]]:
         """Return the first and last-plus-one position of each chunk of at most about `nnz` non-zeros."""
@@ -102,6 +106,18 @@ class Held:
     def provenance(self) -> dict[str, Any]:
         """Say where it comes from."""
         return dict(self.origin)
+
+
+def rounded(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return where whole numbers stand that float32 cannot hold: above 2**24, not all of them are there.
+
+    Examples
+    --------
+    >>> rounded(np.array([2**24, 2**24 + 1, 0.1]))
+    array([1])
+    """
+    large = np.flatnonzero(np.abs(values) > 2**24)
+    return large[values[large].astype(np.float32) != values[large]]
 
 
 def canonical(X: Any) -> sparse.csr_array:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,24 +53,6 @@ def available() -> int:
 def default_budget() -> int:
     """Return a quarter of what there is, at most 4 GB."""
     return min(available() // 4, MOST)
-
-
-@functools.cache
-def keep_pages() -> None:
-    """Ask glibc to keep freed memory for the next chunk instead of giving it back to the system.
-
-    A page that is fetched anew costs more than what a chunk does with it: reading X takes half the
-    time. Elsewhere than on glibc this does nothing.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    for setting, value in ((_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 1 << 30), (_ARENA_MAX, 1)):
-        mallopt(setting, value)
-
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # malloc.h
 
 
 def resident() -> int:

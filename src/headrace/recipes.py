@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from .steps.cells import FilterCells
 from .steps.hvg import HighlyVariableGenes
 from .steps.layers import SaveLayer
-from .steps.normalize import Log1p, NormalizeLength, NormalizeTotal
-from .steps.select import FilterCells, FilterGenes
+from .steps.normalize import Log1p, NormalizeLength
+from .steps.scale import Scale
+from .steps.select import FilterGenes, SelectGenes
+from .steps.totals import NormalizeTotal, SizeFactors
 
 
 def full_length(
@@ -64,3 +67,48 @@ def census_normalized() -> list[Any]:
     Use it with `genes="all"`: the Census sums over all genes.
     """
     return [NormalizeLength(), NormalizeTotal(target_sum=1.0)]
+
+
+def lognormcounts() -> list[Any]:
+    """Return log2 of 1 + counts per size factor, as scuttle's `logNormCounts`; counts kept as a layer.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> [type(step).__name__ for step in hr.recipes.lognormcounts()]
+    ['SaveLayer', 'SizeFactors', 'Log1p']
+    """
+    return [SaveLayer("counts"), SizeFactors(), Log1p(base=2)]
+
+
+def workbench(
+    *, target_sum: float = 1e4, n_top_genes: int = 2000, max_value: float = 10, subset: bool = True
+) -> list[Any]:
+    """Return what clustering starts from: scaled log values in `X`, what they were made of beside them.
+
+    Layer "counts" holds the counts, "logcounts" the logarithms before scaling; `var` says which genes
+    are highly variable. Filter cells and genes before it.
+
+    Parameters
+    ----------
+    target_sum, n_top_genes, max_value
+        As in `NormalizeTotal`, `HighlyVariableGenes` (flavor "seurat") and `Scale`.
+    subset
+        True keeps the highly variable genes only, in `X` and layers: scaled values are dense. False keeps all
+        genes, cells x genes x 4 bytes of them in `X`.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> [type(step).__name__ for step in hr.recipes.workbench()][-3:]
+    ['HighlyVariableGenes', 'SelectGenes', 'Scale']
+    """
+    return [
+        SaveLayer("counts"),
+        NormalizeTotal(target_sum=target_sum),
+        Log1p(),
+        SaveLayer("logcounts"),
+        HighlyVariableGenes(n_top_genes=n_top_genes),
+        *([SelectGenes("highly_variable")] if subset else []),
+        Scale(max_value=max_value),
+    ]

@@ -159,13 +159,13 @@ def passes(steps: Sequence[Any]) -> list[list[str]]:
 def counting(steps: Sequence[Any], spec: StreamSpec) -> list[str]:
     """Return the names of the steps that take the source's own values for counts."""
     names = []
+    untouched = (Holds.COUNTS, Holds.UNKNOWN)
     for step in steps:
-        if getattr(step, "needs_counts", False) and spec.holds in (Holds.COUNTS, Holds.UNKNOWN):
+        layer = getattr(step, "layer", None)
+        holds = spec.holds if layer is None else spec.layers.get(layer)
+        if getattr(step, "needs_counts", False) and holds in untouched:
             names.append(type(step).__name__)
-        before = spec.holds
         spec = step.preview(spec) if isinstance(step, Fit) else step.out(spec)
-        if spec.holds not in (before, Holds.COUNTS):
-            break
     return names
 
 

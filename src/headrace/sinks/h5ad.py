@@ -15,7 +15,7 @@ from scipy import sparse
 from ..chunk import Chunk, Matrix, StreamSpec
 from ..errors import OutputError
 from .frames import FrameWriter
-from .hdf5 import Appender, Compression
+from .hdf5 import Appender, Compression, Drain
 from .staged import staged
 
 INT32_MAX = 2**31 - 1
@@ -48,7 +48,8 @@ class H5ad:
         with staged(self.path, self.overwrite) as partial:
             try:
                 with h5py.File(partial, "w", libver=("v110", "latest"), locking=False) as file:  # staged() holds the lock
-                    yield H5adWriter(file, spec, partial.parent, self.compression, self.checksum)
+                    with Drain(partial) as drain:
+                        yield H5adWriter(file, spec, drain, partial.parent, self.compression, self.checksum)
             except OSError as error:
                 raise OutputError(f"writing {self.path} failed: {error}; nothing was left there") from error
 
@@ -57,9 +58,15 @@ class H5adWriter:
     """Appends chunks; see `H5ad`."""
 
     def __init__(
-        self, file: h5py.File, spec: StreamSpec, folder: Path, compression: Compression, checksum: bool
+        self,
+        file: h5py.File,
+        spec: StreamSpec,
+        drain: Drain,
+        folder: Path,
+        compression: Compression,
+        checksum: bool,
     ) -> None:
-        self.file, self.folder = file, folder
+        self.file, self.drain, self.folder = file, drain, folder
         self.settings: dict[str, Any] = {"compression": compression, "checksum": checksum}
         self.wide = spec.nnz is None or spec.nnz > INT32_MAX
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
@@ -76,6 +83,7 @@ class H5adWriter:
         for name, layer in chunk.layers.items():
             self._append(f"layers/{name}", layer)
         self.n_obs += chunk.n_obs
+        self.drain.wrote()
 
     def finish(self, spec: StreamSpec) -> None:
         """Write genes and `uns`, and what is left in buffers."""

@@ -14,7 +14,6 @@ from typing import Any
 import tiledbsoma as soma
 
 from ..errors import InputError, SourceError
-from ..memory import keep_pages
 
 BUFFER_BYTES = 8 << 20
 """Of each column of a query. Small ones are as fast as large ones, and stay in the processor's cache."""
@@ -56,7 +55,6 @@ class Location:
 
     def context(self, tile_bytes: int = TILE_BYTES) -> soma.SOMATileDBContext:
         """Make a TileDB context: Census defaults for S3, small buffers, the environment's proxy."""
-        keep_pages()  # before TileDB starts its threads
         config: dict[str, Any] = {
             "soma.init_buffer_bytes": BUFFER_BYTES,
             "sm.mem.total_budget": tile_bytes,

@@ -26,8 +26,9 @@ from .location import reading
 BAND = 2048
 """Cells per band: the extent of a tile of the Census's X."""
 
-QUERY_NNZ = 32_000_000
-"""Non-zeros of one query to TileDB: each costs some milliseconds, whatever it returns."""
+QUERY_NNZ = 1_000_000_000
+"""Non-zeros of one query to TileDB. At the end of each, TileDB gives all free memory of the process
+back to the system (`malloc_trim`), and fetching it again takes longer than decoding did."""
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from ..chunk import Chunk, Matrix
 from . import kernels
+from .groups import Groups
 from .look import Look
 
 
@@ -19,16 +22,43 @@ def library_sizes(X: Matrix) -> npt.NDArray[np.float64]:
     return sizes
 
 
+@dataclass(frozen=True, eq=False)
+class Sizes:
+    """How much of each cell there is.
+
+    Parameters
+    ----------
+    column
+        A column of `obs` that says it. None: the sum of the values.
+    chosen
+        Which genes to sum, shape (n_vars,). None: all.
+    """
+
+    column: str | None = None
+    chosen: npt.NDArray[np.bool_] | None = None
+
+    def __call__(self, chunk: Chunk) -> npt.NDArray[np.float64]:
+        """Return the sizes, shape (n_obs,)."""
+        if self.column is not None:
+            return chunk.obs[self.column].to_numpy(np.float64, copy=True)
+        if self.chosen is None:
+            return library_sizes(chunk.X)
+        X = Look().csr(chunk)
+        sizes = np.empty(X.shape[0])
+        kernels.row_sums_of(X.indptr, X.indices, X.data, self.chosen, sizes)
+        return sizes
+
+
 class LibrarySizes:
     """Collects every cell's total; the result is sorted, shape (n_obs,), 8 bytes per cell."""
 
-    def __init__(self, look: Look | None = None) -> None:
-        self.look = look or Look()
+    def __init__(self, look: Look | None = None, sizes: Sizes | None = None) -> None:
+        self.look, self.sizes = look or Look(), sizes
         self.parts: list[npt.NDArray[np.float64]] = []
 
     def update(self, chunk: Chunk) -> None:
         """Take in the cells of one chunk."""
-        self.parts.append(library_sizes(self.look(chunk)))
+        self.parts.append(library_sizes(self.look(chunk)) if self.sizes is None else self.sizes(chunk))
 
     def merge(self, other: LibrarySizes) -> None:
         """Take in all that `other` has seen."""
@@ -37,3 +67,60 @@ class LibrarySizes:
     def result(self) -> npt.NDArray[np.float64]:
         """Return all totals, in increasing order."""
         return np.sort(np.concatenate(self.parts)) if self.parts else np.empty(0)
+
+
+class DominantGenes:
+    """Finds the genes that have more than a fraction of any cell's total; the result has shape (genes,), bool."""
+
+    def __init__(self, n_vars: int, fraction: float) -> None:
+        self.fraction = fraction
+        self.marked = np.zeros(n_vars, dtype=bool)
+
+    def update(self, chunk: Chunk) -> None:
+        """Take in the cells of one chunk."""
+        X = Look().csr(chunk)
+        kernels.mark_dominant(X.indptr, X.indices, X.data, library_sizes(X), self.fraction, self.marked)
+
+    def merge(self, other: DominantGenes) -> None:
+        """Take in all that `other` has seen."""
+        self.marked |= other.marked
+
+    def result(self) -> npt.NDArray[np.bool_]:
+        """Return which genes they are."""
+        return self.marked.copy()
+
+
+class ValuesByGroup:
+    """Collects a column of `obs` by group; the result maps a group to its values in increasing order, without NaN.
+
+    Parameters
+    ----------
+    column
+        A column of numbers.
+    groups
+        Groups of cells; a cell without a group is left out. 16 bytes per cell.
+    """
+
+    def __init__(self, column: str, groups: Groups) -> None:
+        self.column, self.groups = column, groups
+        self.parts: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]] = []
+
+    def update(self, chunk: Chunk) -> None:
+        """Take in the cells of one chunk."""
+        self.parts.append((self.groups.codes(chunk), chunk.obs[self.column].to_numpy(np.float64, copy=True)))
+
+    def merge(self, other: ValuesByGroup) -> None:
+        """Take in all that `other` has seen."""
+        self.parts.extend(other.parts)
+
+    def result(self) -> dict[int, npt.NDArray[np.float64]]:
+        """Return every group's values, sorted."""
+        if not self.parts:
+            return {}
+        codes, values = (np.concatenate(arrays) for arrays in zip(*self.parts, strict=True))
+        there = (codes >= 0) & ~np.isnan(values)
+        codes, values = codes[there], values[there]
+        order = np.lexsort((values, codes))
+        codes, values = codes[order], values[order]
+        found, start = np.unique(codes, return_index=True)
+        return {int(code): part for code, part in zip(found, np.split(values, start[1:]), strict=True)}

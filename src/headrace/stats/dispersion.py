@@ -79,3 +79,54 @@ def top_genes(dispersion_norm: Floats, n_top_genes: int) -> npt.NDArray[np.bool_
         return np.zeros(len(dispersion_norm), dtype=bool)
     cutoff = known[min(n_top_genes, len(known)) - 1]
     return np.asarray(np.nan_to_num(dispersion_norm, nan=-np.inf) >= cutoff)
+
+
+class CombinedDispersions:
+    """Combines the tables of several groups of cells as `scanpy.pp.highly_variable_genes(batch_key=...)`.
+
+    Means over the groups; a NaN is left out. A gene that a group does not express counts there with
+    mean, dispersion and normalised dispersion 0, as in scanpy, unless it was not measured in it.
+
+    Parameters
+    ----------
+    n_vars
+        Number of genes.
+    """
+
+    COLUMNS = ("means", "dispersions", "dispersions_norm")
+
+    def __init__(self, n_vars: int) -> None:
+        self.groups = 0
+        self.total = np.zeros((3, n_vars))
+        self.lost = np.zeros((3, n_vars))
+        self.n = np.zeros((3, n_vars), dtype=np.int64)
+        self.n_chosen = np.zeros(n_vars, dtype=np.int64)
+
+    def add(self, table: pd.DataFrame, chosen: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]) -> None:
+        """Take in one group: the table of its genes, those it chooses, those it knows of."""
+        self.groups += 1
+        self.n_chosen += chosen
+        for i, column in enumerate(self.COLUMNS):
+            values = table[column].to_numpy()
+            there = known & ~np.isnan(values)
+            # Kahan's summation, as pandas does it
+            step = np.where(there, values - self.lost[i], 0.0)
+            total = self.total[i] + step
+            self.lost[i] = np.where(there, (total - self.total[i]) - step, self.lost[i])
+            self.total[i] = total
+            self.n[i] += there
+
+    def table(self) -> pd.DataFrame:
+        """Return the combined columns, one row per gene."""
+        with np.errstate(invalid="ignore"):
+            return pd.DataFrame(dict(zip(self.COLUMNS, self.total / self.n, strict=True)))
+
+
+def expressed_table(mean: Floats, var: Floats, flavor: str, n_bins: int) -> tuple[pd.DataFrame, npt.NDArray[np.bool_]]:
+    """Return `dispersion_table` over the genes with a mean above 0, and 0 for the others; and which these are."""
+    expressed = mean > 0
+    table = pd.DataFrame(0.0, index=range(len(mean)), columns=list(CombinedDispersions.COLUMNS))
+    if expressed.any():
+        part = dispersion_table(mean[expressed], var[expressed], flavor, n_bins)
+        table.loc[expressed] = part.to_numpy()
+    return table, expressed

@@ -58,6 +58,17 @@ class Groups:
         index = np.indices([len(c) for c in self.categories]).reshape(len(self.categories), -1)
         return [tuple(c[i] for c, i in zip(self.categories, row, strict=True)) for row in index.T]
 
+    def name(self, code: int) -> tuple[str, ...]:
+        """Return the categories of one group, one for each column."""
+        sizes = [len(c) for c in self.categories]
+        place = np.unravel_index(code, sizes) if sizes else ()
+        return tuple(c[int(i)] for c, i in zip(self.categories, place, strict=True))
+
+    def label(self, code: int) -> str:
+        """Name a group in a message, e.g. ``donor_id='A', assay='10x'``."""
+        pairs = zip(self.columns, self.name(code), strict=True)
+        return ", ".join(f"{column}={value!r}" for column, value in pairs) or "all cells"
+
     def codes(self, chunk: Chunk) -> npt.NDArray[np.int64]:
         """Number the group of every cell, shape (n_obs,); -1 where a column has no value."""
         codes = np.zeros(chunk.n_obs, dtype=np.int64)

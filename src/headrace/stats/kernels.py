@@ -11,16 +11,15 @@ the bit however cells are grouped. Whole numbers are summed without any error up
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 import numpy as np
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-
-def compiled(function: F) -> F:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile on first use, for good."""
     return numba.njit(function, nogil=True, cache=True, error_model="numpy")  # type: ignore[no-any-return] # numba has no types
 
@@ -291,29 +290,546 @@ def count_genes(indices, counts):  # type: ignore[no-untyped-def]
 # ------------------------------------------------------------------------------------------------------ checksums
 @compiled
 def fletcher32(data):  # type: ignore[no-untyped-def]
-    """Return HDF5's fletcher32 of some bytes: sums of big-endian 16-bit words modulo 65535."""
-    n = len(data) // 2
+    """Return HDF5's fletcher32 of some bytes: sums of big-endian 16-bit words modulo 65535, never 0 but for zeros."""
+    words = data[: len(data) // 2 * 2].view(np.uint16)
+    n = len(words)
     plain = np.uint64(0)
     weighted = np.uint64(0)
-    for start in range(0, n, 1 << 16):  # sums of 2**16 words times their places fit 64 bits
-        stop = min(n, start + (1 << 16))
-        s1 = np.uint64(0)
-        s2 = np.uint64(0)
+    anything = np.uint32(0)
+    modulus = np.uint64(65535)
+    for start in range(0, n, 128):  # so short that 32 bits hold the sums: the inner loop becomes vectors
+        stop = min(n, start + 128)
+        s1 = np.uint32(0)
+        s2 = np.uint32(0)
         for i in range(start, stop):
-            word = (np.uint64(data[2 * i]) << np.uint64(8)) | np.uint64(data[2 * i + 1])
+            word = np.uint32(words[i])
+            word = ((word & np.uint32(255)) << np.uint32(8)) | (word >> np.uint32(8))
             s1 += word
-            s2 += np.uint64(stop - i) * word
-        weighted = (weighted + np.uint64(stop - start) * (plain % np.uint64(65535)) + s2) % np.uint64(65535)
-        plain = (plain + s1) % np.uint64(65535)
-        if plain == 0 and s1 > 0:
-            plain = np.uint64(65535)
-        if weighted == 0 and (s2 > 0 or plain > 0):
-            weighted = np.uint64(65535)
+            s2 += word * np.uint32(stop - i)
+        weighted += np.uint64(stop - start) * plain + np.uint64(s2)
+        plain += np.uint64(s1)
+        anything |= s1
+        if start & 0xFFFF == 0:
+            weighted %= modulus
+            plain %= modulus
     if len(data) % 2:
-        plain = (plain + (np.uint64(data[len(data) - 1]) << np.uint64(8))) % np.uint64(65535)
-        weighted = (weighted + plain) % np.uint64(65535)
-        if plain == 0:
-            plain = np.uint64(65535)
-        if weighted == 0:
-            weighted = np.uint64(65535)
+        last = np.uint64(data[len(data) - 1]) << np.uint64(8)
+        plain = plain % modulus + last
+        weighted = weighted % modulus + plain
+        anything |= np.uint32(last)
+    plain %= modulus
+    weighted %= modulus
+    if anything > 0:
+        plain = plain if plain > 0 else modulus
+        weighted = weighted if weighted > 0 else modulus
     return np.uint32((weighted << np.uint64(16)) | plain)
+
+
+
+# ------------------------------------------------------------------------------- sums, gene by gene, of some rows
+@compiled
+def add_whole(indptr, indices, data, rows, sums):  # type: ignore[no-untyped-def]
+    """Add x and x**2 of the rows to int64 sums, shape (genes, 2); every x is whole and below 2**31."""
+    for i in range(len(rows)):
+        for k in range(indptr[rows[i]], indptr[rows[i] + 1]):
+            x = np.int64(data[k])
+            cell = sums[indices[k]]
+            cell[0] += x
+            cell[1] += x * x
+
+
+@compiled
+def add_wide(indptr, indices, data, rows, sums):  # type: ignore[no-untyped-def]
+    """Do as `add_whole`, shape (genes, 3): x, then the low 32 bits and the rest of x**2."""
+    for i in range(len(rows)):
+        for k in range(indptr[rows[i]], indptr[rows[i] + 1]):
+            x = np.int64(data[k])
+            square = x * x
+            cell = sums[indices[k]]
+            cell[0] += x
+            cell[1] += square & np.int64(0xFFFFFFFF)
+            cell[2] += square >> np.int64(32)
+
+
+@compiled
+def add_fixed(indptr, indices, data, rows, sums):  # type: ignore[no-untyped-def]
+    """Add x and x**2 of the rows to fixed-point sums, shape (genes, 4), as `add_moments`."""
+    for i in range(len(rows)):
+        for k in range(indptr[rows[i]], indptr[rows[i] + 1]):
+            x = np.float64(data[k])
+            _add(sums[indices[k]], 0, x)
+            _add(sums[indices[k]], 2, x * x)
+
+
+@compiled
+def _add(words, at, x):  # type: ignore[no-untyped-def]
+    """Add x to the fixed-point sum at `words[at]` and `words[at + 1]`."""
+    high = np.floor(x * 0.125)
+    low = np.uint64(np.int64((x - high * 8.0) * _UNIT))
+    total = words[at + 1] + low
+    words[at] += np.uint64(np.int64(high)) + (np.uint64(2) if total < low else np.uint64(0))
+    words[at + 1] = total
+
+
+@compiled
+def count_above(indptr, indices, data, rows, cap):  # type: ignore[no-untyped-def]
+    """Count the values of the rows that are above their gene's cap."""
+    n = 0
+    for i in range(len(rows)):
+        for k in range(indptr[rows[i]], indptr[rows[i] + 1]):
+            n += np.float64(data[k]) > cap[indices[k]]
+    return n
+
+
+@compiled
+def take_above(indptr, indices, data, rows, cap, genes, values):  # type: ignore[no-untyped-def]
+    """Write genes and values of what `count_above` has counted."""
+    n = 0
+    for i in range(len(rows)):
+        for k in range(indptr[rows[i]], indptr[rows[i] + 1]):
+            if np.float64(data[k]) > cap[indices[k]]:
+                genes[n] = indices[k]
+                values[n] = data[k]
+                n += 1
+
+
+@compiled
+def add_values(genes, values, sums):  # type: ignore[no-untyped-def]
+    """Add 1, x and x**2 to int64 sums, shape (genes, 4): the last two are the low 32 bits and the rest of x**2."""
+    for k in range(len(genes)):
+        x = np.int64(values[k])
+        square = x * x
+        cell = sums[genes[k]]
+        cell[0] += 1
+        cell[1] += x
+        cell[2] += square & np.int64(0xFFFFFFFF)
+        cell[3] += square >> np.int64(32)
+
+
+@compiled
+def add_residuals(indptr, indices, data, rows, sizes, share, theta, clip, seen, sums):  # type: ignore[no-untyped-def]
+    """Add clipped Pearson residuals and their squares to fixed-point sums, shape (genes, 4).
+
+    Every gene with a positive share takes part, in every cell, unless `seen` (genes,) is False.
+    """
+    for i in range(len(rows)):
+        r = rows[i]
+        k, end = indptr[r], indptr[r + 1]
+        for j in range(len(share)):
+            x = 0.0
+            if k < end and indices[k] == j:
+                x = np.float64(data[k])
+                k += 1
+            if share[j] > 0.0 and seen[j]:
+                mu = share[j] * sizes[r]
+                if mu > 0.0:
+                    z = min(max((x - mu) / np.sqrt(mu + mu * mu / theta), -clip), clip)
+                    _add(sums[j], 0, z)
+                    _add(sums[j], 2, z * z)
+
+
+# ------------------------------------------------------------------------------------------- quality, cell by cell
+@compiled
+def row_sums_of(indptr, indices, data, chosen, out):  # type: ignore[no-untyped-def]
+    """Sum each row over the chosen genes in float64, from left to right."""
+    for r in range(len(indptr) - 1):
+        total = 0.0
+        for k in range(indptr[r], indptr[r + 1]):
+            if chosen[indices[k]]:
+                total += data[k]
+        out[r] = total
+
+
+@compiled
+def top_sums(indptr, data, tops, out):  # type: ignore[no-untyped-def]
+    """Sum each row's `tops[i]` largest values, in float64, from the largest on; `tops` increases."""
+    most = tops[len(tops) - 1]
+    for r in range(len(indptr) - 1):
+        values = data[indptr[r] : indptr[r + 1]]
+        n = len(values)
+        if n > most:
+            values = -np.partition(-values, most - 1)[:most]
+            n = most
+        values = np.sort(values)
+        total = 0.0
+        done = 0
+        for i in range(len(tops)):
+            while done < tops[i] and done < n:
+                total += values[n - 1 - done]
+                done += 1
+            out[r, i] = total
+
+
+@compiled
+def mark_dominant(indptr, indices, data, sizes, fraction, marked):  # type: ignore[no-untyped-def]
+    """Mark the genes that have more than a fraction of a cell's total in any cell."""
+    for r in range(len(indptr) - 1):
+        limit = fraction * sizes[r]
+        for k in range(indptr[r], indptr[r + 1]):
+            if data[k] > limit:
+                marked[indices[k]] = True
+
+
+# ------------------------------------------------------------------------------------------- values, one by one
+@compiled
+def expm1(data, scale, out):  # type: ignore[no-untyped-def]
+    """Write exp(x * scale) - 1, each by the same scalar function wherever it stands."""
+    for k in range(len(data)):
+        out[k] = math.expm1(np.float64(data[k]) * scale)
+
+
+@compiled
+def arcsinh(data, scale, out):  # type: ignore[no-untyped-def]
+    """Write asinh(x * scale), each by the same scalar function wherever it stands."""
+    for k in range(len(data)):
+        out[k] = math.asinh(np.float64(data[k]) * scale)
+
+
+@compiled
+def scale_columns(indices, data, std, most, out):  # type: ignore[no-untyped-def]
+    """Divide by the column's float64; nothing above `most`."""
+    for k in range(len(data)):
+        out[k] = min(most, data[k] / std[indices[k]])
+
+
+@compiled
+def standardize(indptr, indices, data, mean, std, most, out):  # type: ignore[no-untyped-def]
+    """Fill the dense `out` with (x - mean) / std, within -most and most."""
+    for r in range(len(indptr) - 1):
+        k, end = indptr[r], indptr[r + 1]
+        for j in range(len(mean)):
+            x = 0.0
+            if k < end and indices[k] == j:
+                x = np.float64(data[k])
+                k += 1
+            out[r, j] = min(max((x - mean[j]) / std[j], -most), most)
+
+
+@compiled
+def residuals(indptr, indices, data, sizes, totals, total, theta, clip, out):  # type: ignore[no-untyped-def]
+    """Fill the dense `out` with clipped Pearson residuals; 0 where nothing is expected."""
+    for r in range(len(indptr) - 1):
+        k, end = indptr[r], indptr[r + 1]
+        for j in range(len(totals)):
+            x = 0.0
+            if k < end and indices[k] == j:
+                x = np.float64(data[k])
+                k += 1
+            mu = sizes[r] * totals[j] / total
+            z = (x - mu) / np.sqrt(mu + mu * mu / theta) if mu > 0.0 else 0.0
+            out[r, j] = min(max(z, -clip), clip)
+
+
+# ------------------------------------------------------------------------------------ samples against one another
+@compiled
+def select(values, n, k):  # type: ignore[no-untyped-def]
+    """Return the k-th smallest (from 0) of the first n values, which are reordered around it (Hoare's quickselect)."""
+    left, right = 0, n - 1
+    while left < right:
+        pivot = values[(left + right) // 2]
+        i, j = left, right
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if k <= j:
+            right = j
+        elif k >= i:
+            left = i
+        else:
+            break
+    return values[k]
+
+
+@compiled
+def middle_ranks(values, scratch, n, low, high, keep):  # type: ignore[no-untyped-def]
+    """Clear `keep` where the rank (from 1, ties share their mean) is not within low and high, as R's `rank`.
+
+    No value is sorted: the two bounds are selected, and ties with them counted.
+    """
+    if low > high:
+        keep[:n] = False
+        return
+    scratch[:n] = values[:n]
+    bottom = select(scratch, n, low - 1)
+    top = select(scratch, n, high - 1)
+    below_bottom = at_bottom = below_top = at_top = 0
+    for k in range(n):
+        below_bottom += values[k] < bottom
+        at_bottom += values[k] == bottom
+        below_top += values[k] < top
+        at_top += values[k] == top
+    bottom_rank, top_rank = below_bottom + (at_bottom + 1) / 2, below_top + (at_top + 1) / 2
+    keep_bottom = low <= bottom_rank and (bottom_rank <= high or bottom < top)
+    keep_top = top_rank <= high and (low <= top_rank or bottom < top)
+    for k in range(n):
+        value = values[k]
+        if value < bottom or value > top or (value == bottom and not keep_bottom) or (value == top and not keep_top):
+            keep[k] = False
+
+
+@compiled
+def middle_order(values, second, scratch, n, low, high, keep):  # type: ignore[no-untyped-def]
+    """Clear `keep` where the place (from 1) in `order(values, second)`, ties as they come, is not within low and high."""
+    scratch[:n] = values[:n]
+    bottom = select(scratch, n, low - 1)
+    top = select(scratch, n, high - 1)
+    for k in range(n):
+        if values[k] < bottom or values[k] > top:
+            keep[k] = False
+    for edge in range(1 if bottom == top else 2):
+        at = bottom if edge == 0 else top
+        tied = np.flatnonzero(values[:n] == at)
+        first = (values[:n] < at).sum() + 1
+        order = np.argsort(second[tied], kind="mergesort")
+        for place in range(len(tied)):
+            if not low <= first + place <= high:
+                keep[tied[order[place]]] = False
+
+
+@compiled
+def tmm(indptr, indices, data, sizes, ref, ref_size, trims, weighted, a_cutoff, out):  # type: ignore[no-untyped-def]
+    """Write each row's trimmed mean of M-values against the dense row `ref`, in edgeR's own order of operations.
+
+    `trims` holds the fractions of M-values and of A-values to cut off at each end.
+    """
+    n_vars = len(ref)
+    ref_rate, ref_log, ref_var = np.empty(n_vars), np.empty(n_vars), np.empty(n_vars)
+    for j in range(n_vars):
+        if ref[j] > 0:
+            ref_rate[j] = ref[j] / ref_size
+            ref_log[j] = np.log2(ref_rate[j])
+            ref_var[j] = (ref_size - ref[j]) / ref_size / ref[j]
+    m, a, v, scratch = np.empty(n_vars), np.empty(n_vars), np.empty(n_vars), np.empty(n_vars)
+    keep = np.empty(n_vars, dtype=np.bool_)
+    for r in range(len(indptr) - 1):
+        size = sizes[r]
+        n, largest = 0, 0.0
+        for k in range(indptr[r], indptr[r + 1]):
+            j, x = indices[k], np.float64(data[k])
+            if ref[j] > 0 and x > 0:
+                rate = x / size
+                log_ratio = np.log2(rate / ref_rate[j])
+                mean = (np.log2(rate) + ref_log[j]) / 2
+                if np.isfinite(log_ratio) and np.isfinite(mean) and mean > a_cutoff:
+                    m[n], a[n], v[n] = log_ratio, mean, (size - x) / size / x + ref_var[j]
+                    largest = max(largest, abs(log_ratio))
+                    n += 1
+        if n == 0 or largest < 1e-6:
+            out[r] = 1.0
+            continue
+        keep[:n] = True
+        low = int(np.floor(n * trims[0])) + 1
+        middle_ranks(m, scratch, n, low, n + 1 - low, keep)
+        low = int(np.floor(n * trims[1])) + 1
+        middle_ranks(a, scratch, n, low, n + 1 - low, keep)
+        top, bottom = 0.0, 0.0
+        for k in range(n):
+            if keep[k]:
+                w = 1.0 / v[k] if weighted else 1.0
+                part = m[k] / v[k] if weighted else m[k]
+                if not np.isnan(part):
+                    top += part
+                bottom += w
+        f = top / bottom
+        out[r] = 2.0 ** (0.0 if np.isnan(f) else f)
+
+
+@compiled
+def tmm_wsp(indptr, indices, data, sizes, ref, ref_size, trims, weighted, out):  # type: ignore[no-untyped-def]
+    """Write each row's TMM with singleton pairing against the dense row `ref`, in edgeR's own order of operations."""
+    eps = 1e-14
+    n_vars = len(ref)
+    expressed = np.flatnonzero(ref > eps)
+    by_size = expressed[np.argsort(-ref[expressed], kind="mergesort")]
+    seen = np.zeros(n_vars, dtype=np.int64)
+    obs, paired = np.empty(n_vars), np.empty(n_vars)
+    m, a, shrunk, scratch = np.empty(n_vars), np.empty(n_vars), np.empty(n_vars), np.empty(n_vars)
+    place = np.zeros(n_vars)
+    keep = np.empty(n_vars, dtype=np.bool_)
+    for r in range(len(indptr) - 1):
+        size = sizes[r]
+        n, n_single = 0, 0
+        for k in range(indptr[r], indptr[r + 1]):
+            j, x = indices[k], np.float64(data[k])
+            if x > eps:
+                seen[j] = r + 1
+                if ref[j] > eps:
+                    obs[n], paired[n] = x, ref[j]
+                    n += 1
+                else:
+                    scratch[n_single] = x
+                    n_single += 1
+        eligible = min(n_single, len(expressed) - n)
+        if eligible > 0:
+            single = np.sort(scratch[:n_single])[::-1]
+            taken = 0
+            for j in by_size:
+                if taken == eligible:
+                    break
+                if seen[j] != r + 1:
+                    obs[n], paired[n] = single[taken], ref[j]
+                    n += 1
+                    taken += 1
+        largest = 0.0
+        for k in range(n):
+            p, q = obs[k] / size, paired[k] / ref_size
+            m[k], a[k] = np.log2(p / q), 0.5 * np.log2(p * q)
+            shrunk[k] = np.log2((obs[k] + 0.5) / (size + 0.5) / ((paired[k] + 0.5) / (ref_size + 0.5)))
+            largest = max(largest, abs(m[k]))
+        if n == 0 or largest < 1e-6:
+            out[r] = 1.0
+            continue
+        keep[:n] = True
+        low = int(n * trims[0]) + 1
+        middle_order(m, shrunk, scratch, n, low, n + 1 - low, keep)
+        low = int(n * trims[1]) + 1
+        middle_order(a, place, scratch, n, low, n + 1 - low, keep)
+        top, bottom = 0.0, 0.0
+        for k in range(n):
+            if keep[k]:
+                p, q = obs[k] / size, paired[k] / ref_size
+                w = (1 + 1e-6) / ((1 - p) / p / size + (1 - q) / q / ref_size + 1e-6) if weighted else 1.0
+                top += w * m[k]
+                bottom += w
+        out[r] = 2.0 ** (top / bottom)
+
+
+@compiled
+def row_quantiles(indptr, data, n, p, out):  # type: ignore[no-untyped-def]
+    """Write each row's p-quantile over n values, of which those not stored are 0, as R's `quantile` (type 7)."""
+    index = 1 + max(n - 1, 0) * p
+    low, high = int(np.floor(index)), int(np.ceil(index))
+    for r in range(len(indptr) - 1):
+        values = data[indptr[r] : indptr[r + 1]].astype(np.float64)
+        zeros = n - len(values)
+        below = select(values, len(values), low - 1 - zeros) if low > zeros else 0.0
+        above = select(values, len(values), high - 1 - zeros) if high > zeros else 0.0
+        h = index - low
+        out[r] = (1 - h) * below + h * above if h > 0 and above != below else below
+
+
+@compiled
+def row_medians(indptr, indices, data, centre, logged, out):  # type: ignore[no-untyped-def]
+    """Write each row's median of x / centre, or of log(x) - centre, over the genes whose centre is finite and x > 0."""
+    for r in range(len(indptr) - 1):
+        values = np.empty(indptr[r + 1] - indptr[r])
+        n = 0
+        for k in range(indptr[r], indptr[r + 1]):
+            c, x = centre[indices[k]], np.float64(data[k])
+            if np.isfinite(c) and x > 0:
+                values[n] = np.log(x) - c if logged else x / c
+                n += 1
+        if n == 0:
+            out[r] = np.nan
+        elif n % 2:
+            out[r] = select(values, n, n // 2)
+        else:
+            out[r] = (select(values, n, n // 2 - 1) + select(values, n, n // 2)) / 2
+
+
+@compiled
+def add_logs(indices, data, sums, counts):  # type: ignore[no-untyped-def]
+    """Add log(x) to the fixed-point sums (genes, 2) and count the values above 0."""
+    for k in range(len(indices)):
+        if data[k] > 0:
+            j = indices[k]
+            x = np.log(np.float64(data[k]))
+            high = np.floor(x * 0.125)
+            low = np.uint64(np.int64((x - high * 8.0) * _UNIT))
+            total = sums[j, 1] + low
+            sums[j, 0] += np.uint64(np.int64(high)) + (np.uint64(2) if total < low else np.uint64(0))
+            sums[j, 1] = total
+            counts[j] += 1
+
+
+@compiled
+def row_sqrt_sums(indptr, data, out):  # type: ignore[no-untyped-def]
+    """Sum the square roots of each row, from left to right."""
+    for r in range(len(indptr) - 1):
+        total = 0.0
+        for k in range(indptr[r], indptr[r + 1]):
+            total += np.sqrt(np.float64(data[k]))
+        out[r] = total
+
+
+@compiled
+def count_at_least(indptr, indices, data, factor, cutoff, counts):  # type: ignore[no-untyped-def]
+    """Count for each gene the rows where x * factor[row] reaches the cutoff, which is above 0."""
+    for r in range(len(indptr) - 1):
+        for k in range(indptr[r], indptr[r + 1]):
+            counts[indices[k]] += np.float64(data[k]) * factor[r] >= cutoff
+
+
+@compiled
+def log_rates(indptr, indices, data, prior, size, out):  # type: ignore[no-untyped-def]
+    """Write log2((x + prior) / size * 1e6), densely; prior and size by row."""
+    for r in range(len(indptr) - 1):
+        out[r] = np.log2(prior[r] / size[r] * 1e6)
+        for k in range(indptr[r], indptr[r + 1]):
+            out[r, indices[k]] = np.log2((np.float64(data[k]) + prior[r]) / size[r] * 1e6)
+
+
+# ------------------------------------------------------------------------------------------- sums of rows, by group
+@compiled
+def fixed_words(data, words):  # type: ignore[no-untyped-def]
+    """Write each value as a fixed-point number, (n, 2)."""
+    for k in range(len(data)):
+        x = np.float64(data[k])
+        high = np.floor(x * 0.125)
+        words[k, 0] = np.uint64(np.int64(high))
+        words[k, 1] = np.uint64(np.int64((x - high * 8.0) * _UNIT))
+
+
+@compiled
+def sum_groups(indptr, indices, words, order, starts, n_vars, out_indptr, out_indices, out_words):  # type: ignore[no-untyped-def]
+    """Sum the rows `order[starts[g]:starts[g + 1]]` of each group g, sparsely; return how many values that gave.
+
+    `words` (nnz, 1) holds integers, (nnz, 2) fixed-point numbers. Columns come out in order.
+    """
+    width = words.shape[1]
+    sums = np.zeros((n_vars, width), dtype=np.uint64)
+    touched = np.zeros(n_vars, dtype=np.bool_)
+    columns = np.empty(n_vars, dtype=np.int32)
+    to = 0
+    out_indptr[0] = 0
+    for g in range(len(starts) - 1):
+        n = 0
+        for at in range(starts[g], starts[g + 1]):
+            r = order[at]
+            for k in range(indptr[r], indptr[r + 1]):
+                j = indices[k]
+                if not touched[j]:
+                    touched[j] = True
+                    columns[n] = j
+                    n += 1
+                if width == 1:
+                    sums[j, 0] += words[k, 0]
+                else:
+                    low = words[k, 1]
+                    total = sums[j, 1] + low
+                    sums[j, 0] += words[k, 0] + (np.uint64(2) if total < low else np.uint64(0))
+                    sums[j, 1] = total
+        if n > n_vars // 16:  # cheaper to look at all columns than to sort those touched
+            n = 0
+            for j in range(n_vars):
+                if touched[j]:
+                    columns[n] = j
+                    n += 1
+        else:
+            columns[:n] = np.sort(columns[:n])
+        for i in range(n):
+            j = columns[i]
+            out_indices[to] = j
+            for w in range(width):
+                out_words[to, w] = sums[j, w]
+                sums[j, w] = np.uint64(0)
+            touched[j] = False
+            to += 1
+        out_indptr[g + 1] = to
+    return to

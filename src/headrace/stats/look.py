@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from ..chunk import Chunk, Matrix, with_data
+from . import kernels
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,10 @@ class Look:
             return X
         if self.layer is None and chunk.unlogged is not None:
             return chunk.unlogged
-        data = (X.data if sparse.issparse(X) else X).astype(np.float64)
-        values = np.expm1(data if self.base is None else data * log(self.base)).astype(np.float32)
-        return with_data(X, values) if sparse.issparse(X) else values
+        logged = X.data if sparse.issparse(X) else X.ravel()
+        values = np.empty_like(logged)
+        kernels.expm1(logged, 1.0 if self.base is None else log(self.base), values)
+        return with_data(X, values) if sparse.issparse(X) else values.reshape(X.shape)
 
     def csr(self, chunk: Chunk) -> sparse.csr_array:
         """Return the matrix as CSR; a dense one is converted."""

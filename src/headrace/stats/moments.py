@@ -84,10 +84,10 @@ class MomentSums:
 
     def result(self) -> Moments:
         """Return the sums as float64, each rounded once."""
-        return Moments(self.n.copy(), _float(self.sums[..., :2]), _float(self.sums[..., 2:]))
+        return Moments(self.n.copy(), as_float(self.sums[..., :2]), as_float(self.sums[..., 2:]))
 
 
-def _float(words: npt.NDArray[np.uint64]) -> Floats:
+def as_float(words: npt.NDArray[np.uint64]) -> Floats:
     """Turn fixed-point sums (..., 2) into float64."""
     return np.asarray(words[..., 0].view(np.int64) * 8.0 + words[..., 1] * 2.0**-60)
 
@@ -95,12 +95,13 @@ def _float(words: npt.NDArray[np.uint64]) -> Floats:
 class GeneCells:
     """Counts in how many cells each gene is above zero; the result has shape (genes,), int64."""
 
-    def __init__(self, n_vars: int) -> None:
+    def __init__(self, n_vars: int, look: Look | None = None) -> None:
+        self.look = look or Look()
         self.counts = np.zeros(n_vars, dtype=np.int64)
 
     def update(self, chunk: Chunk) -> None:
         """Take in the cells of one chunk."""
-        kernels.count_genes(Look().csr(chunk).indices, self.counts)
+        kernels.count_genes(self.look.csr(chunk).indices, self.counts)
 
     def merge(self, other: GeneCells) -> None:
         """Take in all that `other` has seen."""

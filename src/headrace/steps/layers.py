@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..chunk import Chunk, StreamSpec
-from ..errors import PlanError
+from ..errors import PlanError, nearest
 
 
 @dataclass(frozen=True)
@@ -37,3 +37,65 @@ class SaveLayer:
         if self.name in spec.layers:
             raise PlanError(f"SaveLayer: a layer {self.name!r} was saved before; use another name")
         return replace(spec, layers={**spec.layers, self.name: spec.holds})
+
+
+@dataclass(frozen=True)
+class UseLayer:
+    """Go on with a saved layer as `X`; the layer stays. What `X` was is gone, unless it was saved.
+
+    Parameters
+    ----------
+    name
+        Name of the layer, e.g. "counts".
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> [hr.SaveLayer("counts"), hr.NormalizeTotal(1e6), hr.SaveLayer("cpm"), hr.UseLayer("counts")][-1]
+    UseLayer(name='counts')
+    """
+
+    name: str
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """Return the cells with the layer as `X`; nothing is copied."""
+        return chunk.with_X(chunk.layers[self.name])
+
+    def out(self, spec: StreamSpec) -> StreamSpec:
+        """Describe the stream with the layer as `X`."""
+        return replace(spec, holds=spec.layers[_known(self.name, spec, "UseLayer")])
+
+
+@dataclass(frozen=True)
+class DropLayer:
+    """Forget a saved layer.
+
+    Parameters
+    ----------
+    name
+        Name of the layer.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> hr.DropLayer("counts")
+    DropLayer(name='counts')
+    """
+
+    name: str
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """Return the cells without the layer."""
+        return replace(chunk, layers={name: X for name, X in chunk.layers.items() if name != self.name})
+
+    def out(self, spec: StreamSpec) -> StreamSpec:
+        """Describe the stream without the layer."""
+        _known(self.name, spec, "DropLayer")
+        return replace(spec, layers={name: holds for name, holds in spec.layers.items() if name != self.name})
+
+
+def _known(name: str, spec: StreamSpec, step: str) -> str:
+    """Return the name, or raise if no such layer was saved."""
+    if name not in spec.layers:
+        raise PlanError(f"{step}: no layer {name!r} was saved before; {nearest(name, spec.layers)}")
+    return name

@@ -1,4 +1,4 @@
-"""Gene length, library size, logarithm."""
+"""Gene length and logarithm."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from ..chunk import Chunk, Holds, StreamSpec
 from ..errors import InputError, PlanError, nearest
 from ..protocols import Accumulator, Transform
 from ..stats import kernels
-from ..stats.cells import LibrarySizes, library_sizes
 from .select import KeepGenes
 
 FULL_GENE_ASSAYS = MappingProxyType(
@@ -187,85 +186,6 @@ class Chain:
         for transform in self.transforms:
             spec = transform.out(spec)
         return spec
-
-
-@dataclass(frozen=True)
-class NormalizeTotal:
-    """Scale every cell to the same total, as `scanpy.pp.normalize_total`.
-
-    A cell's total is over the genes that are left at this point. A cell without counts stays as it is.
-
-    Parameters
-    ----------
-    target_sum
-        The total after scaling, e.g. 1e4. None: the median total of the cells that have counts,
-        which takes a pass over the data.
-    key_added
-        Name of a column of `obs` to keep the totals before scaling in.
-
-    Examples
-    --------
-    >>> import headrace as hr
-    >>> hr.NormalizeTotal(target_sum=1e4).passes, hr.NormalizeTotal().passes
-    (0, 1)
-    """
-
-    target_sum: float | None = None
-    key_added: str | None = None
-    annotates = False
-    reads_var = False
-    needs_counts = True
-
-    def __post_init__(self) -> None:
-        if self.target_sum is not None and not (self.target_sum > 0 and isfinite(self.target_sum)):
-            raise InputError(f"NormalizeTotal(target_sum={self.target_sum!r}): a positive number, or None for the median")
-
-    @property
-    def passes(self) -> int:
-        """One to find the median, none if the target is given."""
-        return int(self.target_sum is None)
-
-    def preview(self, spec: StreamSpec) -> StreamSpec:
-        """Raise if totals have no meaning here."""
-        if spec.holds == Holds.STANDARDIZED:
-            raise PlanError("NormalizeTotal: X is standardized here, so a cell's total means nothing; put it before")
-        return ScaleToTotal(self.target_sum or 1.0, self.key_added).out(spec)
-
-    def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
-        """Find the median total if no target is given."""
-        target = self.target_sum
-        if target is None:
-            sizes: npt.NDArray[np.float64] = yield LibrarySizes()
-            positive = sizes[sizes > 0]
-            if not len(positive):
-                raise InputError("NormalizeTotal(): no cell has any counts, so there is no median total")
-            target = float(np.median(positive))
-        return ScaleToTotal(target, self.key_added)
-
-
-@dataclass(frozen=True)
-class ScaleToTotal:
-    """Multiply every cell by `target_sum` / its total."""
-
-    target_sum: float
-    key_added: str | None = None
-
-    def __call__(self, chunk: Chunk) -> Chunk:
-        """Return the scaled cells."""
-        X = chunk.X
-        assert sparse.issparse(X), "values that have totals are sparse"
-        sizes = library_sizes(X)
-        factor = self.target_sum / np.where(sizes == 0, self.target_sum, sizes)
-        data = np.empty_like(X.data)
-        kernels.scale_rows(X.indptr, X.data, factor, data)
-        chunk = chunk.with_data(data)
-        return chunk if self.key_added is None else chunk.with_obs(**{self.key_added: sizes})
-
-    def out(self, spec: StreamSpec) -> StreamSpec:
-        """Describe the stream of scaled cells."""
-        holds = spec.holds if spec.holds == Holds.LOGGED else Holds.NORMALIZED
-        spec = replace(spec, holds=holds)
-        return spec if self.key_added is None else spec.with_obs(**{self.key_added: "float64"})
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from ..chunk import Chunk, Matrix, StreamSpec, csr
 from ..errors import InputError, PlanError, nearest
 from ..protocols import Accumulator, Transform
 from ..stats import kernels
-from ..stats.cells import library_sizes
+from ..stats.both import Both
 from ..stats.groups import Groups
 from ..stats.moments import GeneCells, MomentSums
+from .bounds import check_bounds, check_zero, within
 
 
 def take_cells(chunk: Chunk, mask: npt.NDArray[np.bool_]) -> Chunk:
@@ -63,56 +63,6 @@ def _map(chunk: Chunk, fn: Any, **changes: Any) -> Chunk:
 
 
 @dataclass(frozen=True)
-class FilterCells:
-    """Keep cells by their number of genes and their total, as `scanpy.pp.filter_cells`.
-
-    Adds `obs["n_genes"]` (genes above zero) and/or `obs["n_counts"]` (sum), for the bounds given.
-
-    Parameters
-    ----------
-    min_genes, max_genes
-        Bounds on the number of genes above zero, inclusive.
-    min_counts, max_counts
-        Bounds on the cell's total, inclusive.
-
-    Examples
-    --------
-    >>> import headrace as hr
-    >>> hr.FilterCells(min_genes=500, max_counts=1e5).min_genes
-    500
-    """
-
-    min_genes: int | None = None
-    max_genes: int | None = None
-    min_counts: float | None = None
-    max_counts: float | None = None
-
-    def __post_init__(self) -> None:
-        _check_bounds("FilterCells", self)
-
-    def __call__(self, chunk: Chunk) -> Chunk:
-        """Return the cells within the bounds."""
-        mask = np.ones(chunk.n_obs, dtype=bool)
-        if self.min_counts is not None or self.max_counts is not None:
-            n_counts = library_sizes(chunk.X)
-            chunk = chunk.with_obs(n_counts=n_counts)
-            mask &= _within(n_counts, self.min_counts, self.max_counts)
-        if self.min_genes is not None or self.max_genes is not None:
-            n_genes = _genes_per_cell(chunk.X)
-            chunk = chunk.with_obs(n_genes=n_genes)
-            mask &= _within(n_genes, self.min_genes, self.max_genes)
-        return take_cells(chunk, mask)
-
-    def out(self, spec: StreamSpec) -> StreamSpec:
-        """Describe the stream with the new columns; how many cells are left is not known yet."""
-        if self.min_counts is not None or self.max_counts is not None:
-            spec = spec.with_obs(n_counts="float64")
-        if self.min_genes is not None or self.max_genes is not None:
-            spec = spec.with_obs(n_genes="int64")
-        return spec
-
-
-@dataclass(frozen=True)
 class FilterGenes:
     """Keep genes by the cells they are seen in and by their total, as `scanpy.pp.filter_genes`.
 
@@ -142,10 +92,11 @@ class FilterGenes:
     reads_var = False
 
     def __post_init__(self) -> None:
-        _check_bounds("FilterGenes", self)
+        check_bounds("FilterGenes", self)
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
-        """Any stream will do; all its genes may stay."""
+        """Raise if zero has no meaning here; all genes may stay."""
+        check_zero("FilterGenes", spec)
         names = [f"n_{what}" for what in ("counts", "cells") if self._bounded(what)]
         return spec.with_var(**dict.fromkeys(names, 0))
 
@@ -163,10 +114,10 @@ class FilterGenes:
         )
         if by_counts:
             columns["n_counts"] = moments.total[0]
-            mask &= _within(columns["n_counts"], self.min_counts, self.max_counts)
+            mask &= within(columns["n_counts"], self.min_counts, self.max_counts)
         if by_cells:
             columns["n_cells"] = n_cells
-            mask &= _within(n_cells, self.min_cells, self.max_cells)
+            mask &= within(n_cells, self.min_cells, self.max_cells)
         if not mask.any():
             raise InputError(f"{self}: none of the {spec.n_vars} genes is within the bounds; widen them")
         return KeepGenes(mask, columns)
@@ -217,7 +168,7 @@ class SelectGenes:
                 f"SelectGenes: {len(missing)} of {len(self.genes)} genes are not in the stream, "
                 f"e.g. {missing[0]!r}; {nearest(missing[0], spec.var.index)}"
             )
-        return replace(spec, var=spec.var[spec.var.index.isin(list(self.genes))])
+        return spec.with_genes(spec.var.index.isin(list(self.genes)))
 
     def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
         """Return the selection; no data is read."""
@@ -225,29 +176,6 @@ class SelectGenes:
             return KeepGenes(spec.var["highly_variable"].to_numpy(dtype=bool))
         return KeepGenes(spec.var.index.isin(list(self.genes)))
         yield  # a generator that needs no data
-
-
-class Both:
-    """Two accumulators that see the same cells; either may be None."""
-
-    def __init__(self, left: Accumulator[Any] | None, right: Accumulator[Any] | None) -> None:
-        self.left, self.right = left, right
-
-    def update(self, chunk: Chunk) -> None:
-        """Take in the cells of one chunk."""
-        for one in (self.left, self.right):
-            if one is not None:
-                one.update(chunk)
-
-    def merge(self, other: Both) -> None:
-        """Take in all that `other` has seen."""
-        for mine, theirs in ((self.left, other.left), (self.right, other.right)):
-            if mine is not None and theirs is not None:
-                mine.merge(theirs)
-
-    def result(self) -> tuple[Any, Any]:
-        """Return both results."""
-        return self.left and self.left.result(), self.right and self.right.result()
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,33 +206,4 @@ class KeepGenes:
 
     def out(self, spec: StreamSpec) -> StreamSpec:
         """Describe the stream of the chosen genes."""
-        return replace(spec, var=spec.var.assign(**self.columns)[self.mask])
-
-
-def _genes_per_cell(X: Matrix) -> npt.NDArray[np.int64]:
-    if sparse.issparse(X):
-        return np.diff(X.indptr).astype(np.int64)
-    return np.count_nonzero(X > 0, axis=1)
-
-
-def _within(values: npt.NDArray[Any], low: float | None, high: float | None) -> npt.NDArray[np.bool_]:
-    mask = np.ones(len(values), dtype=bool)
-    if low is not None:
-        mask &= values >= low
-    if high is not None:
-        mask &= values <= high
-    return mask
-
-
-def _check_bounds(step: str, bounds: Any) -> None:
-    """Refuse no bounds at all, negative ones, and a minimum above its maximum."""
-    given = {k: v for k, v in vars(bounds).items() if v is not None}
-    if not given:
-        raise InputError(f"{step}: give at least one of {', '.join(vars(bounds))}")
-    for name, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not value >= 0:
-            raise InputError(f"{step}({name}={value!r}): a bound is a number that is not negative")
-    for what in {name.removeprefix("min_").removeprefix("max_") for name in given}:
-        low, high = given.get(f"min_{what}"), given.get(f"max_{what}")
-        if low is not None and high is not None and low > high:
-            raise InputError(f"{step}: min_{what}={low} is above max_{what}={high}")
+        return spec.with_var(**self.columns).with_genes(self.mask)

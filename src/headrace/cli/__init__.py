@@ -1,0 +1,45 @@
+"""The command line. It has no logic of its own: arguments, or a recipe file, become a `Plan`.
+
+A command is a function with `@headrace.command()` in a module of its own; importing the module here adds it.
+What is slow to import, a command imports when it runs: `headrace --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from . import datasets, demo, export
+from .console import DONE, Session, plain_warnings, stoppable
+from .group import headrace
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments
+        What follows the program's name; by default what the process was given.
+
+    Returns
+    -------
+    The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+
+    Examples
+    --------
+    >>> main(["--version"])
+    headrace 0.1.0
+    0
+    """
+    session = Session()
+    with stoppable(session, for_good=arguments is None), plain_warnings(session):
+        try:
+            headrace.main(args=arguments, prog_name="headrace", standalone_mode=False, obj=session)
+            sys.stdout.flush()
+        except BaseException as error:  # whatever it is, it becomes an exit code
+            return session.ended(error)
+    return DONE
+
+
+__all__ = ["datasets", "demo", "export", "headrace", "main"]

@@ -1,0 +1,214 @@
+"""What the command line says besides its results, and how it ends.
+
+Exit codes: 0 done, 1 a failure told in one line, 2 wrong usage, 130 interrupted (143 if terminated).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from ..errors import HeadraceError
+
+DONE, FAILED, USAGE = 0, 1, 2
+SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+
+class Interrupted(BaseException):
+    """The user, or the system, wants the run to stop. No `KeyboardInterrupt`: click answers that one itself."""
+
+
+@dataclass
+class Session:
+    """One run of the command line.
+
+    Parameters
+    ----------
+    debug
+        Whether a failure shows its traceback, and warnings of other packages are shown.
+    started
+        When it began, by `time.monotonic`.
+    """
+
+    debug: bool = field(default_factory=lambda: os.environ.get("HEADRACE_DEBUG", "") not in ("", "0"))
+    started: float = field(default_factory=time.monotonic)
+    bar: Any = None
+    """The progress bar on the terminal's last line, if there is one."""
+    _signals: list[int] = field(default_factory=list)
+    _target: tuple[Path, tuple[int, int] | None] | None = None
+
+    def say(self, text: str) -> None:
+        """Write one line to stderr, above the progress bar."""
+        if self.bar is None:
+            click.echo(text, err=True)
+        else:
+            self.bar.write(text, file=sys.stderr)
+
+    def seconds(self) -> float:
+        """Return how long the run has taken so far."""
+        return time.monotonic() - self.started
+
+    def watch(self, target: Path) -> None:
+        """Remember the file that is to be written, to tell whether it was, should the run be interrupted."""
+        self._target = target, _identity(target)
+
+    def check(self) -> None:
+        """Raise `Interrupted` if the run is to stop: whoever caught the first one must not keep it going."""
+        if self._signals:
+            raise Interrupted
+
+    def on_signal(self, number: int, frame: object) -> None:
+        """Stop at the first signal and clean up; leave at once at the third."""
+        del frame
+        self._signals.append(number)
+        if len(self._signals) == 1:
+            raise Interrupted
+        if len(self._signals) > 2:
+            os._exit(128 + number)
+        os.write(2, b"\nstopping; once more leaves at once, and may leave a hidden .partial file behind\n")
+
+    def ended(self, error: BaseException) -> int:
+        """Say why the run ended with an exception, and return the exit code."""
+        if self._signals:
+            self.say(f"{SIGNALS[signal.Signals(self._signals[0])]}; {self._outcome()}")
+            return 128 + self._signals[0]
+        if isinstance(error, click.UsageError):
+            return _wrong_usage(error)
+        if isinstance(error, SystemExit):
+            return error.code if isinstance(error.code, int) else FAILED
+        if isinstance(error, BrokenPipeError):
+            # Whoever read has read enough. What is left must not be tried again when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED
+        if self.debug:
+            traceback.print_exception(error)
+        if isinstance(error, click.ClickException):
+            self.say(f"error: {error.format_message()}")
+        elif isinstance(error, HeadraceError):
+            self.say(f"error: {one_line(error)}")
+        else:
+            kind = type(error).__name__
+            self.say(f"error: unexpected {kind}: {one_line(error)}: please report, run again with --debug")
+        return FAILED
+
+    def _outcome(self) -> str:
+        if self._target is not None and _identity(self._target[0]) != self._target[1]:
+            return f"{self._target[0]} had been written before, and is whole"
+        return "nothing was written"
+
+
+def one_line(error: BaseException) -> str:
+    r"""Return an error's message and notes in one line.
+
+    Examples
+    --------
+    >>> error = ValueError("the filter\nis empty")
+    >>> error.add_note("in step 2")
+    >>> one_line(error)
+    'the filter is empty (in step 2)'
+    """
+    notes = [f"({_join(note)})" for note in getattr(error, "__notes__", ())]
+    return " ".join([_join(str(error)), *notes])
+
+
+@contextmanager
+def stoppable(session: Session, for_good: bool) -> Iterator[None]:
+    """Let signals stop the run within the block.
+
+    Parameters
+    ----------
+    session
+        The run.
+    for_good
+        Whether the process ends with the block, so that there is nothing to give the signals back to.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, session.on_signal) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if for_good else handler)
+
+
+@contextmanager
+def plain_warnings(session: Session) -> Iterator[None]:
+    """Show headrace's warnings as one line each, and those of other packages only for debugging."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        del file, line
+        if category.__module__.partition(".")[0] == "headrace":
+            session.say(f"warning: {_join(str(message))}")
+        elif session.debug:
+            session.say(warnings.formatwarning(message, category, filename, lineno).rstrip())
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def peak_memory() -> int:
+    """Return the most bytes this process has held at once."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        import resource  # not on every system
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    # getrusage would count what the parent process held when it started this one
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024
+
+
+def size(n_bytes: int) -> str:
+    """Write a number of bytes for people.
+
+    Examples
+    --------
+    >>> size(12_345), size(7_654_321), size(20 * 10**9)
+    ('12 kB', '7.7 MB', '20.0 GB')
+    """
+    if n_bytes < 10**6:
+        return f"{n_bytes / 1e3:.0f} kB"
+    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes < 10**9 else f"{n_bytes / 1e9:,.1f} GB"
+
+
+def _join(text: str) -> str:
+    return " ".join(line.strip() for line in text.splitlines())
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what changes when a file is replaced; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _wrong_usage(error: click.UsageError) -> int:
+    if error.ctx is not None:
+        click.echo(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n", err=True)
+    click.echo(f"error: {error.format_message()}", err=True)
+    return USAGE

@@ -1,0 +1,83 @@
+"""`headrace export` and `headrace explain`: a plan is run, or put into words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .console import Session, peak_memory, size
+from .group import headrace
+from .options import PLAN, options
+
+EXAMPLES = """\b
+Examples:
+  headrace export --census 2025-11-08 --organism mus_musculus \\
+    --dataset-id 4546e757-34d0-4d17-be06-538318925fcd --recipe full-length --out liver.h5ad
+  headrace export --census ./census --organism homo_sapiens \\
+    --obs-filter "tissue_general == 'lung'" --primary-only \\
+    --layer counts --min-genes 500 --min-cells 5 --length-normalize auto \\
+    --target-sum 1e4 --log1p --hvg 2000 --memory 1GB --out lung.h5ad
+  headrace export --census ./census --recipe recipe.toml
+
+\b
+A recipe file:
+  [query]                     # all of this is optional; the command line wins
+  organism = "mus_musculus"
+  dataset_id = "4546e757-34d0-4d17-be06-538318925fcd"
+  [output]
+  path = "liver.h5ad"
+\b
+  [[step]]                    # steps happen in the order of the file
+  name = "FilterCells"
+  min_genes = 500
+  [[step]]
+  name = "SaveLayer"
+  as = "counts"
+  [[step]]
+  name = "NormalizeTotal"
+  target_sum = 1e4
+"""
+
+
+@headrace.command(epilog=EXAMPLES)
+@options(PLAN)
+@click.pass_obj
+def export(session: Session, /, **given: Any) -> None:
+    """Stream cells through steps into an .h5ad file.
+
+    Without steps, the counts are written as they are. The file appears whole or not at all.
+    """
+    from .plans import job
+    from .progress import Progress
+
+    todo = job(given, needs_out=True)
+    assert todo.out is not None
+    session.watch(todo.out)
+    with Progress(session) as progress:
+        spec = todo.plan.write_h5ad(
+            todo.out,
+            memory=todo.memory,
+            overwrite=given["overwrite"],
+            compression=todo.compression,
+            on_event=progress,
+        )
+    session.say(
+        f"wrote {todo.out}: {spec.n_obs:,} cells x {spec.n_vars:,} genes, {size(todo.out.stat().st_size)}, "
+        f"{session.seconds():.1f} s, peak {peak_memory() / 1e6:,.0f} MB"
+    )
+
+
+@headrace.command()
+@options(PLAN)
+@click.pass_obj
+def explain(session: Session, /, **given: Any) -> None:
+    """Say what an export would do and take; write nothing.
+
+    Takes the arguments of "headrace export"; --out may be left out.
+    """
+    from .plans import job
+
+    del session
+    todo = job(given, needs_out=False)
+    click.echo(str(todo.plan.explain(todo.memory)))

@@ -1,0 +1,138 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from .group import option
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def total(ctx: click.Context, param: click.Parameter, value: str | None) -> float | str | None:
+    """Read a number, or the word "median"."""
+    if value is None or value == "median":
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither a number nor 'median'", ctx, param) from None
+
+
+def settings(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> dict[str, str]:
+    """Split every KEY=VALUE."""
+    for one in value:
+        if not one.partition("=")[0].strip() or "=" not in one:
+            raise click.BadParameter(f"{one!r} is not of the form KEY=VALUE", ctx, param)
+    return {key.strip(): text.strip() for key, _, text in (one.partition("=") for one in value)}
+
+
+SOURCE, STEPS, RUN = "Cells and genes", "Steps, in this order", "Output and run"
+
+CENSUS = (
+    option(
+        "--census",
+        required=True,
+        metavar="PATH|RELEASE|S3",
+        help="A Census: its path or s3:// URI, or a release such as 2025-11-08, stable or latest.",
+        section=SOURCE,
+    ),
+    option(
+        "--tiledb-config",
+        callback=settings,
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="A setting of TileDB, e.g. vfs.s3.region=eu-west-1. May be given several times.",
+        section=SOURCE,
+    ),
+)
+QUERY = (
+    option("--organism", metavar="NAME", help="E.g. mus_musculus or homo_sapiens.", section=SOURCE),
+    option(
+        "--dataset-id",
+        multiple=True,
+        metavar="ID",
+        help="Only cells of this dataset. May be given several times.",
+        section=SOURCE,
+    ),
+    option(
+        "--obs-filter",
+        metavar="FILTER",
+        help="Only cells that match a SOMA value filter, e.g. \"tissue_general == 'liver'\".",
+        section=SOURCE,
+    ),
+    option(
+        "--genes",
+        metavar="measured|any|all|FILE",
+        help="Genes measured in every dataset of the query (the default), in any, all of the Census; or those "
+        "listed in a file, one id or name a line.",
+        section=SOURCE,
+    ),
+    option(
+        "--primary-only/--keep-duplicates",
+        default=None,
+        help="Leave out, or keep, cells that are also in another dataset. By default they are kept with a warning.",
+        section=SOURCE,
+    ),
+    option(
+        "--layer-in",
+        type=click.Choice(["raw", "normalized"]),
+        help="Which layer of the Census to read; raw (counts) by default.",
+        section=SOURCE,
+    ),
+)
+RECIPE = option(
+    "--recipe",
+    metavar="NAME|FILE.toml",
+    help="Steps by name: full-length, cp10k, tpm, census-normalized; or a recipe file. Instead of what follows.",
+    section=STEPS,
+)
+STEP_FLAGS = (
+    option("--layer", metavar="NAME", help="Save what is read as a layer of this name, e.g. counts.", section=STEPS),
+    option("--min-genes", type=int, metavar="N", help="Keep cells with at least N genes.", section=STEPS),
+    option("--min-cells", type=int, metavar="N", help="Keep genes seen in at least N of those cells.", section=STEPS),
+    option(
+        "--length-normalize",
+        type=click.Choice(["auto", "all", "off"]),
+        help="Divide by gene length: in the cells of full-length assays (auto), in all, in none (the default).",
+        section=STEPS,
+    ),
+    option(
+        "--target-sum",
+        callback=total,
+        metavar="NUMBER|median",
+        help="Scale every cell to this total, e.g. 1e4, or to the median total.",
+        section=STEPS,
+    ),
+    option(
+        "--log1p/--no-log1p", default=None, help="Take the logarithm of 1 + x, or do not (the default).", section=STEPS
+    ),
+    option("--hvg", type=int, metavar="N", help="Mark the N most variable genes.", section=STEPS),
+    option("--hvg-flavor", metavar="FLAVOR", help="How to rank them; seurat by default.", section=STEPS),
+)
+OUTPUT = (
+    option("--out", metavar="FILE.h5ad", help="The file to write.", section=RUN),
+    option("--overwrite", is_flag=True, help="Replace the file if it exists.", section=RUN),
+    option("--compression", type=click.Choice(["none", "gzip"]), help="Of the file; none by default.", section=RUN),
+    option(
+        "--memory",
+        metavar="AMOUNT",
+        help="The most memory to take, e.g. 1GB. By default a quarter of what there is, at most 4 GB.",
+        section=RUN,
+    ),
+)
+PLAN = (*CENSUS, *QUERY, RECIPE, *STEP_FLAGS, *OUTPUT)
+
+
+def options(given: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
+    """Return a decorator that gives a command these options, in this order."""
+
+    def decorate(function: F) -> F:
+        for one in reversed(given):
+            function = one(function)
+        return function
+
+    return decorate

@@ -1,0 +1,200 @@
+"""Recipes by name, and recipe files.
+
+A recipe file is TOML. It lists the steps of a plan in the order in which they happen::
+
+    [[step]]
+    name = "FilterCells"        # a step of headrace, by the name of its class
+    min_genes = 500             # its parameters, as in Python
+
+    [[step]]
+    name = "SaveLayer"
+    as = "counts"               # a parameter that is itself called `name` is written `as`
+
+    [[step]]
+    recipe = "full-length"      # all steps of a recipe that headrace knows; its parameters may follow
+    min_cells = 10
+
+It may also say which cells and genes, and where to; what the command line says wins::
+
+    [query]                     # the parameters of Census.query
+    organism = "mus_musculus"
+    dataset_id = ["4546e757-34d0-4d17-be06-538318925fcd"]
+    obs_filter = "sex == 'female'"
+    genes = "measured"          # or "any", "all", or a list of genes
+    primary_only = true
+
+    [output]
+    path = "liver.h5ad"         # from the folder in which the command runs
+    compression = "gzip"
+    memory = "1GB"
+
+A parameter that is left out has its default. TOML has no word for Python's None: leave the parameter out
+(``NormalizeTotal`` without `target_sum` takes the median). Steps are found by `headrace.__all__`, recipes are
+the functions of `headrace.recipes`, so new ones are known here by themselves.
+"""
+
+from __future__ import annotations
+
+import inspect
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import headrace as hr
+
+from ..errors import InputError, nearest
+from .values import checked
+
+NAME = "as"
+"""How a step's own parameter `name` is written, since `name` names the step."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where to, and how; None leaves it to the command line or the default."""
+
+    path: str | None = None
+    compression: Literal["none", "gzip"] | None = None
+    memory: int | str | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a recipe says.
+
+    Parameters
+    ----------
+    steps
+        The steps of the plan.
+    query
+        Parameters of `Census.query`.
+    output
+        Where to, and how.
+    """
+
+    steps: tuple[Any, ...] = ()
+    query: Mapping[str, Any] = field(default_factory=dict)
+    output: Output = field(default_factory=Output)
+
+
+def recipe(name: str) -> Recipe:
+    """Return the recipe of a name, or that of a file.
+
+    Raises
+    ------
+    InputError
+        If there is neither, or something in the file cannot be used.
+
+    Examples
+    --------
+    >>> [type(step).__name__ for step in recipe("cp10k").steps]
+    ['SaveLayer', 'NormalizeTotal', 'Log1p']
+    """
+    if name in known_recipes():
+        return Recipe(tuple(known_recipes()[name]()))
+    path = Path(name)
+    if path.is_file():
+        return read(path)
+    if path.suffix == ".toml":
+        raise InputError(f"there is no recipe file {name!r}")
+    raise InputError(f"there is no recipe {name!r}, nor a file of that name; {nearest(name, known_recipes())}")
+
+
+def read(path: Path) -> Recipe:
+    """Read a recipe file; see the page of this module.
+
+    Raises
+    ------
+    InputError
+        If it is no TOML, or something in it cannot be used.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no recipe file: {error}") from error
+    for key in content:
+        if key not in ("step", "query", "output"):
+            raise InputError(f"{path}: there is no {key!r} in a recipe file; {nearest(key, _PARTS)}")
+    if not content:
+        raise InputError(f"{path} is empty; it needs {' or '.join(_PARTS)}")
+    tables = content.get("step", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise InputError(f"{path}: a step is a table that begins with the line [[step]]")
+    steps = [_step(table, f"{path}, step {number}") for number, table in enumerate(tables, 1)]
+    asked = checked(_table(content, "query", path), _parameters(hr.Census.query), f"{path}, [query]")
+    output = checked(_table(content, "output", path), get_type_hints(Output), f"{path}, [output]")
+    return Recipe(tuple(steps), asked, Output(**output))
+
+
+def known_steps() -> dict[str, type]:
+    """Return headrace's steps by name: the public dataclasses that are a transform or a fit."""
+    public = {name: getattr(hr, name) for name in hr.__all__}
+    return {name: one for name, one in public.items() if isinstance(one, type) and is_dataclass(one) and _is_step(one)}
+
+
+def known_recipes() -> dict[str, Callable[..., list[Any]]]:
+    """Return the functions of `headrace.recipes`, by name with hyphens."""
+    functions = inspect.getmembers(hr.recipes, inspect.isfunction)
+    return {
+        name.replace("_", "-"): function
+        for name, function in functions
+        if function.__module__ == hr.recipes.__name__ and not name.startswith("_")
+    }
+
+
+_PARTS = ("[[step]]", "[query]", "[output]")
+
+
+def _is_step(kind: type) -> bool:
+    methods = {name for base in kind.__mro__ for name in vars(base)}
+    return {"fit", "preview"} <= methods or {"__call__", "out"} <= methods
+
+
+def _table(content: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+    table = content.get(name, {})
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: {name!r} is a table that begins with the line [{name}]")
+    return table
+
+
+def _step(table: Mapping[str, Any], where: str) -> Any:
+    """Make one step, or the steps of one recipe."""
+    kinds = [key for key in ("name", "recipe") if key in table]
+    if len(kinds) != 1 or not isinstance(table[kinds[0]], str):
+        raise InputError(f'{where}: give either name = "..." (a step) or recipe = "..."')
+    kind, name = kinds[0], table[kinds[0]]
+    known: Mapping[str, Callable[..., Any]] = known_steps() if kind == "name" else known_recipes()
+    if name not in known:
+        raise InputError(
+            f"{where}: there is no {'step' if kind == 'name' else 'recipe'} {name!r}; {nearest(name, known)}"
+        )
+    make = known[name]
+    hints = {NAME if key == "name" else key: hint for key, hint in _parameters(make).items()}
+    values = checked({key: value for key, value in table.items() if key != kind}, hints, f"{where} ({name})")
+    missing = [key for key in _required(make) if (NAME if key == "name" else key) not in values]
+    if missing:
+        shown = ", ".join(NAME if key == "name" else key for key in missing)
+        raise InputError(f"{where} ({name}): {shown} must be given")
+    try:
+        return make(**{"name" if key == NAME else key: value for key, value in values.items()})
+    except InputError as error:
+        error.add_note(where)
+        raise
+
+
+def _parameters(make: Callable[..., Any]) -> dict[str, Any]:
+    """Return the type of each parameter of a step's class, or of a function."""
+    hints = get_type_hints(make)
+    if isinstance(make, type):
+        return {f.name: hints[f.name] for f in fields(make) if f.init}
+    return {name: hints[name] for name in inspect.signature(make).parameters if name != "self"}
+
+
+def _required(make: Callable[..., Any]) -> list[str]:
+    if isinstance(make, type):
+        return [f.name for f in fields(make) if f.init and f.default is MISSING and f.default_factory is MISSING]
+    return [name for name, p in inspect.signature(make).parameters.items() if p.default is p.empty]

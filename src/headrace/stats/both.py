@@ -1,0 +1,31 @@
+"""Two statistics of the same cells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..chunk import Chunk
+from ..protocols import Accumulator
+
+
+class Both:
+    """Two accumulators that see the same cells; either may be None."""
+
+    def __init__(self, left: Accumulator[Any] | None, right: Accumulator[Any] | None) -> None:
+        self.left, self.right = left, right
+
+    def update(self, chunk: Chunk) -> None:
+        """Take in the cells of one chunk."""
+        for one in (self.left, self.right):
+            if one is not None:
+                one.update(chunk)
+
+    def merge(self, other: Both) -> None:
+        """Take in all that `other` has seen."""
+        for mine, theirs in ((self.left, other.left), (self.right, other.right)):
+            if mine is not None and theirs is not None:
+                mine.merge(theirs)
+
+    def result(self) -> tuple[Any, Any]:
+        """Return both results."""
+        return self.left and self.left.result(), self.right and self.right.result()

@@ -1,0 +1,324 @@
+"""Sums of every gene in every group of cells that comes; a group that does not come costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from ..chunk import Chunk, StreamSpec
+from ..errors import CountsError
+from . import kernels
+from .groups import Groups
+from .look import Look
+from .moments import as_float
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+LARGEST_COUNT = 2**31
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Which genes the cells of each dataset tell about.
+
+    Parameters
+    ----------
+    seen
+        Shape (datasets, genes), bool.
+    row_of
+        For each category of `obs["dataset_id"]` its row in `seen`, or -1.
+    """
+
+    seen: npt.NDArray[np.bool_]
+    row_of: Ints
+
+    @staticmethod
+    def of(spec: StreamSpec) -> Measured:
+        """Take it from a stream that joins several datasets."""
+        assert spec.measured is not None
+        categories = spec.obs["dataset_id"].cat.categories
+        return Measured(spec.measured.to_numpy(), spec.measured.index.get_indexer(categories).astype(np.int64))
+
+    def rows(self, chunk: Chunk) -> Ints:
+        """Return the row in `seen` of every cell, shape (n_obs,)."""
+        return self.row_of[chunk.obs["dataset_id"].cat.codes.to_numpy(np.int64)]
+
+    def n(self, cells: Ints) -> Ints:
+        """Count for every gene the cells that measured it; `cells` are those of each dataset."""
+        return np.asarray(cells @ self.seen)
+
+
+@dataclass(frozen=True)
+class GroupMoments:
+    """Moments of one group.
+
+    Parameters
+    ----------
+    n
+        Cells that measured the gene: one number, or shape (genes,).
+    total, squares
+        Sums of x and of x**2, shape (genes,), each rounded once.
+    """
+
+    n: Any
+    total: Floats
+    squares: Floats
+
+    @property
+    def mean(self) -> Floats:
+        """Mean, shape (genes,); 0 where no cell measured the gene."""
+        return np.asarray(self.total / np.maximum(self.n, 1))
+
+    @property
+    def var(self) -> Floats:
+        """Variance with n - 1, shape (genes,), computed in scanpy's own order of operations."""
+        n = np.maximum(np.asarray(self.n, dtype=np.float64), 1.0)
+        with np.errstate(divide="ignore"):
+            return np.asarray((self.squares / n - self.mean**2) * np.where(n > 1, n / (n - 1), 1.0))
+
+
+@dataclass
+class Block:
+    """The sums of one group."""
+
+    words: npt.NDArray[Any]
+    cells: Ints
+    """Cells of each dataset; of one dataset if what was measured does not matter."""
+
+
+class SumsByGroup:
+    """Accumulates sums of x and x**2 by group and gene, in an exact form.
+
+    Parameters
+    ----------
+    groups
+        Groups of cells; those that come take memory.
+    n_vars
+        Number of genes.
+    look
+        Which matrix of the chunk.
+    whole
+        True for counts: 16 bytes per gene and group, exact. False for any values: fixed-point sums,
+        32 bytes per gene and group, the same to the bit in any order.
+    measured
+        Which genes each dataset measured, if that matters.
+    """
+
+    def __init__(
+        self, groups: Groups, n_vars: int, look: Look | None = None, *, whole: bool, measured: Measured | None = None
+    ) -> None:
+        self.groups, self.n_vars, self.look, self.whole, self.measured = groups, n_vars, look or Look(), whole, measured
+        self.blocks: dict[int, Block] = {}
+        self.bound = 0
+        """No sum of squares is above this."""
+
+    @staticmethod
+    def memory(groups: int, n_vars: int, *, whole: bool) -> int:
+        """Predict its bytes for a number of groups that come."""
+        return groups * n_vars * (16 if whole else 32)
+
+    @property
+    def wide(self) -> bool:
+        """Whether sums of squares may need more than 63 bits: then they are kept in two parts."""
+        return self.bound >= 2**63
+
+    def update(self, chunk: Chunk) -> None:
+        """Take in the cells of one chunk."""
+        X = self.look.csr(chunk)
+        if self.whole:
+            self._make_room(X)
+        datasets = None if self.measured is None else self.measured.rows(chunk)
+        for code, rows in rows_by_group(self.groups.codes(chunk)):
+            block = self._block(code)
+            if datasets is None:
+                block.cells += len(rows)
+            else:
+                block.cells += np.bincount(datasets[rows], minlength=len(block.cells))
+            self._add(X, rows, block.words)
+
+    def _add(self, X: sparse.csr_array, rows: Ints, words: npt.NDArray[Any]) -> None:
+        add = kernels.add_fixed if not self.whole else kernels.add_wide if self.wide else kernels.add_whole
+        add(X.indptr, X.indices, X.data, rows, words)
+
+    def _make_room(self, X: sparse.csr_array) -> None:
+        largest = int(X.data.max()) if X.nnz else 0
+        if largest >= LARGEST_COUNT:
+            raise CountsError(f"a count of {largest} is too large: counts are below 2**31; is this a matrix of counts?")
+        self._raise_bound(X.shape[0] * largest**2)
+
+    def _raise_bound(self, by: int) -> None:
+        was = self.wide
+        self.bound += by
+        if self.wide and not was:
+            for block in self.blocks.values():
+                block.words = widen(block.words)
+
+    def _block(self, code: int) -> Block:
+        if code not in self.blocks:
+            kind: Any = np.int64 if self.whole else np.uint64
+            width = 4 if not self.whole else 3 if self.wide else 2
+            n_datasets = 1 if self.measured is None else len(self.measured.seen)
+            self.blocks[code] = Block(np.zeros((self.n_vars, width), kind), np.zeros(n_datasets, np.int64))
+        return self.blocks[code]
+
+    def merge(self, other: SumsByGroup) -> None:
+        """Take in all that `other` has seen."""
+        self._raise_bound(other.bound)
+        for code, theirs in other.blocks.items():
+            mine = self._block(code)
+            mine.cells += theirs.cells
+            add_words(mine.words, theirs.words, self.whole)
+
+    def result(self) -> MomentsByGroup:
+        """Return the moments; they share the sums, which are not copied."""
+        return MomentsByGroup(self.groups, self.n_vars, self.whole, self.measured, dict(sorted(self.blocks.items())))
+
+
+@dataclass(frozen=True, eq=False)
+class MomentsByGroup:
+    """Moments of the groups that have come, turned into numbers one group at a time."""
+
+    groups: Groups
+    n_vars: int
+    whole: bool
+    measured: Measured | None
+    blocks: dict[int, Block] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    @property
+    def codes(self) -> list[int]:
+        """The numbers of the groups, in order."""
+        return list(self.blocks)
+
+    def n_cells(self, code: int) -> int:
+        """Count the cells of a group."""
+        return int(self.blocks[code].cells.sum())
+
+    def of(self, code: int) -> GroupMoments:
+        """Return the moments of one group."""
+        return self._moments(self.blocks[code])
+
+    def all(self) -> GroupMoments:
+        """Return the moments of all cells that have a group."""
+        blocks = list(self.blocks.values())
+        if not blocks:
+            return GroupMoments(0, np.zeros(self.n_vars), np.zeros(self.n_vars))
+        if len(blocks) == 1:
+            return self._moments(blocks[0])
+        words = wide_form(blocks[0].words, self.whole)
+        cells = blocks[0].cells.copy()
+        for block in blocks[1:]:
+            add_words(words, wide_form(block.words, self.whole), self.whole)
+            cells += block.cells
+        return self._moments(Block(words, cells))
+
+    def _moments(self, block: Block) -> GroupMoments:
+        n: Any = int(block.cells.sum()) if self.measured is None else self.measured.n(block.cells)
+        if not self.whole:
+            return GroupMoments(n, as_float(block.words[:, :2]), as_float(block.words[:, 2:]))
+        words = block.words
+        squares = words[:, 1].astype(np.float64) if words.shape[1] == 2 else in_parts(words[:, 1], words[:, 2])
+        return GroupMoments(n, words[:, 0].astype(np.float64), squares)
+
+
+def rows_by_group(codes: Ints) -> Iterator[tuple[int, Ints]]:
+    """Yield each group's number and its rows, in order; a number below 0 is no group."""
+    order = np.argsort(codes, kind="stable")
+    found, start = np.unique(codes[order], return_index=True)
+    for code, rows in zip(found, np.split(order, start[1:]), strict=True):
+        if code >= 0:
+            yield int(code), rows
+
+
+def widen(words: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Split sums of squares into their low 32 bits and the rest."""
+    return np.stack([words[:, 0], words[:, 1] & 0xFFFFFFFF, words[:, 1] >> 32], axis=1)
+
+
+def wide_form(words: npt.NDArray[Any], whole: bool) -> npt.NDArray[Any]:
+    """Return a copy to which any number of others may be added."""
+    return widen(words) if whole and words.shape[1] == 2 else words.copy()
+
+
+def add_words(mine: npt.NDArray[Any], theirs: npt.NDArray[Any], whole: bool) -> None:
+    """Add sums to sums, in place."""
+    if not whole:
+        kernels.merge_sums(mine.reshape(-1, 2), theirs.reshape(-1, 2))
+    else:
+        mine += widen(theirs) if theirs.shape[1] < mine.shape[1] else theirs
+
+
+def in_parts(low: Ints, high: Ints) -> Floats:
+    """Turn low + 2**32 * high into float64, rounded once."""
+    high, low = high + (low >> 32), low & 0xFFFFFFFF
+    return np.asarray(high * 2.0**32 + low)
+
+
+class Excess:
+    """Collects the counts above a cap, by group: few, so that clipped sums follow from the plain ones.
+
+    Parameters
+    ----------
+    groups
+        Groups of cells.
+    caps
+        For each group its cap, shape (genes,); other groups are left out.
+    look
+        Which matrix of the chunk.
+    """
+
+    def __init__(self, groups: Groups, caps: dict[int, Floats], look: Look | None = None) -> None:
+        self.groups, self.caps, self.look = groups, caps, look or Look()
+        self.found: dict[int, list[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]]] = {}
+
+    def update(self, chunk: Chunk) -> None:
+        """Take in the cells of one chunk."""
+        X = self.look.csr(chunk)
+        for code, rows in rows_by_group(self.groups.codes(chunk)):
+            if code in self.caps:
+                n = kernels.count_above(X.indptr, X.indices, X.data, rows, self.caps[code])
+                genes, values = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.float32)
+                kernels.take_above(X.indptr, X.indices, X.data, rows, self.caps[code], genes, values)
+                self.found.setdefault(code, []).append((genes, values))
+
+    def merge(self, other: Excess) -> None:
+        """Take in all that `other` has seen."""
+        for code, parts in other.found.items():
+            self.found.setdefault(code, []).extend(parts)
+
+    def result(self) -> dict[int, list[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]]]:
+        """Return genes and counts of each group, in parts."""
+        return dict(sorted(self.found.items()))
+
+
+def clipped(
+    moments: MomentsByGroup, code: int, cap: Floats, parts: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]]
+) -> GroupMoments:
+    """Return the moments of one group with the counts above `cap` counted as `cap`.
+
+    Parameters
+    ----------
+    moments
+        Of the counts as they are.
+    code
+        The group.
+    cap
+        Shape (genes,).
+    parts
+        Genes and counts of those above it; see `Excess`.
+    """
+    over = np.zeros((len(cap), 4), dtype=np.int64)
+    for genes, values in parts:
+        kernels.add_values(genes, values, over)
+    words = wide_form(moments.blocks[code].words, whole=True)
+    total = (words[:, 0] - over[:, 1]) + over[:, 0] * cap
+    squares = in_parts(words[:, 1] - over[:, 2], words[:, 2] - over[:, 3]) + over[:, 0] * cap**2
+    return GroupMoments(moments.of(code).n, total, squares)

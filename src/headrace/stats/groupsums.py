@@ -1,0 +1,204 @@
+"""Sums of cells by group, sparse: as many groups as there are, none of them known beforehand.
+
+Whole numbers are summed as 64-bit integers, others as the 128-bit fixed-point numbers of `kernels`:
+neither knows an order, so the sums are the same to the bit however the cells came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
+
+from ..chunk import Chunk, csr
+from . import kernels
+from .constant import Constants
+from .look import Look
+
+MERGE_AT = 4_000_000
+"""Non-zeros that wait before they are merged into the sums: merging is cheaper by the dozen."""
+
+Words = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class GroupTotals:
+    """Groups in no particular order.
+
+    Parameters
+    ----------
+    keys
+        The values of the group columns, one tuple per group.
+    n_cells
+        Cells of each group, shape (groups,).
+    sums
+        float64, groups x genes.
+    constant
+        Columns of `obs` that have one value in every group of at least `min_cells` cells: its values by group.
+    n_missing
+        Cells that belong to no group, for want of a value in a group column.
+    """
+
+    keys: list[tuple[Any, ...]]
+    n_cells: npt.NDArray[np.int64]
+    sums: sparse.csr_array
+    constant: dict[str, list[Any]]
+    n_missing: int
+
+
+class GroupSums:
+    """Accumulates `GroupTotals`.
+
+    Parameters
+    ----------
+    by
+        Columns of `obs`.
+    n_vars
+        Number of genes.
+    look
+        Which matrix of the chunk.
+    min_cells
+        Smaller groups do not keep a column of `obs` from being constant.
+    detected
+        True to count the cells in which a gene is above zero instead of summing values.
+    """
+
+    def __init__(
+        self, by: Sequence[str], n_vars: int, look: Look | None = None, min_cells: int = 1, detected: bool = False
+    ) -> None:
+        self.by, self.n_vars, self.look, self.detected = tuple(by), n_vars, look or Look(), detected
+        self.numbers: dict[tuple[Any, ...], int] = {}
+        self.n_cells = np.zeros(0, dtype=np.int64)
+        self.constants = Constants(min_cells)
+        self.parts: list[_Part] = []
+        self.waiting = 0
+        self.n_missing = 0
+
+    def update(self, chunk: Chunk) -> None:
+        """Take in the cells of one chunk."""
+        keys, first, group = group_rows(chunk.obs, self.by)
+        self.n_missing += int((group < 0).sum())
+        if not keys:
+            return
+        numbers = self._number(keys)
+        self.n_cells[numbers] += np.bincount(group[group >= 0], minlength=len(keys))
+        self.constants.update(chunk.obs.drop(columns=list(self.by)), first, group, numbers, self.n_cells)
+        X = self.look.csr(chunk)
+        part = _Part(np.where(group >= 0, numbers[group], -1), X.indptr, X.indices, self._words(X.data))
+        self._take(_summed([part], self.n_vars))
+
+    def merge(self, other: GroupSums) -> None:
+        """Take in all that `other` has seen."""
+        numbers = self._number(list(other.numbers))
+        self.n_cells[numbers] += other.n_cells
+        self.n_missing += other.n_missing
+        self.constants.merge(other.constants, numbers, self.n_cells)
+        for part in other.parts:
+            self._take(_Part(numbers[part.groups], part.indptr, part.indices, part.words))
+
+    def result(self) -> GroupTotals:
+        """Return the totals."""
+        self._squeeze()
+        n = len(self.numbers)
+        if not self.parts:
+            empty = sparse.csr_array((n, self.n_vars), dtype=np.float64)
+            return GroupTotals(list(self.numbers), self.n_cells.copy(), empty, self.constants.result(n), self.n_missing)
+        part = self.parts[0]
+        indptr = np.zeros(n + 1, dtype=part.indptr.dtype)
+        indptr[part.groups + 1] = np.diff(part.indptr)  # groups come in order; those without a value are not there
+        sums = csr(_floats(part.words), part.indices, np.cumsum(indptr, dtype=indptr.dtype), self.n_vars)  # type: ignore[arg-type] # float64 here, by design
+        return GroupTotals(list(self.numbers), self.n_cells.copy(), sums, self.constants.result(n), self.n_missing)
+
+    def _number(self, keys: list[tuple[Any, ...]]) -> npt.NDArray[np.int64]:
+        """Return the groups' numbers; new ones get the next."""
+        numbers = np.array([self.numbers.setdefault(key, len(self.numbers)) for key in keys], dtype=np.int64)
+        self.n_cells = np.pad(self.n_cells, (0, len(self.numbers) - len(self.n_cells)))
+        return numbers
+
+    def _words(self, data: npt.NDArray[np.float32]) -> Words:
+        if self.detected:
+            return (data > 0).astype(np.uint64)[:, None]
+        if not len(data) or (np.abs(data).max() < 2.0**62 and (np.floor(data) == data).all()):
+            return data.astype(np.int64).view(np.uint64)[:, None]
+        words = np.empty((len(data), 2), dtype=np.uint64)
+        kernels.fixed_words(data, words)
+        return words
+
+    def _take(self, part: _Part) -> None:
+        self.parts.append(part)
+        self.waiting += len(part.indices)
+        if self.waiting > max(MERGE_AT, len(self.parts[0].indices)):
+            self._squeeze()
+
+    def _squeeze(self) -> None:
+        """Merge what waits into one part."""
+        if self.parts:
+            self.parts = [_summed(self.parts, self.n_vars)]
+        self.waiting = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Some sums: row i belongs to group `groups[i]`, to none if that is negative."""
+
+    groups: npt.NDArray[np.int64]
+    indptr: npt.NDArray[Any]
+    indices: npt.NDArray[np.int32]
+    words: Words
+
+
+def _summed(parts: list[_Part], n_vars: int) -> _Part:
+    """Sum the rows of each group; groups come out in order."""
+    groups = np.concatenate([part.groups for part in parts])
+    width = max(part.words.shape[1] for part in parts)
+    words = np.concatenate([_widened(part.words, width) for part in parts])
+    indices = np.concatenate([part.indices for part in parts])
+    offsets = np.cumsum([0, *(len(part.indices) for part in parts)])
+    indptr = np.concatenate([part.indptr[:-1] + at for part, at in zip(parts, offsets, strict=False)] + [offsets[-1:]])
+    order = np.argsort(groups, kind="stable")
+    order = order[groups[order] >= 0]
+    present, starts = np.unique(groups[order], return_index=True)
+    out = np.zeros(len(present) + 1, dtype=np.int64), np.empty_like(indices), np.empty_like(words)
+    n = kernels.sum_groups(indptr, indices, words, order, np.append(starts, len(order)), n_vars, *out)
+    return _Part(present, out[0], out[1][:n].copy(), out[2][:n].copy())
+
+
+def _widened(words: Words, width: int) -> Words:
+    """Turn integers into fixed-point numbers if that is what the others are."""
+    if words.shape[1] == width:
+        return words
+    whole = words[:, 0].view(np.int64)
+    return np.stack([(whole >> 3).view(np.uint64), (whole & 7).astype(np.uint64) << np.uint64(60)], axis=1)
+
+
+def _floats(words: Words) -> npt.NDArray[np.float64]:
+    """Turn sums into float64; equal numbers give equal floats, however their words were added up."""
+    if words.shape[1] == 1:
+        return words[:, 0].view(np.int64).astype(np.float64)
+    high = words[:, 0].view(np.int64) + (words[:, 1] >> np.uint64(63)).astype(np.int64)
+    low = words[:, 1] & np.uint64(2**63 - 1)
+    return np.asarray(high * 8.0 + low * 2.0**-60)
+
+
+def group_rows(
+    obs: pd.DataFrame, by: Sequence[str]
+) -> tuple[list[tuple[Any, ...]], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Find the groups among some cells: their keys, where each comes first, and the group of every cell or -1."""
+    code = np.zeros(len(obs), dtype=np.int64)
+    missing = np.zeros(len(obs), dtype=bool)
+    for name in by:
+        codes, values = pd.factorize(obs[name], use_na_sentinel=True)
+        missing |= codes < 0
+        code = code * max(1, len(values)) + codes
+    valid = np.flatnonzero(~missing)
+    _, first, inverse = np.unique(code[valid], return_index=True, return_inverse=True)
+    group = np.full(len(obs), -1, dtype=np.int64)
+    group[valid] = inverse
+    first = valid[first]
+    columns = [obs[name].iloc[first].tolist() for name in by]
+    return list(zip(*columns, strict=True)), first, group

@@ -1,0 +1,192 @@
+"""Choosing cells: by bounds, or by how far they are from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from ..chunk import Chunk, Matrix, StreamSpec
+from ..errors import InputError
+from ..protocols import Accumulator, Transform
+from ..stats.cells import ValuesByGroup, library_sizes
+from ..stats.groups import Groups
+from .bounds import check_bounds, check_numeric, check_zero, within
+from .select import take_cells
+
+MAD = 1.4826
+"""What makes the median absolute deviation estimate a normal standard deviation, as in R's `mad`."""
+
+
+@dataclass(frozen=True)
+class FilterCells:
+    """Keep cells by their number of genes and their total, as `scanpy.pp.filter_cells`.
+
+    Adds `obs["n_genes"]` (genes above zero) and/or `obs["n_counts"]` (sum), for the bounds given.
+
+    Parameters
+    ----------
+    min_genes, max_genes
+        Bounds on the number of genes above zero, inclusive.
+    min_counts, max_counts
+        Bounds on the cell's total, inclusive.
+    min, max
+        Bounds on columns of `obs`, of the source or of a step before, inclusive: `max={"pct_counts_mt": 20}`.
+        A cell without a value (NaN) is not within any bound.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> hr.FilterCells(min_genes=500, max={"pct_counts_mt": 20}).min_genes
+    500
+    """
+
+    min_genes: int | None = None
+    max_genes: int | None = None
+    min_counts: float | None = None
+    max_counts: float | None = None
+    min: Mapping[str, float] | None = None
+    max: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        check_bounds("FilterCells", self)
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """Return the cells within the bounds."""
+        mask = np.ones(chunk.n_obs, dtype=bool)
+        if self.min_counts is not None or self.max_counts is not None:
+            n_counts = library_sizes(chunk.X)
+            chunk = chunk.with_obs(n_counts=n_counts)
+            mask &= within(n_counts, self.min_counts, self.max_counts)
+        if self.min_genes is not None or self.max_genes is not None:
+            n_genes = _genes_per_cell(chunk.X)
+            chunk = chunk.with_obs(n_genes=n_genes)
+            mask &= within(n_genes, self.min_genes, self.max_genes)
+        for column in self._columns:
+            low, high = (self.min or {}).get(column), (self.max or {}).get(column)
+            mask &= within(chunk.obs[column].to_numpy(np.float64), low, high)
+        return take_cells(chunk, mask)
+
+    @property
+    def _columns(self) -> list[str]:
+        return list(dict.fromkeys([*(self.min or {}), *(self.max or {})]))
+
+    def out(self, spec: StreamSpec) -> StreamSpec:
+        """Describe the stream with the new columns; how many cells are left is not known yet."""
+        if any(v is not None for name, v in vars(self).items() if name not in ("min", "max")):
+            check_zero("FilterCells", spec)
+        for column in self._columns:
+            check_numeric("FilterCells", column, spec)
+        if self.min_counts is not None or self.max_counts is not None:
+            spec = spec.with_obs(n_counts="float64")
+        if self.min_genes is not None or self.max_genes is not None:
+            spec = spec.with_obs(n_genes="int64")
+        return spec
+
+
+@dataclass(frozen=True)
+class FilterOutliers:
+    """Drop cells far from the median, in median absolute deviations, as `scuttle::isOutlier`.
+
+    Needs one pass over the data. Cells without a value in the column (NaN), or without a batch,
+    are dropped too: nothing says that they are good.
+
+    Parameters
+    ----------
+    column
+        A number of each cell: a column of `obs`, of the source or of a step before, e.g. "pct_counts_mt".
+    nmads
+        How many deviations from the median a cell may be.
+    batch_key
+        Column or columns of `obs`: every batch has its own median and deviation.
+    log
+        Whether to judge by the logarithm. A value of 0 is then an outlier on the lower side.
+    side
+        "both", or only the "lower" or "higher" values.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> import headrace as hr
+    >>> from headrace.held import Held
+    >>> cells = pd.DataFrame({"depth": [4.0, 5.0, 6.0, 50.0]}, index=list("abcd"))
+    >>> source = Held(np.ones((4, 1)), cells, pd.DataFrame(index=["g"]))
+    >>> hr.Plan(source, [hr.FilterOutliers("depth", nmads=3)]).to_anndata().obs_names.tolist()
+    ['a', 'b', 'c']
+    """
+
+    column: str
+    nmads: float = 3.0
+    batch_key: str | tuple[str, ...] | None = None
+    log: bool = False
+    side: Literal["both", "lower", "higher"] = "both"
+    passes = 1
+    annotates = False
+    reads_var = False
+
+    def __post_init__(self) -> None:
+        if not self.nmads > 0:
+            raise InputError(f"FilterOutliers(nmads={self.nmads!r}): above 0")
+        if self.side not in ("both", "lower", "higher"):
+            raise InputError(f"FilterOutliers(side={self.side!r}): 'both', 'lower' or 'higher'")
+        if self.batch_key is not None and not isinstance(self.batch_key, str):
+            object.__setattr__(self, "batch_key", tuple(self.batch_key))
+
+    def memory(self, spec: StreamSpec) -> int:
+        """Predict the bytes of the statistics: a value and a batch for each cell, and their sorted copy."""
+        return 24 * spec.n_obs
+
+    def preview(self, spec: StreamSpec) -> StreamSpec:
+        """Raise unless the column is there and holds numbers."""
+        check_numeric("FilterOutliers", self.column, spec)
+        Groups.of(spec, self.batch_key, "FilterOutliers")
+        return spec
+
+    def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
+        """Find the bounds of every batch."""
+        groups = Groups.of(spec, self.batch_key, "FilterOutliers")
+        values = yield ValuesByGroup(self.column, groups)
+        return WithinBounds(self.column, groups, {code: self._bounds(part) for code, part in values.items()})
+
+    def _bounds(self, values: Any) -> tuple[float, float]:
+        """Return the least and the largest value that is no outlier."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = np.log(values) if self.log else values
+            median = float(np.median(values))
+            away = self.nmads * MAD * float(np.median(np.abs(values - median)))
+        low, high = median - away, median + away
+        if self.log:
+            low, high = float(np.exp(low)), float(np.exp(high))
+        return (low if self.side != "higher" else -np.inf, high if self.side != "lower" else np.inf)
+
+
+@dataclass(frozen=True, eq=False)
+class WithinBounds:
+    """Keep the cells whose value is within the bounds of their group, inclusive."""
+
+    column: str
+    groups: Groups
+    bounds: dict[int, tuple[float, float]]
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """Return the cells that are no outliers."""
+        values = chunk.obs[self.column].to_numpy(np.float64)
+        nowhere = (np.inf, -np.inf)
+        low, high = (
+            np.array([self.bounds.get(int(code), nowhere) for code in self.groups.codes(chunk)]).reshape(-1, 2).T
+        )
+        return take_cells(chunk, (values >= low) & (values <= high))
+
+    def out(self, spec: StreamSpec) -> StreamSpec:
+        """Describe the same stream; how many cells are left is not known."""
+        return spec
+
+
+def _genes_per_cell(X: Matrix) -> npt.NDArray[np.int64]:
+    if sparse.issparse(X):
+        return np.diff(X.indptr).astype(np.int64)
+    return np.count_nonzero(X > 0, axis=1)

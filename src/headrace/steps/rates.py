@@ -1,0 +1,310 @@
+"""Counts per million, per kilobase, and their logarithm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from math import fsum, isfinite
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
+
+from ..chunk import Chunk, Holds, StreamSpec
+from ..errors import InputError, PlanError, nearest
+from ..protocols import Accumulator, Transform
+from ..stats import rates
+from ..stats.cells import library_sizes
+from ..stats.look import Look
+from ..stats.samples import PerSample
+from .normalize import Chain
+from .select import KeepGenes
+
+Floats = npt.NDArray[np.float64]
+
+
+def need_counts(spec: StreamSpec, step: str) -> None:
+    """Raise unless X may hold counts; expected counts, which are not whole, will do."""
+    if spec.holds not in (Holds.COUNTS, Holds.UNKNOWN):
+        raise PlanError(
+            f"{step} needs counts, but X is {spec.holds} here; put it before that step, or UseLayer('counts')"
+        )
+
+
+def sample_sizes(X: sparse.csr_array, obs: pd.DataFrame, normalized: bool = True) -> Floats:
+    """Return `obs["effective_libsize"]` if `normalized` and there, else the sum of each row."""
+    if normalized and "effective_libsize" in obs:
+        return obs["effective_libsize"].to_numpy(np.float64)
+    return library_sizes(X)
+
+
+def measure_sizes(normalized: bool) -> Callable[[sparse.csr_array, pd.DataFrame], dict[str, Any]]:
+    """Return what has `PerSample` collect the library sizes as `size`; a sample without counts is an error."""
+
+    def measure(X: sparse.csr_array, obs: pd.DataFrame) -> dict[str, Any]:
+        return {"size": refuse_empty(sample_sizes(X, obs, normalized), obs.index)}
+
+    return measure
+
+
+def refuse_empty(sizes: Floats, names: pd.Index) -> Floats:
+    """Return the library sizes, or raise if one is not above 0."""
+    bad = np.flatnonzero(~(sizes > 0))
+    if len(bad):
+        raise InputError(
+            f"sample {names[bad[0]]!r} has a library size of {sizes[bad[0]]:g}, so its rates are not known; "
+            "FilterCells(min_counts=1) leaves such samples out, and NormalizeTotal(1e6) gives them zeros"
+        )
+    return sizes
+
+
+def lengths_of(spec: StreamSpec, column: str, missing: str, step: str) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Return the lengths of the genes that have one, and which genes these are; raise as `missing` says."""
+    if missing not in ("error", "drop"):
+        raise InputError(f"{step}(missing={missing!r}): 'error' or 'drop'")
+    if column not in spec.var:
+        raise PlanError(
+            f"{step}: var has no column {column!r} with gene lengths; {nearest(column, spec.var)}. "
+            "open_counts(..., lengths=...) takes them from a table or a Census"
+        )
+    lengths = pd.to_numeric(spec.var[column], errors="coerce").to_numpy(np.float64)
+    good = lengths > 0
+    if not good.any() or (not good.all() and missing == "error"):
+        bad = spec.var.index[~good]
+        shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+        raise PlanError(
+            f"{step}: {len(bad)} of {len(good)} genes have no positive {column}: {shown}"
+            + (f"; {step}(missing='drop') drops them" if good.any() else "")
+        )
+    return lengths[good], good
+
+
+@dataclass(frozen=True)
+class CPM:
+    """Divide counts by the library size in millions, as edgeR's `cpm`.
+
+    Parameters
+    ----------
+    normalized_libsize
+        True: go by the effective library size of an earlier `NormFactors`; without such a step this is the sum of
+        the sample. False: go by the sum. (edgeR's `normalized.lib.sizes`.)
+
+    Raises
+    ------
+    InputError
+        If a sample has no counts. `NormalizeTotal(1e6)` is the same without factors, and gives zeros there.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> hr.CPM().normalized_libsize
+    True
+    """
+
+    normalized_libsize: bool = True
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """Return the scaled samples."""
+        X = Look().csr(chunk)
+        sizes = refuse_empty(sample_sizes(X, chunk.obs, self.normalized_libsize), chunk.obs.index)
+        return chunk.with_X(rates.cpm(X, sizes).astype(np.float32))
+
+    def out(self, spec: StreamSpec) -> StreamSpec:
+        """Describe the scaled stream."""
+        need_counts(spec, "CPM")
+        return replace(spec, holds=Holds.NORMALIZED)
+
+
+@dataclass(frozen=True)
+class LogCPM:
+    """Take log2 of counts per million after adding a prior count, as edgeR's `cpm(log=TRUE)`. Makes X dense.
+
+    log2((x + p) / (size + 2 p) * 1e6), where p is `prior_count` times the sample's size over the mean size. X is a
+    dense float32 array afterwards, since 0 counts are a number other than 0, and counts as logged.
+
+    Parameters
+    ----------
+    prior_count
+        Added to a sample of mean size.
+    normalized_libsize
+        As in `CPM`.
+
+    Raises
+    ------
+    InputError
+        If a sample has no counts.
+
+    Notes
+    -----
+    Source: edgeR 3.40.2. One pass for the mean library size. `uns["logcpm"]` keeps base and prior.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> hr.LogCPM(prior_count=0.5).passes
+    1
+    """
+
+    prior_count: float = 2
+    normalized_libsize: bool = True
+    passes = 1
+    annotates = False
+    reads_var = False
+
+    def __post_init__(self) -> None:
+        if not (self.prior_count > 0 and isfinite(self.prior_count)):
+            raise InputError(f"LogCPM(prior_count={self.prior_count!r}): a number above 0")
+
+    def preview(self, spec: StreamSpec) -> StreamSpec:
+        """Raise unless X holds counts here."""
+        need_counts(spec, "LogCPM")
+        return LogRates(self.prior_count, 1.0, self.normalized_libsize).out(spec)
+
+    def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
+        """Find the mean library size."""
+        del spec
+        table: pd.DataFrame = yield PerSample(measure_sizes(self.normalized_libsize))
+        return LogRates(self.prior_count, fsum(table["size"]) / len(table), self.normalized_libsize)
+
+
+@dataclass(frozen=True)
+class LogRates:
+    """Write log2 counts per million, given the mean library size; see `LogCPM`."""
+
+    prior_count: float
+    mean_size: float
+    normalized_libsize: bool
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """Return the logged samples, dense."""
+        X = Look().csr(chunk)
+        sizes = sample_sizes(X, chunk.obs, self.normalized_libsize)
+        return chunk.with_X(rates.log_cpm(X, sizes, self.mean_size, self.prior_count, np.float32))
+
+    def out(self, spec: StreamSpec) -> StreamSpec:
+        """Describe the logged stream."""
+        entry = {"prior_count": float(self.prior_count), "base": 2.0}
+        return replace(spec, holds=Holds.LOGGED).with_uns(logcpm=entry)
+
+
+@dataclass(frozen=True)
+class RPKM:
+    """Divide counts by library size in millions and gene length in kilobases, as edgeR's `rpkm`.
+
+    Parameters
+    ----------
+    column
+        Column of `var` with the lengths, in bases.
+    missing
+        What to do with genes without a positive length: "error", or "drop" them. They are dropped first, so that
+        sums of samples are over the genes that are left.
+    normalized_libsize
+        As in `CPM`.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> hr.RPKM(column="length", missing="drop").missing
+    'drop'
+    """
+
+    column: str = "feature_length"
+    missing: Literal["error", "drop"] = "error"
+    normalized_libsize: bool = True
+    passes = 0
+    annotates = False
+    reads_var = False
+
+    def preview(self, spec: StreamSpec) -> StreamSpec:
+        """Raise unless X holds counts and genes have lengths."""
+        need_counts(spec, "RPKM")
+        return self._resolve(spec).out(spec)
+
+    def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
+        """Look the lengths up; no data is read."""
+        return self._resolve(spec)
+        yield  # a generator that needs no data
+
+    def _resolve(self, spec: StreamSpec) -> Transform:
+        lengths, mask = lengths_of(spec, self.column, self.missing, "RPKM")
+        return Chain((KeepGenes(mask), PerKilobase(lengths, self.normalized_libsize)))
+
+
+@dataclass(frozen=True, eq=False)
+class PerKilobase:
+    """Divide by library size and length; see `RPKM`."""
+
+    lengths: Floats
+    normalized_libsize: bool
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """Return the scaled samples."""
+        X = Look().csr(chunk)
+        sizes = refuse_empty(sample_sizes(X, chunk.obs, self.normalized_libsize), chunk.obs.index)
+        return chunk.with_X(rates.rpkm(X, sizes, self.lengths).astype(np.float32))
+
+    def out(self, spec: StreamSpec) -> StreamSpec:
+        """Describe the scaled stream."""
+        return replace(spec, holds=Holds.NORMALIZED)
+
+
+@dataclass(frozen=True)
+class TPM:
+    """Turn counts into transcripts per million: counts per base, scaled to a total of 1e6 (Li & Dewey 2011).
+
+    Parameters
+    ----------
+    column, missing
+        As in `RPKM`.
+    normalized
+        False: every sample sums to 1e6. True: to 1e6 over its factor in `obs["norm_factors"]`, which an earlier
+        `NormFactors` must have written.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> hr.TPM().normalized
+    False
+    """
+
+    column: str = "feature_length"
+    missing: Literal["error", "drop"] = "error"
+    normalized: bool = False
+    passes = 0
+    annotates = False
+    reads_var = False
+
+    def preview(self, spec: StreamSpec) -> StreamSpec:
+        """Raise unless X holds counts, genes have lengths, and samples their factors if asked for."""
+        need_counts(spec, "TPM")
+        if self.normalized and "norm_factors" not in spec.obs:
+            raise PlanError("TPM(normalized=True): obs has no 'norm_factors'; put NormFactors() before it")
+        return self._resolve(spec).out(spec)
+
+    def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
+        """Look the lengths up; no data is read."""
+        return self._resolve(spec)
+        yield  # a generator that needs no data
+
+    def _resolve(self, spec: StreamSpec) -> Transform:
+        lengths, mask = lengths_of(spec, self.column, self.missing, "TPM")
+        return Chain((KeepGenes(mask), PerMillion(lengths, self.normalized)))
+
+
+@dataclass(frozen=True, eq=False)
+class PerMillion:
+    """Divide by length and scale to a million; see `TPM`."""
+
+    lengths: Floats
+    normalized: bool
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """Return the scaled samples; one without counts stays as it is."""
+        factors = chunk.obs["norm_factors"].to_numpy(np.float64) if self.normalized else None
+        return chunk.with_X(rates.tpm(Look().csr(chunk), self.lengths, factors).astype(np.float32))
+
+    def out(self, spec: StreamSpec) -> StreamSpec:
+        """Describe the scaled stream."""
+        return replace(spec, holds=Holds.NORMALIZED)
