@@ -55,6 +55,8 @@ class StreamSpec:
         Which genes each dataset measured, where several datasets with different genes are joined:
         bool, datasets x genes, indexed by `dataset_id`, in the column order of `X`. A value of a gene
         that was not measured is not stored, and is not zero.
+    presence_aware
+        Whether statistics go by `measured` unless a step is told otherwise.
     """
 
     var: pd.DataFrame
@@ -65,6 +67,7 @@ class StreamSpec:
     layers: Mapping[str, Holds] = field(default_factory=dict)
     uns: Mapping[str, Any] = field(default_factory=dict)
     measured: pd.DataFrame | None = None
+    presence_aware: bool = False
 
     @property
     def n_vars(self) -> int:

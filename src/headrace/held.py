@@ -65,6 +65,8 @@ class Held:
                 twice = table.index[table.index.duplicated()][0]
                 raise InputError(f"the index of {name} has {twice!r} more than once")
 
+    spooled = False
+
     @property
     def spec(self) -> StreamSpec:
         """What is known of the stream."""
@@ -74,7 +76,7 @@ class Held:
         """Return the first and last-plus-one position of each chunk of at most about `nnz` non-zeros."""
         out, start = [], 0
         while start < len(self.obs):
-            stop = int(np.searchsorted(self.X.indptr, self.X.indptr[start] + nnz, side="right")) - 1
+            stop = int(np.searchsorted(self.X.indptr, int(self.X.indptr[start]) + nnz, side="right")) - 1
             stop = min(max(stop, start + 1), start + (self.n_obs or len(self.obs)), len(self.obs))
             out.append((start, stop))
             start = stop
@@ -103,6 +105,10 @@ class Held:
             return {}
         return {str(k): int(v) for k, v in self.obs[column].value_counts().items() if v}
 
+    def identity(self) -> str:
+        """Return nothing: it lives no longer than the run."""
+        return ""
+
     def provenance(self) -> dict[str, Any]:
         """Say where it comes from."""
         return dict(self.origin)
@@ -122,12 +128,13 @@ def rounded(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
 
 def canonical(X: Any) -> sparse.csr_array:
     """Return a float32 CSR matrix with int32 indices, sorted, without stored zeros; never changes `X`."""
-    out = sparse.csr_array(X, dtype=np.float32, copy=True)
-    if not out.has_canonical_format:
+    out = sparse.csr_array(X, dtype=np.float32)
+    if not out.has_canonical_format or not out.data.all():
+        out = out.copy()  # it may share its arrays with X
         before = out.nnz
         out.sum_duplicates()
         if out.nnz < before:
             raise InputError("X has entries twice at the same place")
-    out.eliminate_zeros()
+        out.eliminate_zeros()
     indptr = out.indptr.astype(np.int64 if out.nnz > 2**31 - 1 else np.int32)
-    return csr(out.data, out.indices.astype(np.int32), indptr, out.shape[1])
+    return csr(out.data, out.indices.astype(np.int32, copy=False), indptr, out.shape[1])

@@ -114,17 +114,23 @@ def divide(total: int, spec: StreamSpec, cost: Cost, *, statistics: int, in_flig
     worked_on = 16 + 4 * (matrices + 3)  # with genes chosen: both twice; a value for each layer and step
     per_nnz = 2 * read + (in_flight + 1) * worked_on
     sink = (4 * matrices + 2 * len(spec.obs.columns)) << 20
-    fixed = OVERHEAD + resident() + cost.memory + statistics + sink + spec.n_vars * 400
+    fixed = OVERHEAD + max(resident(), TYPICAL) + cost.memory + statistics + sink + spec.n_vars * 400
     largest = max(cost.nnz // max(1, spec.n_obs) * 4, MIN_CHUNK_NNZ)
-    chunk_nnz = min((total - fixed) // per_nnz, MAX_CHUNK_NNZ, max(cost.nnz, MIN_CHUNK_NNZ))
-    if chunk_nnz < largest:
+    room = (total - fixed) // per_nnz
+    chunk_nnz = MAX_CHUNK_NNZ
+    while chunk_nnz > room and chunk_nnz > largest:
+        chunk_nnz //= 2  # few sizes, so that an interrupted run is likely to find the parts it left
+    if chunk_nnz > room:
         least = fixed + per_nnz * largest
         raise MemoryBudgetError(
             f"this plan cannot run in {total / 1e6:.0f} MB: it needs at least {least / 1e6:.0f} MB, of which "
             f"{fixed / 1e6:.0f} MB are fixed; raise memory, or choose fewer layers, genes or groups"
         )
-    return Budget(total, int(chunk_nnz), fixed, per_nnz)
+    return Budget(total, chunk_nnz, fixed, per_nnz)
 
+
+TYPICAL = 240 << 20
+"""What a process with all that headrace imports holds."""
 
 OVERHEAD = 60 << 20
 """Compiled code, thread stacks, fragments of the allocator."""

@@ -42,12 +42,21 @@ class Cost:
 class Source(Protocol[Ref]):
     """Where cells come from: a location, never an open handle, so that it pickles small."""
 
+    spooled: bool
+    """Whether a plan that looks at the cells more than once is to keep them on disk meanwhile."""
+
     @property
     def spec(self) -> StreamSpec:
         """What is known of the stream before it is read."""
 
+    def identity(self) -> str:
+        """Return a text that is another one if the cells, the genes or their values may be others."""
+
     def refs(self, nnz: int) -> Sequence[Ref]:
-        """Return one small reference per chunk, in stream order, each of about `nnz` non-zeros."""
+        """Return one small reference per chunk, in stream order, each of about `nnz` non-zeros.
+
+        A source that is spooled gives references with `start` and `stop`, positions of cells.
+        """
 
     def read(self, refs: Sequence[Ref]) -> Iterator[Chunk]:
         """Read some chunks that follow one another, in order. Safe to call from several threads."""

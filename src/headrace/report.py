@@ -12,6 +12,7 @@ from typing import Any
 from .chunk import StreamSpec
 from .memory import Budget
 from .protocols import Source
+from .spool import need
 from .steps.normalize import FULL_GENE_ASSAYS, NormalizeLength
 
 PACKAGES = ("anndata", "h5py", "headrace", "numpy", "scipy", "tiledbsoma")
@@ -25,7 +26,7 @@ class Explanation:
     n_obs: int
     n_vars: int
     nnz: int
-    source_passes: int
+    passes: int
     peak_memory: int
     output_bytes: int
 
@@ -38,18 +39,24 @@ def explain(
 ) -> Explanation:
     """Put a plan into words."""
     spec, cost = source.spec, source.cost()
+    spooled = source.spooled and len(passes) > 1
     matrices = 1 + len(out.layers)
     wide = spec.nnz is None or spec.nnz > 2**31 - 1
     index = "int64" if wide else "int32"
     output = matrices * (cost.nnz * (12 if wide else 8) + spec.n_obs * (8 if wide else 4)) + spec.n_obs * 150
     lines = [
         f"source     {spec.n_obs:,} cells x {spec.n_vars:,} genes, {cost.nnz:,} non-zeros over all genes",
-        f"reading    {len(passes)} {'pass' if len(passes) == 1 else 'passes'} over the source, "
-        f"about {cost.bytes * len(passes) / 1e6:,.0f} MB in all",
+        f"reading    1 pass over the source, about {cost.bytes / 1e6:,.0f} MB"
+        if spooled or len(passes) == 1
+        else f"reading    {len(passes)} passes over the source, which is at hand",
     ]
     for number, purposes in enumerate(passes, 1):
         why = " + ".join(purposes)
-        lines.append(f"  pass {number}   {why if 'write' in purposes else f'{why}: must see all cells before what follows'}")
+        where = "the source" if number == 1 or not spooled else "the spool"
+        reason = "" if "write" in purposes else ": must see all cells before what follows"
+        lines.append(f"  pass {number}   from {where}: {why}{reason}")
+    if spooled:
+        lines.append(f"disk       about {need(spec.n_obs, cost.nnz) / 1e6:,.0f} MB for the spool, while it runs")
     lines.append("steps")
     lines += [f"  {describe(step)}" for step in steps] or ["  none"]
     lines += _assays(source, steps, spec)
@@ -84,6 +91,11 @@ def corrected_assays(source: Source[Any], steps: Sequence[Any]) -> dict[str, int
             counts = source.value_counts("assay_ontology_term_id")
             return {k: n for k, n in counts.items() if step.assays == "all" or k in step.assays}
     return None
+
+
+def release() -> str:
+    """Return the version of headrace."""
+    return version("headrace")
 
 
 def provenance(source: Source[Any], steps: Sequence[Any]) -> dict[str, Any]:

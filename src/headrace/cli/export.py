@@ -27,13 +27,14 @@ A recipe file:
   dataset_id = "4546e757-34d0-4d17-be06-538318925fcd"
   [output]
   path = "liver.h5ad"
+
 \b
   [[step]]                    # steps happen in the order of the file
   name = "FilterCells"
   min_genes = 500
   [[step]]
   name = "SaveLayer"
-  as = "counts"
+  layer = "counts"
   [[step]]
   name = "NormalizeTotal"
   target_sum = 1e4

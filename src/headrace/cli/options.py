@@ -87,7 +87,8 @@ QUERY = (
 RECIPE = option(
     "--recipe",
     metavar="NAME|FILE.toml",
-    help="Steps by name: full-length, cp10k, tpm, census-normalized; or a recipe file. Instead of what follows.",
+    help="All steps by name, e.g. full-length, cp10k, tpm, census-normalized; or a recipe file. Instead of the options "
+    "that follow.",
     section=STEPS,
 )
 STEP_FLAGS = (
@@ -111,7 +112,10 @@ STEP_FLAGS = (
         "--log1p/--no-log1p", default=None, help="Take the logarithm of 1 + x, or do not (the default).", section=STEPS
     ),
     option("--hvg", type=int, metavar="N", help="Mark the N most variable genes.", section=STEPS),
-    option("--hvg-flavor", metavar="FLAVOR", help="How to rank them; seurat by default.", section=STEPS),
+    option("--hvg-flavor", metavar="FLAVOR", help="How to rank them, as in scanpy; seurat by default.", section=STEPS),
+    option(
+        "--hvg-layer", metavar="NAME", help="Rank by this layer, e.g. counts, which seurat_v3 needs.", section=STEPS
+    ),
 )
 OUTPUT = (
     option("--out", metavar="FILE.h5ad", help="The file to write.", section=RUN),

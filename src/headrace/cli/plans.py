@@ -14,7 +14,17 @@ import headrace as hr
 from ..errors import InputError, nearest
 
 GENE_RULES = ("measured", "any", "all")
-STEP_NAMES = ("layer", "min_genes", "min_cells", "length_normalize", "target_sum", "log1p", "hvg", "hvg_flavor")
+STEP_NAMES = (
+    "layer",
+    "min_genes",
+    "min_cells",
+    "length_normalize",
+    "target_sum",
+    "log1p",
+    "hvg",
+    "hvg_flavor",
+    "hvg_layer",
+)
 
 
 @dataclass(frozen=True)
@@ -57,8 +67,8 @@ def job(given: Mapping[str, Any], *, needs_out: bool) -> Job:
     flags = [f"--{name.replace('_', '-')}" for name in STEP_NAMES if given[name] is not None]
     if given["recipe"] is not None and flags:
         raise _usage(f"--recipe says all the steps, so {', '.join(flags)} cannot be given with it")
-    if given["hvg_flavor"] is not None and given["hvg"] is None:
-        raise _usage("--hvg-flavor says how to rank genes; --hvg says how many, and is missing")
+    if given["hvg"] is None and (given["hvg_flavor"] or given["hvg_layer"]) is not None:
+        raise _usage("--hvg-flavor and --hvg-layer say how to rank genes; --hvg says how many, and is missing")
 
     from .recipe_file import Recipe, recipe  # it imports every step, which takes a second
 
@@ -134,7 +144,8 @@ def _steps(given: Mapping[str, Any]) -> list[Any]:
     if given["log1p"]:
         steps.append(hr.Log1p())
     if given["hvg"] is not None:
-        steps.append(hr.HighlyVariableGenes(given["hvg"], flavor=given["hvg_flavor"] or "seurat"))
+        flavor: Any = given["hvg_flavor"] or "seurat"  # the step knows which there are
+        steps.append(hr.HighlyVariableGenes(given["hvg"], flavor=flavor, layer=given["hvg_layer"]))
     return steps
 
 
@@ -145,7 +156,7 @@ def _out(path: str | None, *, overwrite: bool) -> Path | None:
     if Path(path).suffix != ".h5ad":
         raise InputError(f"cannot write {path!r}: the name of an .h5ad file ends in .h5ad")
 
-    from ..sinks.staged import check_target
+    from ..staged import check_target
 
     check_target(Path(path).absolute(), overwrite)
     return Path(path)

@@ -8,7 +8,7 @@ A recipe file is TOML. It lists the steps of a plan in the order in which they h
 
     [[step]]
     name = "SaveLayer"
-    as = "counts"               # a parameter that is itself called `name` is written `as`
+    layer = "counts"            # a parameter that is itself called `name` is written `layer`
 
     [[step]]
     recipe = "full-length"      # all steps of a recipe that headrace knows; its parameters may follow
@@ -47,7 +47,7 @@ import headrace as hr
 from ..errors import InputError, nearest
 from .values import checked
 
-NAME = "as"
+NAME = "layer"
 """How a step's own parameter `name` is written, since `name` names the step."""
 
 

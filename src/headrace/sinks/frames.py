@@ -93,7 +93,9 @@ class _Strings:
 
     def append(self, values: Any) -> None:
         if len(values):
-            text = np.array(["" if value is None or value is pd.NA else str(value) for value in values], dtype=object)
+            text = np.asarray(values, dtype=object)
+            if pd.api.types.infer_dtype(text, skipna=False) != "string":
+                text = np.array(["" if pd.isna(value) else str(value) for value in text], dtype=object)
             self.dataset.resize(len(self.dataset) + len(text), axis=0)
             self.dataset[-len(text) :] = text
 

@@ -16,7 +16,7 @@ from ..chunk import Chunk, Matrix, StreamSpec
 from ..errors import OutputError
 from .frames import FrameWriter
 from .hdf5 import Appender, Compression, Drain
-from .staged import staged
+from ..staged import staged
 
 INT32_MAX = 2**31 - 1
 

@@ -260,11 +260,10 @@ class CensusQuery(SomaSource):
             )
         self._array  # noqa: B018
 
-    @property
+    @cached_property
     def spec(self) -> StreamSpec:
         """What is known of the stream before X is read."""
-        spec = super().spec
-        return replace(spec, holds=self.holds)
+        return replace(super().spec, measured=self._measured, presence_aware=self.rule == "any")
 
     @property
     def value_filter(self) -> str | None:
@@ -283,7 +282,7 @@ class CensusQuery(SomaSource):
     def columns(self) -> Genes:
         """The genes of the query: the columns of X, by the rule and the presence matrix."""
         var = self._var
-        n_cells = self._n_measured_cells(int(var["soma_joinid"].max()) + 1)[var["soma_joinid"].to_numpy()]
+        n_cells = (np.array(list(self._datasets.values())) @ self._seen)[var["soma_joinid"].to_numpy()]
         if len(self._datasets) > 1:
             var = var.assign(n_measured_cells=n_cells)
         n_obs = len(self.cells.joinids)
@@ -348,22 +347,30 @@ class CensusQuery(SomaSource):
         """Cells of the query in each of its datasets."""
         return self.value_counts("dataset_id")
 
-    def _n_measured_cells(self, n_vars: int) -> npt.NDArray[np.int64]:
-        """Count for every gene joinid in how many of the query's cells it was measured."""
+    @cached_property
+    def _seen(self) -> npt.NDArray[np.bool_]:
+        """Which gene joinids each dataset of the query measured, shape (datasets, largest joinid + 1)."""
         table = self.census._table("datasets").set_index("dataset_id")["soma_joinid"]
-        weight = np.zeros(int(table.max()) + 1)
-        for dataset, n in self._datasets.items():
-            weight[int(table[dataset])] = n
-        counts = np.zeros(n_vars, dtype=np.int64)
+        joinids = table[list(self._datasets)].to_numpy()
+        row_of = np.full(int(table.max()) + 1, -1)
+        row_of[joinids] = np.arange(len(joinids))
+        seen = np.zeros((len(joinids), int(self._var["soma_joinid"].max()) + 1), dtype=bool)
         name = "feature_dataset_presence_matrix"
         if name not in self._measurement:
             raise SourceError(f"{self.where} has no {name}; genes='all' does not help either, the Census is incomplete")
         with reading(f"{self.where}/ms/RNA/{name}"):
-            for part in self._measurement[name].read((np.flatnonzero(weight),)).tables():
+            for part in self._measurement[name].read((np.sort(joinids),)).tables():
                 present = part["soma_data"].to_numpy().astype(bool)
                 datasets, genes = part["soma_dim_0"].to_numpy()[present], part["soma_dim_1"].to_numpy()[present]
-                counts += np.bincount(genes, weights=weight[datasets], minlength=n_vars).astype(np.int64)
-        return counts
+                seen[row_of[datasets], genes] = True
+        return seen
+
+    @cached_property
+    def _measured(self) -> pd.DataFrame | None:
+        """Which of the query's genes each of its datasets measured, if there are several and they differ."""
+        var = self.columns.var
+        seen = self._seen[:, var["soma_joinid"].to_numpy()]
+        return None if len(seen) == 1 or seen.all() else pd.DataFrame(seen, index=list(self._datasets), columns=var.index)
 
 
 def open_census(

@@ -158,7 +158,7 @@ class ObsBlocks:
         return table.combine_chunks()
 
     def _frame(self, table: pa.Table) -> pd.DataFrame:
-        index = pd.Index(table["soma_joinid"].to_numpy().astype(str).astype(object), name="soma_joinid")
+        index = pd.Index(list(map(str, table["soma_joinid"].to_pylist())), dtype=object, name="soma_joinid")
         frame = table.drop_columns("soma_joinid").to_pandas()
         frame.index = index
         return frame

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -83,7 +85,9 @@ class SomaSource:
         self.__dict__.update(state, _lock=threading.Lock())
 
     # ------------------------------------------------------------------------------------------- what it is
-    @property
+    spooled = True
+
+    @cached_property
     def spec(self) -> StreamSpec:
         """What is known of the stream before X is read."""
         nnz = None if self.cells.nnz is None else int(self.cells.nnz.sum())
@@ -110,6 +114,14 @@ class SomaSource:
             table = select_cells(obs, self.value_filter, self._joinid_array, [column], self.where).columns
         counts = table[column].to_pandas().value_counts()
         return {str(k): int(v) for k, v in counts.items() if v}
+
+    def identity(self) -> str:
+        """Return the place, the version of X there, the cells and the genes, as a text."""
+        uri = self._array.uri.removeprefix("file://")
+        fragments = sorted(os.listdir(f"{uri}/__fragments")) if os.path.isdir(f"{uri}/__fragments") else []
+        cells = hashlib.sha256(self.cells.joinids.tobytes()).hexdigest()
+        genes = hashlib.sha256(self.columns.gene_map.tobytes()).hexdigest()
+        return json.dumps([self._array.uri, int(self._array.nnz), fragments, cells, genes])
 
     def provenance(self) -> dict[str, Any]:
         """Say what was asked for, in plain values; never where it was read from."""

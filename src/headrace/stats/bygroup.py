@@ -19,6 +19,8 @@ from .moments import as_float
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Above = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
+"""Genes, and a count of each."""
 
 LARGEST_COUNT = 2**31
 
@@ -47,7 +49,7 @@ class Measured:
 
     def rows(self, chunk: Chunk) -> Ints:
         """Return the row in `seen` of every cell, shape (n_obs,)."""
-        return self.row_of[chunk.obs["dataset_id"].cat.codes.to_numpy(np.int64)]
+        return np.asarray(self.row_of[chunk.obs["dataset_id"].cat.codes.to_numpy(np.int64)])
 
     def n(self, cells: Ints) -> Ints:
         """Count for every gene the cells that measured it; `cells` are those of each dataset."""
@@ -231,6 +233,8 @@ class MomentsByGroup:
 
 def rows_by_group(codes: Ints) -> Iterator[tuple[int, Ints]]:
     """Yield each group's number and its rows, in order; a number below 0 is no group."""
+    if not len(codes):
+        return
     order = np.argsort(codes, kind="stable")
     found, start = np.unique(codes[order], return_index=True)
     for code, rows in zip(found, np.split(order, start[1:]), strict=True):
@@ -277,7 +281,7 @@ class Excess:
 
     def __init__(self, groups: Groups, caps: dict[int, Floats], look: Look | None = None) -> None:
         self.groups, self.caps, self.look = groups, caps, look or Look()
-        self.found: dict[int, list[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]]] = {}
+        self.found: dict[int, list[Above]] = {}
 
     def update(self, chunk: Chunk) -> None:
         """Take in the cells of one chunk."""
@@ -294,14 +298,17 @@ class Excess:
         for code, parts in other.found.items():
             self.found.setdefault(code, []).extend(parts)
 
-    def result(self) -> dict[int, list[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]]]:
-        """Return genes and counts of each group, in parts."""
-        return dict(sorted(self.found.items()))
+    def result(self) -> dict[int, Above]:
+        """Return genes and counts of each group, in increasing order."""
+        out = {}
+        for code, parts in sorted(self.found.items()):
+            genes, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+            order = np.lexsort((values, genes))
+            out[code] = genes[order], values[order]
+        return out
 
 
-def clipped(
-    moments: MomentsByGroup, code: int, cap: Floats, parts: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]]
-) -> GroupMoments:
+def clipped(moments: MomentsByGroup, code: int, cap: Floats, above: Above | None) -> GroupMoments:
     """Return the moments of one group with the counts above `cap` counted as `cap`.
 
     Parameters
@@ -312,12 +319,12 @@ def clipped(
         The group.
     cap
         Shape (genes,).
-    parts
-        Genes and counts of those above it; see `Excess`.
+    above
+        Genes and counts of those above it, if any; see `Excess`.
     """
     over = np.zeros((len(cap), 4), dtype=np.int64)
-    for genes, values in parts:
-        kernels.add_values(genes, values, over)
+    if above is not None:
+        kernels.add_values(*above, over)
     words = wide_form(moments.blocks[code].words, whole=True)
     total = (words[:, 0] - over[:, 1]) + over[:, 0] * cap
     squares = in_parts(words[:, 1] - over[:, 2], words[:, 2] - over[:, 3]) + over[:, 0] * cap**2

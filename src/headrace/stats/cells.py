@@ -16,7 +16,7 @@ from .look import Look
 def library_sizes(X: Matrix) -> npt.NDArray[np.float64]:
     """Sum each cell's values in float64, from left to right, shape (n_obs,)."""
     if isinstance(X, np.ndarray):
-        return X.sum(axis=1, dtype=np.float64)
+        return np.asarray(X.sum(axis=1, dtype=np.float64))
     sizes = np.empty(X.shape[0])
     kernels.row_sums(X.indptr, X.data, sizes)
     return sizes
@@ -40,7 +40,7 @@ class Sizes:
     def __call__(self, chunk: Chunk) -> npt.NDArray[np.float64]:
         """Return the sizes, shape (n_obs,)."""
         if self.column is not None:
-            return chunk.obs[self.column].to_numpy(np.float64, copy=True)
+            return np.array(chunk.obs[self.column], dtype=np.float64)
         if self.chosen is None:
             return library_sizes(chunk.X)
         X = Look().csr(chunk)
@@ -120,6 +120,8 @@ class ValuesByGroup:
         codes, values = (np.concatenate(arrays) for arrays in zip(*self.parts, strict=True))
         there = (codes >= 0) & ~np.isnan(values)
         codes, values = codes[there], values[there]
+        if not len(codes):
+            return {}
         order = np.lexsort((values, codes))
         codes, values = codes[order], values[order]
         found, start = np.unique(codes, return_index=True)

@@ -70,7 +70,7 @@ class Groups:
         return ", ".join(f"{column}={value!r}" for column, value in pairs) or "all cells"
 
     def codes(self, chunk: Chunk) -> npt.NDArray[np.int64]:
-        """Number the group of every cell, shape (n_obs,); -1 where a column has no value."""
+        """Return the number of every cell's group, shape (n_obs,); -1 where a column has no value."""
         codes = np.zeros(chunk.n_obs, dtype=np.int64)
         missing = np.zeros(chunk.n_obs, dtype=bool)
         for column, categories in zip(self.columns, self.categories, strict=True):

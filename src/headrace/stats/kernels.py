@@ -794,18 +794,28 @@ def sum_groups(indptr, indices, words, order, starts, n_vars, out_indptr, out_in
     """
     width = words.shape[1]
     sums = np.zeros((n_vars, width), dtype=np.uint64)
-    touched = np.zeros(n_vars, dtype=np.bool_)
+    touched = np.zeros((n_vars // 8 + 1) * 8, dtype=np.uint8)
+    eights = touched.view(np.uint64)
     columns = np.empty(n_vars, dtype=np.int32)
     to = 0
     out_indptr[0] = 0
     for g in range(len(starts) - 1):
+        if starts[g + 1] - starts[g] == 1:  # one row is its own sum
+            r = order[starts[g]]
+            for k in range(indptr[r], indptr[r + 1]):
+                out_indices[to] = indices[k]
+                for w in range(width):
+                    out_words[to, w] = words[k, w]
+                to += 1
+            out_indptr[g + 1] = to
+            continue
         n = 0
         for at in range(starts[g], starts[g + 1]):
             r = order[at]
             for k in range(indptr[r], indptr[r + 1]):
                 j = indices[k]
                 if not touched[j]:
-                    touched[j] = True
+                    touched[j] = 1
                     columns[n] = j
                     n += 1
                 if width == 1:
@@ -815,12 +825,14 @@ def sum_groups(indptr, indices, words, order, starts, n_vars, out_indptr, out_in
                     total = sums[j, 1] + low
                     sums[j, 0] += words[k, 0] + (np.uint64(2) if total < low else np.uint64(0))
                     sums[j, 1] = total
-        if n > n_vars // 16:  # cheaper to look at all columns than to sort those touched
+        if n > n_vars // 64:  # cheaper to look at all columns than to sort those touched
             n = 0
-            for j in range(n_vars):
-                if touched[j]:
-                    columns[n] = j
-                    n += 1
+            for at in range(len(eights)):
+                if eights[at] != 0:
+                    for j in range(8 * at, 8 * at + 8):
+                        if touched[j]:
+                            columns[n] = j
+                            n += 1
         else:
             columns[:n] = np.sort(columns[:n])
         for i in range(n):
@@ -829,7 +841,45 @@ def sum_groups(indptr, indices, words, order, starts, n_vars, out_indptr, out_in
             for w in range(width):
                 out_words[to, w] = sums[j, w]
                 sums[j, w] = np.uint64(0)
-            touched[j] = False
+            touched[j] = 0
             to += 1
         out_indptr[g + 1] = to
     return to
+
+
+# ------------------------------------------------------------------------------------------------------- the spool
+@compiled
+def to_deltas(indptr, indices, out):  # type: ignore[no-untyped-def]
+    """Write each row's columns as differences, the first from 0; return the largest difference."""
+    largest = 0
+    for r in range(len(indptr) - 1):
+        before = 0
+        for k in range(indptr[r], indptr[r + 1]):
+            delta = indices[k] - before
+            before = indices[k]
+            largest = max(largest, delta)
+            out[k] = delta
+    return largest
+
+
+@compiled
+def from_deltas(indptr, deltas, out):  # type: ignore[no-untyped-def]
+    """Undo `to_deltas`."""
+    for r in range(len(indptr) - 1):
+        column = 0
+        for k in range(indptr[r], indptr[r + 1]):
+            column += deltas[k]
+            out[k] = column
+
+
+@compiled
+def narrow(data, escape, out):  # type: ignore[no-untyped-def]
+    """Write whole numbers below `escape`, and `escape` for larger ones; return how many of those, or -1 if not all are whole."""
+    large = 0
+    whole = True
+    for k in range(len(data)):
+        x = data[k]
+        whole &= (x >= 0) & (x == np.floor(x))
+        large += x >= escape
+        out[k] = np.uint32(min(max(x, np.float32(0)), np.float32(escape)))
+    return large if whole else -1

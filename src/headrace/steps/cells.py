@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from ..chunk import Chunk, Matrix, StreamSpec
 from ..errors import InputError
@@ -187,6 +186,6 @@ class WithinBounds:
 
 
 def _genes_per_cell(X: Matrix) -> npt.NDArray[np.int64]:
-    if sparse.issparse(X):
-        return np.diff(X.indptr).astype(np.int64)
-    return np.count_nonzero(X > 0, axis=1)
+    if isinstance(X, np.ndarray):
+        return np.count_nonzero(X > 0, axis=1).astype(np.int64)
+    return np.diff(X.indptr).astype(np.int64)

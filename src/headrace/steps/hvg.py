@@ -16,10 +16,11 @@ from ..stats.both import Both
 from ..stats.bygroup import Excess, Measured, MomentsByGroup, SumsByGroup, clipped
 from ..stats.dispersion import CombinedDispersions, Cutoffs, dispersion_table, expressed_table, top_genes
 from ..stats.groups import Groups
+from ..stats.loess import CannotFitError
 from ..stats.look import Look
 from ..stats.pearson import DatasetTotals, Model, ResidualSums
 from ..stats.ranks import TopGenes, first
-from ..stats.vst import CannotFitError, Expected, expected, standardized_variance
+from ..stats.vst import Expected, expected, standardized_variance
 
 Flavor = Literal["seurat", "cell_ranger", "seurat_v3", "seurat_v3_paper", "pearson_residuals"]
 Fitting = Generator[Accumulator[Any], Any, Transform]
@@ -251,7 +252,7 @@ class HighlyVariableGenes:
         top = TopGenes(spec.n_vars, n)
         for code, one in trends.items():
             of = moments.of(code)
-            score = standardized_variance(of, clipped(moments, code, one.cap, above.get(code, [])), one.std)
+            score = standardized_variance(of, clipped(moments, code, one.cap, above.get(code)), one.std)
             top.add(score, None if measured is None else np.asarray(of.n) > 0)
         rank, n_batches, of = top.median_rank, top.n_groups, moments.all()
         keys: list[Any] = [rank, -n_batches] if self.flavor == "seurat_v3" else [-n_batches, rank]
@@ -332,7 +333,8 @@ class HighlyVariableGenes:
 
     def _measured(self, spec: StreamSpec) -> Measured | None:
         """Return what each dataset measured, if that is to matter and differs."""
-        if self.measured_only is False or spec.measured is None or spec.measured.to_numpy().all():
+        wanted = spec.presence_aware if self.measured_only is None else self.measured_only
+        if not wanted or spec.measured is None or spec.measured.to_numpy().all():
             return None
         if "dataset_id" not in spec.obs:
             raise PlanError("HighlyVariableGenes(measured_only=True): obs has no column 'dataset_id'")

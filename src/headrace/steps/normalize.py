@@ -159,7 +159,7 @@ class DivideByLength:
         if self.assays is not None:
             rows = chunk.obs["assay_ontology_term_id"].isin(self.assays).to_numpy(bool)
         X = chunk.X
-        assert sparse.issparse(X), "counts are sparse"
+        assert not isinstance(X, np.ndarray), "counts are sparse"
         data = np.empty_like(X.data)
         kernels.divide_columns(X.indptr, X.indices, X.data, rows, self.lengths, data)
         return chunk.with_data(data).with_obs(length_normalized=rows)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from math import fsum
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import sparse
 
 from ..chunk import Holds, StreamSpec, csr
 from ..errors import InputError, PlanError, RoundedCountsWarning, nearest
 from ..held import Held, rounded
 from ..protocols import Accumulator, Source
-from ..stats import kernels
 from ..stats.groupsums import GroupSums, GroupTotals
 from ..stats.look import Look
+
+Integers = npt.NDArray[np.int64]
 
 DENSE_VALUES = 4_000_000
 """At most so many values per chunk of samples if a later step makes them dense."""
@@ -117,17 +120,8 @@ class Pseudobulk:
             )
         obs = self._obs(totals, spec.obs, large)
         order = np.lexsort([_rank(obs[name]) for name in reversed(self.by)])
-        rows, obs = large[order], obs.iloc[order]
-        sums = totals.sums[rows]
-        n_counts = np.empty(len(rows))
-        kernels.row_sums(sums.indptr, sums.data, n_counts)
-        values = sums.data
-        if self.how == "mean":
-            values = values / np.repeat(obs["n_cells"].to_numpy(), np.diff(sums.indptr))
-        else:
-            self._warn_if_rounded(
-                values, np.repeat(np.arange(len(rows)), np.diff(sums.indptr)), sums.indices, obs, spec
-            )
+        obs = obs.iloc[order]
+        X, n_counts = self._assemble(totals, large[order], spec.n_vars, obs, spec.var.index)
         dropped = np.delete(totals.n_cells, large)
         about = {
             "by": np.array(self.by, dtype=object),
@@ -137,13 +131,15 @@ class Pseudobulk:
             "n_cells_in_small_groups": int(dropped.sum()),
             "n_cells_without_group": totals.n_missing,
         }
+        holds = self._holds(spec.holds if self.layer is None else spec.layers[self.layer])
+        uns = spec.uns if holds == Holds.LOGGED else {}  # what it says of values is no longer so
         return Held(
-            csr(values.astype(np.float32), sums.indices, sums.indptr, spec.n_vars),
+            X,
             obs.assign(n_counts=n_counts),
             spec.var,
-            self._holds(spec.holds if self.layer is None else spec.layers[self.layer]),
+            holds,
             n_obs=max(1, DENSE_VALUES // max(1, spec.n_vars)),
-            uns={**spec.uns, "pseudobulk": about},
+            uns={**uns, "pseudobulk": about},
         )
 
     def _holds(self, before: Holds) -> Holds:
@@ -168,22 +164,53 @@ class Pseudobulk:
             obs[name] = pd.Series(values, index=obs.index, dtype=columns[name].dtype)
         return obs.assign(n_cells=totals.n_cells[large])
 
-    def _warn_if_rounded(
-        self,
-        values: npt.NDArray[np.float64],
-        rows: npt.NDArray[np.int64],
-        columns: npt.NDArray[np.int32],
-        obs: pd.DataFrame,
-        spec: StreamSpec,
-    ) -> None:
-        at = rounded(values)
-        if len(at):
-            sample, gene = obs.index[rows[at[0]]], spec.var.index[columns[at[0]]]
+    def _assemble(
+        self, totals: GroupTotals, rows: Integers, n_vars: int, obs: pd.DataFrame, genes: pd.Index
+    ) -> tuple[sparse.csr_array, npt.NDArray[np.float64]]:
+        """Put the sums of the chosen groups together as X, row by row, and return their totals."""
+        place = np.full(len(totals.keys), -1, dtype=np.int64)
+        place[rows] = np.arange(len(rows))
+        lengths = np.zeros(len(totals.keys) + 1, dtype=np.int64)
+        for part in totals.parts:
+            lengths[part.groups] = np.diff(part.indptr)
+        indptr = np.concatenate([[0], np.cumsum(lengths[rows])])
+        data, indices = np.empty(indptr[-1], dtype=np.float32), np.empty(indptr[-1], dtype=np.int32)
+        n_counts = np.zeros(len(rows))
+        many = _Rounded()
+        for part in totals.parts:
+            for row, to in enumerate(place[part.groups].tolist()):
+                if to >= 0:
+                    sums, genes_here = part.floats(row, row + 1), part.indices[part.indptr[row] : part.indptr[row + 1]]
+                    n_counts[to] = fsum(sums)
+                    if self.how == "mean":
+                        sums /= obs["n_cells"].iat[to]
+                    else:
+                        many.look(sums, genes_here, obs.index[to], genes)
+                    data[indptr[to] : indptr[to + 1]] = sums
+                    indices[indptr[to] : indptr[to + 1]] = genes_here
+        many.warn()
+        return csr(data, indices, indptr, n_vars), n_counts  # type: ignore[arg-type] # Held narrows indptr if it can
+
+
+class _Rounded:
+    """Remembers sums that float32 cannot hold."""
+
+    def __init__(self) -> None:
+        self.n, self.example = 0, ""
+
+    def look(self, sums: npt.NDArray[np.float64], indices: npt.NDArray[np.int32], sample: str, genes: pd.Index) -> None:
+        at = rounded(sums)
+        if len(at) and not self.n:
+            self.example = f"{sums[at[0]]:.0f} in sample {sample!r}, gene {genes[indices[at[0]]]!r}"
+        self.n += len(at)
+
+    def warn(self) -> None:
+        if self.n:
             warnings.warn(
-                f"Pseudobulk: {len(at)} sums are not float32 numbers and are rounded in X by at most 6e-8 of their value, "
-                f"e.g. {values[at[0]]:.0f} in sample {sample!r}, gene {gene!r}; obs['n_counts'] is exact",
+                f"Pseudobulk: {self.n} sums are no float32 numbers and are rounded in X, by at most 6e-8 of their "
+                f"value, e.g. {self.example}; obs['n_counts'] is exact",
                 RoundedCountsWarning,
-                stacklevel=2,
+                stacklevel=4,
             )
 
 

@@ -137,11 +137,11 @@ class QCCells:
                 raise PlanError(f"QCMetrics: var has no column {name!r}; {nearest(name, spec.var)}")
             if spec.var[name].dtype != bool:
                 raise PlanError(f"QCMetrics: var[{name!r}] is {spec.var[name].dtype}, not bool")
-            return spec.var[name].to_numpy(bool)
+            return np.asarray(spec.var[name], dtype=bool)
         given = self.qc_vars[name]
         prefixes = (given,) if isinstance(given, str) else tuple(given)
         names = (spec.var["feature_name"] if "feature_name" in spec.var else spec.var.index.to_series()).astype(str)
-        found = names.str.startswith(prefixes).to_numpy(bool)
+        found = np.asarray(names.str.startswith(prefixes), dtype=bool)
         if not found.any():
             other = names.str.upper().str.startswith(tuple(p.upper() for p in prefixes)).to_numpy(bool)
             hint = f"; did you mean {names[other].iloc[0][: len(prefixes[0])]!r}?" if other.any() else ""
@@ -166,18 +166,17 @@ class MeasureCells:
         if about.log1p:
             columns[f"log1p_n_{genes}_by_{kind}"] = log1p(n_genes)
         columns |= self._total(f"total_{kind}", totals)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            if about.percent_top:
-                tops = np.array(about.percent_top, dtype=np.int64)
-                sums = np.empty((X.shape[0], len(tops)))
-                kernels.top_sums(X.indptr, X.data, tops, sums)
-                for i, n in enumerate(tops):
-                    columns[f"pct_{kind}_in_top_{n}_{genes}"] = sums[:, i] / totals * 100
-            for name, chosen in self.sets.items():
-                part = np.empty(X.shape[0])
-                kernels.row_sums_of(X.indptr, X.indices, X.data, chosen, part)
-                columns |= self._total(f"total_{kind}_{name}", part)
-                columns[f"pct_{kind}_{name}"] = (part / totals * 100).astype(np.float32)
+        if about.percent_top:
+            tops = np.array(about.percent_top, dtype=np.int64)
+            sums = np.empty((X.shape[0], len(tops)))
+            kernels.top_sums(X.indptr, X.data, tops, sums)
+            for i, n in enumerate(tops):
+                columns[f"pct_{kind}_in_top_{n}_{genes}"] = percent(sums[:, i], totals)
+        for name, chosen in self.sets.items():
+            part = np.empty(X.shape[0])
+            kernels.row_sums_of(X.indptr, X.indices, X.data, chosen, part)
+            columns |= self._total(f"total_{kind}_{name}", part)
+            columns[f"pct_{kind}_{name}"] = percent(part, totals).astype(np.float32)
         return chunk.with_obs(**columns)
 
     def _total(self, name: str, totals: Floats) -> dict[str, Any]:
@@ -232,6 +231,11 @@ class QCGenes:
         if self.log1p:
             columns[f"log1p_total_{kind}"] = log1p(of.total).astype(np.float32)
         return AnnotateGenes(columns)
+
+
+def percent(part: Floats, whole: Floats) -> Floats:
+    """Return 100 * part / whole, and one and the same NaN where there is nothing (processors have several)."""
+    return np.where(whole != 0, part / np.where(whole != 0, whole, 1.0) * 100, np.nan)
 
 
 def log1p(values: npt.NDArray[Any]) -> Floats:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import fsum, isfinite
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from ..chunk import Chunk, Holds, StreamSpec
 from ..errors import InputError, PlanError
@@ -110,13 +109,13 @@ class ScaleToTotal:
     """Multiply every cell by `target_sum` / its size; `divisor` names a column for the inverse."""
 
     target_sum: float
-    sizes: Sizes = Sizes()
+    sizes: Sizes = field(default_factory=Sizes)
     divisor: str | None = None
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the scaled cells."""
         X = chunk.X
-        assert sparse.issparse(X), "values that have totals are sparse"
+        assert not isinstance(X, np.ndarray), "values that have totals are sparse"
         sizes = self.sizes(chunk)
         factor = self.target_sum / np.where(sizes > 0, sizes, self.target_sum)
         data = np.empty_like(X.data)

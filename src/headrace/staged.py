@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import OutputError
+from .errors import OutputError
 
 
 @contextmanager
@@ -47,6 +47,32 @@ def staged(target: Path, overwrite: bool = False) -> Iterator[Path]:
             with suppress(FileNotFoundError):
                 os.unlink(partial)
             raise
+    finally:
+        os.close(handle)
+
+
+def place(data: bytes, target: Path) -> None:
+    """Write a small file whole or not at all; not flushed to disk, for what can be made again."""
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(partial)
+        raise
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder for one run; a second one is refused."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(f"another run is using {what} {folder}; wait for it, or choose another") from None
+        yield
     finally:
         os.close(handle)
 

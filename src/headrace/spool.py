@@ -1,0 +1,252 @@
+"""What has been read from a source, kept on the local disk for later passes and later runs.
+
+One file for each chunk, moved into place when whole. A file has the cells' annotations as an Arrow
+table, and X as row lengths, differences of column numbers, and counts, each in as few bytes as they
+need, compressed (LZ4 after a transposition of bits) and with a checksum: about 1.3 bytes for each
+non-zero. Values that are large or not whole are kept exactly, in more bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+from scipy import sparse
+
+from .chunk import Chunk, csr
+from .errors import OutputError, SourceError
+from .staged import locked, place
+from .stats import kernels
+
+MAGIC = b"headrace spool 1\n"
+ESCAPE = 65535
+BYTES_PER_NNZ = 2.0
+"""What `explain` reckons with; full-length assays, with large counts, come to about 2."""
+
+
+@dataclass(frozen=True)
+class Spool:
+    """The parts of one plan's source.
+
+    Parameters
+    ----------
+    folder
+        Where the parts are. Its name is the plan's fingerprint: another plan has another folder.
+    """
+
+    folder: Path
+
+    @contextmanager
+    def opened(self, about: dict[str, Any], keep: bool) -> Iterator[Spool]:
+        """Make the folder and hold it; afterwards remove it, unless an exception or `keep` speaks for it.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be made, or another run uses it.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"cannot make the spool {self.folder}: {error.strerror}; choose another folder with spool="
+            ) from error
+        with locked(self.folder, "the spool"):
+            if not (self.folder / "about.json").exists():
+                self._place("about.json", json.dumps(about, default=str).encode())
+            yield self
+            if not keep:
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    def path(self, start: int, stop: int) -> Path:
+        """Return the file of the cells between two positions."""
+        return self.folder / f"cells-{start:012d}-{stop:012d}.part"
+
+    def store(self, start: int, stop: int, chunk: Chunk) -> None:
+        """Keep a chunk."""
+        self._place(self.path(start, stop).name, encode(chunk))
+
+    def load(self, start: int, stop: int) -> Chunk:
+        """Return a chunk, bit for bit.
+
+        Raises
+        ------
+        SourceError
+            If the part is gone or its checksum is wrong; it is removed then, and the next run reads it anew.
+        """
+        path = self.path(start, stop)
+        try:
+            return decode(path.read_bytes())
+        except FileNotFoundError:
+            raise SourceError(f"the spool's part {path} has vanished; run again to read it anew") from None
+        except ValueError as error:
+            path.unlink(missing_ok=True)
+            raise SourceError(f"the spool's part {path} is damaged ({error}); run again to read it anew") from None
+
+    def whole(self, start: int, stop: int) -> bool:
+        """Check a part of an earlier run by its checksums; a damaged one is removed."""
+        path = self.path(start, stop)
+        try:
+            sections(path.read_bytes())
+        except FileNotFoundError:
+            return False
+        except ValueError:
+            path.unlink(missing_ok=True)
+            return False
+        return True
+
+    def _place(self, name: str, data: bytes) -> None:
+        try:
+            place(data, self.folder / name)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write to the spool {self.folder}: {error.strerror}; free some space or choose another "
+                "folder with spool=; what was read so far is kept there for the next run"
+            ) from error
+
+
+def encode(chunk: Chunk) -> bytes:
+    """Turn a chunk without layers into bytes."""
+    X = chunk.X
+    assert sparse.issparse(X), "a source's chunks are sparse"
+    assert not chunk.layers, "a source's chunks have no layers"
+    lengths = np.diff(X.indptr).astype(np.uint32)
+    deltas = np.empty(X.nnz, dtype=np.uint32 if X.shape[1] > ESCAPE + 1 else np.uint16)
+    kernels.to_deltas(X.indptr, X.indices, deltas)
+    counts = np.empty(X.nnz, dtype=np.uint16)
+    large = kernels.narrow(X.data, ESCAPE, counts)
+    values = [_pack(counts), _pack(X.data[counts == ESCAPE])] if large >= 0 else [_pack(X.data), b""]
+    table = pa.Table.from_pandas(chunk.obs, preserve_index=True)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        writer.write_table(table)
+    meta = {"n_vars": X.shape[1], "deltas": deltas.dtype.str, "whole": bool(large >= 0), "nnz": int(X.nnz)}
+    parts = [json.dumps(meta).encode(), sink.getvalue().to_pybytes(), _pack(lengths), _pack(deltas), *values]
+    header = b"".join(struct.pack("<QI", len(part), zlib.crc32(part)) for part in parts)
+    start = MAGIC + struct.pack("<I", len(parts)) + header
+    return b"".join([start, struct.pack("<I", zlib.crc32(start)), *parts])
+
+
+def decode(stored: bytes) -> Chunk:
+    """Undo `encode`; raise ValueError if anything is wrong with the bytes."""
+    meta_bytes, obs_bytes, lengths_bytes, deltas_bytes, values_bytes, large_bytes = sections(stored)
+    meta = json.loads(bytes(meta_bytes))
+    obs: pd.DataFrame = pa.ipc.open_stream(pa.py_buffer(obs_bytes)).read_all().to_pandas()
+    lengths = _unpack(lengths_bytes, np.uint32)
+    indptr = np.zeros(len(lengths) + 1, dtype=np.int32)
+    np.cumsum(lengths, out=indptr[1:])
+    indices = np.empty(meta["nnz"], dtype=np.int32)
+    kernels.from_deltas(indptr, _unpack(deltas_bytes, np.dtype(meta["deltas"])), indices)
+    if meta["whole"]:
+        counts = _unpack(values_bytes, np.uint16)
+        data = counts.astype(np.float32)
+        large = _unpack(large_bytes, np.float32)
+        if len(large):
+            data[counts == ESCAPE] = large
+    else:
+        data = _unpack(values_bytes, np.float32)
+    return Chunk(csr(data, indices, indptr, meta["n_vars"]), obs)
+
+
+def sections(stored: bytes) -> list[memoryview]:
+    """Cut a part into its sections, or raise ValueError if one is not as it was written."""
+    view = memoryview(stored)
+    if not stored.startswith(MAGIC):
+        raise ValueError("it does not begin as a part")
+    at = len(MAGIC)
+    (n,) = struct.unpack_from("<I", view, at)
+    end = at + 4 + 12 * n
+    if n > 64 or len(view) < end + 4 or zlib.crc32(view[:end]) != struct.unpack_from("<I", view, end)[0]:
+        raise ValueError("its header is not as it was written")
+    entries = [struct.unpack_from("<QI", view, at + 4 + 12 * i) for i in range(n)]
+    out, start = [], end + 4
+    for length, checksum in entries:
+        section = view[start : start + length]
+        if len(section) != length or zlib.crc32(section) != checksum:
+            raise ValueError("a checksum is wrong")
+        out.append(section)
+        start += length
+    if start != len(view):
+        raise ValueError("it is longer than it was written")
+    return out
+
+
+def _pack(values: npt.NDArray[Any]) -> bytes:
+    """Compress an array."""
+    from numcodecs import blosc  # noqa: PLC0415 # only a plan that needs a spool needs it
+
+    if not len(values):
+        return b""
+    blosc.use_threads = False  # there are threads around it
+    return bytes(blosc.compress(np.ascontiguousarray(values), b"lz4", 5, blosc.BITSHUFFLE, 0))
+
+
+def _unpack(packed: memoryview, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Undo `_pack`."""
+    from numcodecs import blosc  # noqa: PLC0415
+
+    if not len(packed):
+        return np.empty(0, dtype=dtype)
+    blosc.use_threads = False
+    return np.frombuffer(blosc.decompress(bytes(packed)), dtype=dtype)
+
+
+def need(n_obs: int, nnz: int) -> int:
+    """Estimate the bytes a spool takes."""
+    return int(nnz * BYTES_PER_NNZ + n_obs * 60)
+
+
+def check_space(folder: Path, bytes_needed: int) -> None:
+    """Raise `OutputError` if the disk has no room."""
+    there = folder
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if free < bytes_needed:
+        raise OutputError(
+            f"the spool needs about {bytes_needed / 1e6:,.0f} MB in {folder}, where {free / 1e6:,.0f} MB are free; "
+            "choose another folder with spool="
+        )
+
+
+def found(folder: Path) -> list[dict[str, Any]]:
+    """List the spools in a folder: name, bytes, parts, what they are about."""
+    out = []
+    for each in sorted(folder.glob("*/about.json")):
+        parts = list(each.parent.glob("*.part"))
+        about = json.loads(each.read_text())
+        size = sum(part.stat().st_size for part in parts)
+        out.append({"folder": str(each.parent), "bytes": size, "parts": len(parts), "about": about})
+    return out
+
+
+def clean(folder: Path, on_each: Callable[[Path], None] = lambda path: None) -> int:
+    """Remove the spools in a folder that no run uses; return how many."""
+    removed = 0
+    for entry in found(folder):
+        path = Path(entry["folder"])
+        if not re.fullmatch(r"[0-9a-f]{16,64}", path.name):
+            continue  # not one of ours
+        try:
+            with locked(path, "the spool"):
+                shutil.rmtree(path)
+        except (OutputError, OSError):
+            continue
+        on_each(path)
+        removed += 1
+    return removed
+
+
+__all__ = ["Spool", "check_space", "clean", "decode", "encode", "found", "need"]

@@ -1,0 +1,1 @@
+"""The three laws, each one suite for every implementation; see `registry`."""
