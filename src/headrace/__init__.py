@@ -1,11 +1,11 @@
 """Stream CELLxGENE Census and other SOMA data through normalisation, statistics and export.
 
-import headrace as hr
+    import headrace as hr
 
-census = hr.open_census("2025-11-08")
-liver = census.query("mus_musculus", dataset_id="4546e757-34d0-4d17-be06-538318925fcd")
-plan = hr.Plan(liver, [hr.NormalizeLength(), hr.NormalizeTotal(1e4), hr.Log1p()])
-plan.write_h5ad("liver.h5ad", memory="1GB")
+    census = hr.open_census("2025-11-08")
+    liver = census.query("mus_musculus", dataset_id="4546e757-34d0-4d17-be06-538318925fcd")
+    plan = hr.Plan(liver, [hr.NormalizeLength(), hr.NormalizeTotal(1e4), hr.Log1p()])
+    plan.write_h5ad("liver.h5ad", memory="1GB")
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     )
     from .executors import Serial, Threads
     from .plan import Plan
+    from .sinks.table import Table
     from .sources.census import Census, CensusQuery, DuplicateCellsWarning, FewGenesWarning, open_census
+    from .sources.counts import AnnotationWarning, BulkCounts, FractionalCountsWarning, open_counts
     from .sources.soma import open_soma
     from .steps.bulk import FilterByExpr, NormFactors
     from .steps.cells import FilterCells, FilterOutliers
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     from .steps.transform import Arcsinh, Sqrt
 
 _WHERE = {
+    "Table": "sinks.table",
+    **dict.fromkeys(("AnnotationWarning", "BulkCounts", "FractionalCountsWarning", "open_counts"), "sources.counts"),
     "recipes": "recipes",
     **dict.fromkeys(("Chunk", "StreamSpec"), "chunk"),
     **dict.fromkeys(
@@ -90,7 +94,9 @@ __all__ = [
     "FULL_GENE_ASSAYS",
     "RPKM",
     "TPM",
+    "AnnotationWarning",
     "Arcsinh",
+    "BulkCounts",
     "Census",
     "CensusQuery",
     "Chunk",
@@ -102,6 +108,7 @@ __all__ = [
     "FilterCells",
     "FilterGenes",
     "FilterOutliers",
+    "FractionalCountsWarning",
     "HeadraceError",
     "HighlyVariableGenes",
     "InputError",
@@ -118,7 +125,9 @@ __all__ = [
     "Plan",
     "PlanError",
     "ProportionalFitting",
+    "Pseudobulk",
     "QCMetrics",
+    "RoundedCountsWarning",
     "SaveLayer",
     "Scale",
     "SelectGenes",
@@ -127,10 +136,12 @@ __all__ = [
     "SourceError",
     "Sqrt",
     "StreamSpec",
+    "Table",
     "Threads",
     "UnfittedBatchWarning",
     "UseLayer",
     "open_census",
+    "open_counts",
     "open_soma",
     "recipes",
 ]

@@ -123,7 +123,7 @@ def rounded(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     array([1])
     """
     large = np.flatnonzero(np.abs(values) > 2**24)
-    return large[values[large].astype(np.float32) != values[large]]
+    return np.asarray(large[values[large].astype(np.float32) != values[large]])
 
 
 def canonical(X: Any) -> sparse.csr_array:

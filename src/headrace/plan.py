@@ -57,7 +57,8 @@ class Plan:
         self.source = source
         self.steps = tuple(flatten(steps))
         spec = source.spec
-        needing = tuple(dict.fromkeys(counting(self.steps, spec)))
+        checked = getattr(source, "counts_checked", False)
+        needing = () if checked else tuple(dict.fromkeys(counting(self.steps, spec)))
         self._preview = preview(self.steps, spec)
         layer = getattr(source, "layer", "X")
         self._before: tuple[Transform, ...] = (

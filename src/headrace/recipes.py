@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from .errors import InputError
+from .steps.bulk import NormFactors
 from .steps.cells import FilterCells
 from .steps.hvg import HighlyVariableGenes
-from .steps.layers import SaveLayer
+from .steps.layers import DropLayer, SaveLayer, UseLayer
 from .steps.normalize import Log1p, NormalizeLength
+from .steps.rates import LogCPM
 from .steps.scale import Scale
 from .steps.select import FilterGenes, SelectGenes
 from .steps.totals import NormalizeTotal, SizeFactors
@@ -110,5 +113,65 @@ def workbench(
         SaveLayer("logcounts"),
         HighlyVariableGenes(n_top_genes=n_top_genes),
         *([SelectGenes("highly_variable")] if subset else []),
+        Scale(max_value=max_value),
+    ]
+
+
+def cpm(
+    *, layer: str | None = None, target_sum: float = 1e6, out_layer: str | None = None, keep_x: bool = False
+) -> list[Any]:
+    """Return counts per million; library sizes go to `obs["libsize"]`, and a sample without counts gets zeros.
+
+    Parameters
+    ----------
+    layer
+        The saved layer with the counts, e.g. "counts"; None for `X`.
+    target_sum
+        What every sample sums to afterwards.
+    out_layer
+        Name of a layer for the result; None: it is in `X` only.
+    keep_x
+        True: `X` stays as it was, and the result is in `out_layer`, which must be named.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> [type(step).__name__ for step in hr.recipes.cpm(layer="counts", out_layer="cpm")]
+    ['UseLayer', 'NormalizeTotal', 'SaveLayer']
+    """
+    if keep_x and out_layer is None:
+        raise InputError("cpm(keep_x=True): name the layer for the result with out_layer='cpm'")
+    before = f"X before {out_layer}"
+    return [
+        *([SaveLayer(before)] if keep_x else []),
+        *([] if layer is None else [UseLayer(layer)]),
+        NormalizeTotal(target_sum=target_sum, key_added="libsize"),
+        *([] if out_layer is None else [SaveLayer(out_layer)]),
+        *([UseLayer(before), DropLayer(before)] if keep_x else []),
+    ]
+
+
+def bulk_workbench(*, prior_count: float = 2, max_value: float = 10) -> list[Any]:
+    """Return TMM-normalised log2 counts per million, scaled gene by gene; what they were made of beside them.
+
+    Layer "counts" holds the counts, "logcpm" the logarithms before scaling; `obs` has `libsize`, `norm_factors` and
+    `effective_libsize`. Both "logcpm" and `X` are dense.
+
+    Parameters
+    ----------
+    prior_count, max_value
+        As in `LogCPM` and `Scale`.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> [type(step).__name__ for step in hr.recipes.bulk_workbench()]
+    ['SaveLayer', 'NormFactors', 'LogCPM', 'SaveLayer', 'Scale']
+    """
+    return [
+        SaveLayer("counts"),
+        NormFactors(),
+        LogCPM(prior_count=prior_count),
+        SaveLayer("logcpm"),
         Scale(max_value=max_value),
     ]

@@ -54,7 +54,7 @@ class BulkCounts(Held):
 
 
 def open_counts(
-    data: str | os.PathLike[str] | pd.DataFrame | Any,
+    data: Any,
     *,
     samples: str | os.PathLike[str] | pd.DataFrame | None = None,
     genes: str | os.PathLike[str] | pd.DataFrame | None = None,
@@ -112,7 +112,7 @@ def open_counts(
             raise InputError(f"there is no file {path}; give a .csv, .tsv (or .gz of them) or .h5ad file")
         origin["path"] = str(path)
         if path.suffix == ".h5ad":
-            import anndata  # noqa: PLC0415 # slow to import, and only needed here
+            import anndata  # slow to import, and only needed here
 
             data = anndata.read_h5ad(path)
         else:
@@ -190,13 +190,13 @@ def _orientation(
     if given is not None:
         return given, "it was said"
     rows, columns = frame.index.astype(str), frame.columns.astype(str)
-    evidence = []
+    evidence: list[tuple[float, float, str]] = []
     if obs is not None:
         evidence.append((columns.isin(obs.index).mean(), rows.isin(obs.index).mean(), "ids of the sample table"))
     if var is not None:
         evidence.append((rows.isin(var.index).mean(), columns.isin(var.index).mean(), "ids of the gene table"))
-    looks = [float(np.mean([bool(GENE_ID.match(name)) for name in names])) for names in (rows, columns)]
-    evidence.append((*looks, "names like gene ids"))
+    by_rows, by_columns = (float(np.mean([bool(GENE_ID.match(name)) for name in names])) for names in (rows, columns))
+    evidence.append((by_rows, by_columns, "names like gene ids"))
     for genes_first, samples_first, what in evidence:
         if genes_first != samples_first:
             first = genes_first > samples_first

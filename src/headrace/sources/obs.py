@@ -62,6 +62,10 @@ def select_cells(
         if len(np.unique(joinids)) < len(joinids):
             values, counts = np.unique(joinids, return_counts=True)
             raise InputError(f"obs_joinids has {values[counts > 1][0]} more than once")
+        first, last = obs.domain[0]
+        outside = joinids[(joinids < first) | (joinids > last)]
+        if len(outside):
+            raise InputError(f"{len(outside)} of {len(joinids)} obs_joinids are not in {where}/obs, e.g. {outside[0]}")
         coords = (np.sort(joinids),)
     try:
         with reading(f"{where}/obs"):

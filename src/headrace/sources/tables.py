@@ -34,7 +34,7 @@ def read_counts(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     InputError
         If it is no such table. `CountsError` names row and column of what is no number.
     """
-    header, skip, separator, corner = _header(path)
+    header, skip, separator = _header(path)
     repeated = (
         [name for name in dict.fromkeys(header) if header.count(name) > 1] if len(set(header)) < len(header) else []
     )
@@ -52,22 +52,23 @@ def read_counts(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
             names=list(range(len(names))),
             skiprows=skip,
             index_col=0,
-            dtype={number: str for number in range(1 + len(extra))},
+            dtype=dict.fromkeys(range(1 + len(extra)), str),
             keep_default_na=False,
             encoding="utf-8-sig",
             float_precision="round_trip",
             low_memory=False,
+            compression="gzip" if _packed(path) else None,
         )
     except (pd.errors.ParserError, UnicodeDecodeError, ValueError) as error:
         if not isinstance(error, UnicodeDecodeError):
-            _find_fault(path, header, len(extra), skip, separator, corner)
+            _find_fault(path, header, len(extra), skip, separator)
         raise InputError(f"{path} cannot be read as a table: {error}") from error
     frame.columns = pd.Index(header)
     frame.index = frame.index.astype(str)
     frame.index.name = None
     numbers, about = frame[header[len(extra) :]], frame[extra]
     if not all(dtype.kind in "iuf" for dtype in numbers.dtypes) or numbers.isna().to_numpy().any():
-        _find_fault(path, header, len(extra), skip, separator, corner)
+        _find_fault(path, header, len(extra), skip, separator)
     if not numbers.size:
         raise InputError(f"{path} holds no counts: {len(numbers)} rows and {numbers.shape[1]} columns")
     return numbers, about
@@ -75,9 +76,17 @@ def read_counts(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def read_annotation(path: Path) -> pd.DataFrame:
     """Read a table whose first column holds ids."""
-    _, skip, separator, _ = _header(path)
+    _, skip, separator = _header(path)
     try:
-        return pd.read_csv(path, sep=separator, skiprows=skip, index_col=0, dtype={0: str}, encoding="utf-8-sig")
+        return pd.read_csv(
+            path,
+            sep=separator,
+            skiprows=skip,
+            index_col=0,
+            dtype={0: str},
+            encoding="utf-8-sig",
+            compression="gzip" if _packed(path) else None,
+        )
     except (pd.errors.ParserError, UnicodeDecodeError, ValueError) as error:
         raise InputError(f"{path} cannot be read as a table: {error}") from error
 
@@ -102,24 +111,27 @@ def beside(path: Path, what: str) -> Path | None:
     return None
 
 
-@contextmanager
-def _text(path: Path) -> Iterator[IO[str]]:
+def _packed(path: Path) -> bool:
+    """Whether a file is gzipped, whatever its name."""
     try:
-        with open(path, "rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        opened: IO[str] = (
-            gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-            if packed
-            else open(path, encoding="utf-8-sig", newline="")
-        )
+        with path.open("rb") as file:
+            return file.read(2) == b"\x1f\x8b"
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    with opened as text:
-        yield text
 
 
-def _header(path: Path) -> tuple[list[str], int, str, bool]:
-    """Return the names of the columns, how many lines to skip, the separator, and whether there is a corner."""
+@contextmanager
+def _text(path: Path) -> Iterator[IO[str]]:
+    if _packed(path):
+        with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as text:
+            yield text
+    else:
+        with path.open(encoding="utf-8-sig", newline="") as plain:
+            yield plain
+
+
+def _header(path: Path) -> tuple[list[str], int, str]:
+    """Return the names of the columns, how many lines to skip, and the separator."""
     with _text(path) as text:
         try:
             position = 0
@@ -138,10 +150,10 @@ def _header(path: Path) -> tuple[list[str], int, str, bool]:
     if first is None:
         raise InputError(f"{path} has a header and nothing else")
     if len(first) == len(header) + 1:
-        return header, position, separator, False
+        return header, position, separator
     if len(header) < 2:
         raise InputError(f"{path} has one column only; is it separated by something else than {separator!r}?")
-    return header[1:], position, separator, True
+    return header[1:], position, separator
 
 
 def _chain(line: str, text: IO[str]) -> Iterator[str]:
@@ -149,9 +161,8 @@ def _chain(line: str, text: IO[str]) -> Iterator[str]:
     yield from text
 
 
-def _find_fault(path: Path, header: list[str], n_extra: int, skip: int, separator: str, corner: bool) -> NoReturn:
+def _find_fault(path: Path, header: list[str], n_extra: int, skip: int, separator: str) -> NoReturn:
     """Read the slow way, and name the first row and column that hold no number."""
-    del corner
     with _text(path) as text:
         for _ in range(skip):
             next(text)

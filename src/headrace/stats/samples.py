@@ -6,8 +6,9 @@ one pass is given back to its row in the next, whatever the order in which chunk
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,13 +32,13 @@ class PerSample:
         From a CSR matrix and the ids of its rows to columns of numbers, each of shape (rows,).
     """
 
-    def __init__(self, measure: Callable[[sparse.csr_array, pd.DataFrame], dict[str, npt.NDArray[np.generic]]]) -> None:
+    def __init__(self, measure: Callable[[sparse.csr_array, pd.DataFrame], Mapping[str, npt.NDArray[Any]]]) -> None:
         self.measure = measure
         self.parts: list[pd.DataFrame] = []
 
     def update(self, chunk: Chunk) -> None:
         """Take in the samples of one chunk."""
-        self.parts.append(pd.DataFrame(self.measure(Look().csr(chunk), chunk.obs), index=chunk.obs.index))
+        self.parts.append(pd.DataFrame(dict(self.measure(Look().csr(chunk), chunk.obs)), index=chunk.obs.index))
 
     def merge(self, other: PerSample) -> None:
         """Take in all that `other` has seen."""
@@ -56,7 +57,7 @@ class PerSample:
         return table
 
 
-def sizes(X: sparse.csr_array, obs: pd.DataFrame) -> dict[str, npt.NDArray[np.generic]]:
+def sizes(X: sparse.csr_array, obs: pd.DataFrame) -> Mapping[str, npt.NDArray[Any]]:
     """Measure `libsize`, the sum of each row, and refuse what is below zero or missing."""
     if X.nnz and not X.data.min() >= 0:
         at = int(np.flatnonzero(~(X.data >= 0))[0])

@@ -189,7 +189,7 @@ class Pseudobulk:
                     data[indptr[to] : indptr[to + 1]] = sums
                     indices[indptr[to] : indptr[to + 1]] = genes_here
         many.warn()
-        return csr(data, indices, indptr, n_vars), n_counts  # type: ignore[arg-type] # Held narrows indptr if it can
+        return csr(data, indices, indptr, n_vars), n_counts
 
 
 class _Rounded:
@@ -224,5 +224,5 @@ def _join(key: tuple[Any, ...]) -> str:
 def _rank(values: pd.Series) -> npt.NDArray[np.int64]:
     """Return the place of each value: among the categories, or in sorted order."""
     if isinstance(values.dtype, pd.CategoricalDtype):
-        return values.cat.codes.to_numpy(np.int64)
+        return np.asarray(values.cat.codes, dtype=np.int64)
     return np.asarray(pd.Categorical(values).codes, dtype=np.int64)

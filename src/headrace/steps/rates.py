@@ -36,7 +36,7 @@ def need_counts(spec: StreamSpec, step: str) -> None:
 def sample_sizes(X: sparse.csr_array, obs: pd.DataFrame, normalized: bool = True) -> Floats:
     """Return `obs["effective_libsize"]` if `normalized` and there, else the sum of each row."""
     if normalized and "effective_libsize" in obs:
-        return obs["effective_libsize"].to_numpy(np.float64)
+        return np.asarray(obs["effective_libsize"], dtype=np.float64)
     return library_sizes(X)
 
 
@@ -149,6 +149,7 @@ class LogCPM:
 
     prior_count: float = 2
     normalized_libsize: bool = True
+    densifies = True
     passes = 1
     annotates = False
     reads_var = False
