@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 import headrace as hr
 from headrace.errors import InputError
+from headrace.held import Held
 from headrace.stats import rates
 from headrace.stats.libraries import Settings, norm_factors
-from scipy import sparse
 
 SETS = [
     "airway",
@@ -72,23 +73,20 @@ def test_factors_are_edgers(shared: Path, name: str) -> None:
     np.testing.assert_allclose(filtered["norm_factors"], expected["filtered_TMM"], rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["pickrell1", "cheung", "uhrr_smartseq2"])
+@pytest.mark.parametrize("name", ["cheung", "marioni"])
 def test_genes_with_a_length(shared: Path, name: str) -> None:
-    file = shared / "data/bulk" / f"{name}.counts.csv.gz"
-    if not file.exists():
-        assert name != "cheung"
-        pytest.skip(f"{name} is not in the shared data")
+    cut = ".lengthgenes" if name == "cheung" else ""  # all genes of marioni have a length
     counts = counts_of(shared, name)
     genes = pd.read_csv(shared / "data/bulk" / f"{name}.genes.csv.gz", index_col=0)
     lengths = genes["length"].reindex(counts.columns)
-    expected = table(shared, f"{name}.lengthgenes.norm_factors.csv.gz")
+    expected = table(shared, f"{name}{cut}.norm_factors.csv.gz")
     counts, lengths = counts.loc[:, lengths.notna()], lengths.dropna().to_numpy(float)
     got = norm_factors(counts)
     np.testing.assert_allclose(got["norm_factors"], expected["TMM"], rtol=1e-12)
     X, sizes, effective = as_csr(counts), got["libsize"].to_numpy(), got["effective_libsize"].to_numpy()
-    compare(rates.rpkm(X, sizes, lengths), counts, table(shared, f"{name}.rpkm_raw.lengthgenes.sample500.csv.gz"))
-    compare(rates.rpkm(X, effective, lengths), counts, table(shared, f"{name}.rpkm_tmm.lengthgenes.sample500.csv.gz"))
-    compare(rates.tpm(X, lengths), counts, table(shared, f"{name}.tpm_raw.lengthgenes.sample500.csv.gz"))
+    compare(rates.rpkm(X, sizes, lengths), counts, table(shared, f"{name}.rpkm_raw{cut}.sample500.csv.gz"))
+    compare(rates.rpkm(X, effective, lengths), counts, table(shared, f"{name}.rpkm_tmm{cut}.sample500.csv.gz"))
+    compare(rates.tpm(X, lengths), counts, table(shared, f"{name}.tpm_raw{cut}.sample500.csv.gz"))
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -127,7 +125,7 @@ def test_edge_cases(shared: Path) -> None:
             np.testing.assert_allclose(got, wanted, rtol=1e-12, err_msg=f"{name} {method}")
 
 
-@pytest.mark.parametrize("name", [json_name for json_name in ("zero_column", "two_zero_columns", "all_zero")])
+@pytest.mark.parametrize("name", ["zero_column", "two_zero_columns", "all_zero"])
 def test_samples_without_counts_have_no_rates(shared: Path, name: str) -> None:
     case = json.loads((shared / EDGE).read_text())[name]
     assert str(case["cpm"]).startswith("ERROR")
@@ -177,7 +175,8 @@ def test_a_step_refuses_what_edger_leaves_as_nan(shared: Path) -> None:
     [("tmm_factors", "TMM"), ("uq_factors", "upperquartile")],
 )
 def test_published_rnanorm(shared: Path, file: str, method: Any) -> None:
-    expected = pd.read_csv(shared / f"data/expected/published/rnanorm_gtex.lung.30.chr21.{file}_edgeR.tsv", sep="\t")
+    file = shared / f"data/expected/published/rnanorm_gtex.lung.30.chr21.{file}_edgeR.tsv"
+    expected = pd.read_csv(file, sep="\t", comment="#", index_col=0)
     counts = counts_of(shared, "gtex_lung_chr21")
     got = norm_factors(counts, Settings(method))
     column = next(name for name in expected if expected[name].dtype.kind == "f" and "norm" in name.lower())
@@ -187,7 +186,7 @@ def test_published_rnanorm(shared: Path, file: str, method: Any) -> None:
 def test_published_edgepython(shared: Path) -> None:
     folder = shared / "data/expected/published"
     expected = pd.read_csv(folder / "edgePython_mammary_R_norm_factors.csv", index_col=0)
-    kept = pd.read_csv(folder / "edgePython_mammary_R_filtered_genes.csv.gz", header=None).iloc[:, 0].astype(str)
+    kept = pd.read_csv(folder / "edgePython_mammary_R_filtered_genes.csv.gz").iloc[:, 0].astype(str)
     counts = counts_of(shared, "mammary_gse60450")
     counts = counts.loc[:, counts.columns.astype(str).isin(set(kept))]
     got = norm_factors(counts)
@@ -208,6 +207,8 @@ def test_published_pydeseq2(shared: Path, counts_file: str, factors_file: str, m
     counts = pd.read_csv(folder / f"pydeseq2_{counts_file}_test_counts.csv", index_col=0).T
     expected = pd.read_csv(folder / f"pydeseq2_{factors_file}.csv", index_col=0).iloc[:, 0]
     got = norm_factors(counts, Settings(method))["size_factors"]
+    if method == "poscounts":  # by way of a DESeqDataSet, DESeq2 scales these to a geometric mean of 1
+        got /= np.exp(np.log(got).mean())
     np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
@@ -233,11 +234,15 @@ GROUPS = {
 @pytest.mark.parametrize("name", SETS)
 def test_filter_by_expr(shared: Path, name: str) -> None:
     expected = pd.read_csv(Path(__file__).parent / "data/filter_by_expr.csv").set_index(["set", "variant"]).loc[name]
-    source = hr.open_counts(shared / "data/bulk" / f"{name}.counts.csv.gz")
+    file = shared / "data/bulk" / f"{name}.counts.csv.gz"
+    source = hr.open_counts(file)
+    # edgeR's own sizes, to the bit: a gene that is exactly at the cutoff is kept or not by their last digit
+    tmm_sizes = table(shared, f"{name}.norm_factors.csv.gz").eval("effective_libsize = `lib.size` * TMM")
+    source_tmm = hr.open_counts(file, samples=source.obs.assign(effective_libsize=tmm_sizes["effective_libsize"]))
     for variant, row in expected.iterrows():
         grouped, tmm, more = FILTERS[str(variant)]
         step = hr.FilterByExpr(group=GROUPS[name] if grouped else None, **more)
-        genes = hr.Plan(source, [*([hr.NormFactors()] if tmm else []), step]).var().index
+        genes = hr.Plan(source_tmm if tmm else source, [step]).var().index
         ids = "".join(f"{gene}\n" for gene in genes)
         assert (len(genes), hashlib.md5(ids.encode()).hexdigest()) == (row["n"], row["md5"]), variant
 
@@ -257,6 +262,4 @@ def compare(got: Any, counts: pd.DataFrame, expected: pd.DataFrame) -> None:
 def held(counts: Any) -> Any:
     n_obs, n_vars = counts.shape
     obs = pd.DataFrame(index=[f"s{at}" for at in range(n_obs)])
-    from headrace.held import Held
-
     return Held(counts, obs, pd.DataFrame(index=[f"g{at}" for at in range(n_vars)]))

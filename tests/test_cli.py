@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -10,9 +11,12 @@ import select
 import shlex
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
+import warnings
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -20,11 +24,10 @@ import anndata as ad
 import pytest
 
 import headrace as hr
-from headrace.cli import demo as demo_command
 from headrace.cli import main
 from headrace.cli.console import Interrupted, Session
 from headrace.cli.progress import Progress
-from headrace.events import Notice
+from headrace.events import ChunkDone, Notice, PassFinished, PassStarted
 
 LIVER = "4546e757-34d0-4d17-be06-538318925fcd"
 ONE_LINE = re.compile(r"[^\n]+\n")
@@ -39,6 +42,13 @@ def headrace(*arguments: str | Path, **options: object) -> subprocess.CompletedP
     """Run the command line as a user does."""
     command = [sys.executable, "-m", "headrace", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **options)
+
+
+def files(folder: Path) -> list[str]:
+    """Names of the files in a folder and in what it keeps for the next run, the Census left out."""
+    return sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and "census" not in path.parts
+    )
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
@@ -159,7 +169,7 @@ def test_export_is_quiet_in_a_pipe(demo_census: Path, tmp_path: Path) -> None:
     assert (said.group(2), said.group(3)) == (f"{adata.n_obs:,}", f"{adata.n_vars:,}")
     assert 0 < float(said.group(4)) < 120
     assert 100 < int(said.group(5).replace(",", "")) < 4000
-    assert [path.name for path in tmp_path.iterdir()] == ["liver.h5ad"]
+    assert files(tmp_path) == ["liver.h5ad"]
 
 
 def test_export_of_raw_counts(demo_census: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,10 +243,25 @@ def test_output_is_refused_without_overwrite(
     assert ad.read_h5ad(out).n_obs == 700
 
 
-def test_warnings_are_one_line(demo_census: Path, tmp_path: Path) -> None:
-    done = headrace("explain", "--census", demo_census, "--organism", "homo_sapiens", cwd=tmp_path)
-    assert done.returncode == 0
-    assert re.fullmatch(r"warning: 250 of 2650 cells are duplicates .*\n", done.stderr)
+@pytest.mark.filterwarnings("default::headrace.DuplicateCellsWarning")
+def test_warnings_are_one_line(demo_census: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "--census", str(demo_census), "--organism", "homo_sapiens"]) == 0
+    assert re.fullmatch(r"warning: 250 of 2650 cells are duplicates .*\n", capsys.readouterr().err)
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_of_others_are_for_debugging(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_census(*args: object, **kwargs: object) -> None:
+        warnings.warn("soon gone", FutureWarning, stacklevel=1)
+        raise hr.InputError("no")
+
+    monkeypatch.setattr("headrace.sources.census.open_census", open_census)
+    assert main(["datasets", "--census", "x"]) == 1
+    assert capsys.readouterr().err == "error: no\n"
+    assert main(["datasets", "--census", "x", "--debug"]) == 1
+    assert "FutureWarning: soon gone" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------------ explain
@@ -351,11 +376,10 @@ def test_a_damaged_census(demo_census: Path, tmp_path: Path) -> None:
     (values,) = (census / "census_data/mus_musculus/ms/RNA/X/raw/__fragments").glob("*/a0.tdb")
     os.truncate(values, 1000)
     done = headrace("export", *mouse(census, "--out", tmp_path / "out.h5ad"))
-    assert done.returncode == 1
-    assert done.stdout == ""
+    assert (done.returncode, done.stdout) == (1, "")
     assert ONE_LINE.fullmatch(done.stderr)
     assert done.stderr.startswith("error: while reading X of cells ")
-    assert [path.name for path in tmp_path.iterdir()] == ["census"]
+    assert files(tmp_path) == []
 
 
 def test_tiledb_settings_reach_tiledb(demo_census: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -401,38 +425,58 @@ def test_notes_follow_the_message(capsys: pytest.CaptureFixture[str], monkeypatc
 
 
 # ------------------------------------------------------------------------------------------------ a terminal
-def on_terminal(*arguments: str | Path) -> tuple[int, str]:
-    """Run the command line with stderr on a terminal; return the exit code and what the terminal got."""
+def terminal(columns: int) -> tuple[int, int]:
+    """Return both ends of a new terminal."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "headrace", *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs)
-    os.close(theirs)
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    return ours, theirs
+
+
+def received(ours: int) -> str:
+    """Return all that a terminal gets until its other end is closed."""
     got = b""
-    try:
-        while True:
-            assert select.select([ours], [], [], 120)[0], "nothing came"
-            try:
-                part = os.read(ours, 65536)
-            except OSError:  # Linux: the other end has closed
-                break
-            if not part:
-                break
-            got += part
-    finally:
-        os.close(ours)
-    assert process.stdout.read() == b""
-    process.stdout.close()
-    return process.wait(), got.decode()
+    while True:
+        assert select.select([ours], [], [], 120)[0], "nothing came"
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # how Linux says that the other end is closed
+            part = b""
+        if not part:
+            os.close(ours)
+            return got.decode()
+        got += part
 
 
 def test_progress_on_a_terminal(demo_census: Path, tmp_path: Path) -> None:
     out = tmp_path / "liver.h5ad"
-    code, text = on_terminal("export", *mouse(demo_census, "--recipe", "full-length", "--out", out))
-    assert code == 0
+    ours, theirs = terminal(100)
+    command = [sys.executable, "-m", "headrace", "export", *mouse(demo_census, "--recipe", "full-length", "--out", out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        text = received(ours)
+        assert process.stdout.read() == b""
+    assert process.returncode == 0
     assert re.search(r"pass 1 of 2: FilterGenes: +0%\|", text)
     assert re.search(r"pass 1 of 2: FilterGenes: 100%\|.*700/700 .*cells/s", text)
     assert re.search(r"pass 2 of 2: HighlyVariableGenes \+ write: 100%\|", text)
     assert text.splitlines()[-1].startswith(f"wrote {out}: ")
+
+
+@pytest.mark.parametrize("columns", [0, 60, 200])
+def test_the_bar_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some terminals say that they have no columns; the bar is shown there too."""
+    ours, theirs = terminal(columns)
+    with os.fdopen(theirs, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with Progress(Session()) as progress:
+            progress(PassStarted(1, 3, "FilterGenes", 2000))
+            progress(ChunkDone(2000, 10))
+            progress(Notice("half of it"))
+            progress(PassFinished(1, 0.5))
+    got = received(ours)
+    assert "pass 1 of 3: FilterGenes: 100%" in got
+    assert "note: half of it" in got
+    assert max(len(part) for part in re.split(r"[\r\n]", got)) <= (columns or 80)
 
 
 def test_notices_are_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -467,9 +511,14 @@ def test_stopped_while_it_writes(
     process = start(demo_census, out)
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stdout, stderr) == (code, "", f"{said}; nothing was written\n")
+    assert (process.returncode, stdout) == (code, "")
+    kept = tmp_path / ".headrace-spool"
+    assert stderr == f"{said}; nothing was written; run it again to go on from what is kept in {kept}\n"
     assert out.read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["liver.h5ad"]
+    left = files(tmp_path)
+    left.remove("liver.h5ad")
+    assert left
+    assert all(re.fullmatch(r"\.headrace-spool/\w+/(about\.json|[\w.-]+\.part|\.\w+)", name) for name in left), left
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.0])
@@ -487,7 +536,7 @@ def test_interrupted_before_it_writes(seconds: float, demo_census: Path, tmp_pat
 def test_interrupted_when_all_was_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Between the file's move into place and the end, "nothing was written" would be a lie."""
     session, out = Session(), tmp_path / "out.h5ad"
-    session.watch(out)
+    session.watch(out, tmp_path)
     with pytest.raises(Interrupted) as caught:
         session.on_signal(signal.SIGINT, None)
     out.write_text("whole")
@@ -503,6 +552,28 @@ def test_an_interrupt_that_was_swallowed_stops_the_next_event() -> None:
         Progress(session)(Notice("going on"))
 
 
+def test_an_interrupt_in_a_finaliser_comes_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python ignores what a finaliser raises, the interrupt too."""
+
+    class Finalised:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+            for _ in range(10):
+                pass
+
+    def open_census(*args: object, **kwargs: object) -> None:
+        Finalised()
+        time.sleep(10)
+
+    monkeypatch.setattr("headrace.sources.census.open_census", open_census)
+    started = time.monotonic()
+    assert main(["datasets", "--census", "x"]) == 130
+    assert time.monotonic() - started < 5
+    assert capsys.readouterr() == ("", "interrupted; nothing was written\n")
+
+
 def test_signals_are_given_back(capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGINT)
     assert main(["--version"]) == 0
@@ -513,18 +584,18 @@ def test_signals_are_given_back(capsys: pytest.CaptureFixture[str]) -> None:
 # ------------------------------------------------------------------------------------------------ demo
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A folder with a space in its name, and what the demo said there."""
+    """A folder, and what the demo said there to someone whose shell does not find headrace."""
     folder = tmp_path_factory.mktemp("a folder")
-    return folder, headrace("demo", "--out", "demo", cwd=folder)
+    return folder, headrace("demo", "--out", "a demo", cwd=folder, env=os.environ | {"PATH": "/usr/bin:/bin"})
 
 
 def test_demo(demo: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, done = demo
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert sorted(path.name for path in (folder / "demo").iterdir()) == ["census", "liver.h5ad"]
-    adata = ad.read_h5ad(folder / "demo" / "liver.h5ad")
-    query = hr.open_census(folder / "demo" / "census").query("mus_musculus", dataset_id=LIVER)
+    assert files(folder / "a demo") == ["liver.h5ad"]
+    adata = ad.read_h5ad(folder / "a demo" / "liver.h5ad")
+    query = hr.open_census(folder / "a demo" / "census").query("mus_musculus", dataset_id=LIVER)
     expected = hr.Plan(query, hr.recipes.full_length()).to_anndata()
     assert (adata.X != expected.X).nnz == 0
     assert f"700 read, {adata.n_obs:,} with at least 500 genes" in done.stdout
@@ -532,18 +603,27 @@ def test_demo(demo: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     assert "divided out for Smart-seq2 (700 cells)" in done.stdout
     top = adata.var[adata.var["highly_variable"]].nlargest(5, "dispersions_norm")["feature_name"]
     assert f"most variable   {', '.join(top)} (of 1,000 marked genes)" in done.stdout
-    assert re.search(r"Wrote demo/liver.h5ad: [\d.]+ MB in [\d.]+ s, peak memory [\d,]+ MB\.", done.stdout)
+    assert re.search(r"Wrote a demo/liver.h5ad: [\d.]+ MB in [\d.]+ s, peak memory [\d,]+ MB\.", done.stdout)
 
 
-def test_what_the_demo_says_to_try_next_works(demo: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_what_the_demo_says_to_try_next_works(
+    demo: tuple[Path, subprocess.CompletedProcess[str]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     folder, done = demo
     commands = [line.strip() for line in done.stdout.split("Try next:\n")[1].splitlines()]
     assert len(commands) == 3
-    for command in commands:
-        again = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=False)
-        assert again.returncode == 0, (command, again.stderr)
-        assert "warning" not in again.stderr
-    assert ad.read_h5ad(folder / "demo" / "lung.h5ad").n_obs == 900
+    monkeypatch.chdir(folder)
+    for command in commands[:2]:
+        python, dash_m, name, *arguments = shlex.split(command)
+        assert (python, dash_m, name) == (sys.executable, "-m", "headrace")
+        assert main(arguments) == 0, command
+        assert capsys.readouterr().err == ""
+    export = subprocess.run(commands[2], shell=True, cwd=folder, capture_output=True, text=True, check=False)
+    assert export.returncode == 0
+    assert export.stderr.startswith("wrote a demo/lung.h5ad: 900 cells x ")
+    assert ad.read_h5ad(folder / "a demo" / "lung.h5ad").n_obs == 900
 
 
 def test_a_second_demo_uses_the_census_of_the_first(
@@ -553,31 +633,30 @@ def test_a_second_demo_uses_the_census_of_the_first(
 ) -> None:
     folder, done = demo
     monkeypatch.chdir(folder)
-    before, old = tree(folder / "demo" / "census"), (folder / "demo" / "liver.h5ad").read_bytes()
-    assert main(["demo", "--out", "demo"]) == 0
+    before, old = tree(folder / "a demo" / "census"), (folder / "a demo" / "liver.h5ad").read_bytes()
+    assert main(["demo", "--out", "a demo"]) == 0
     out = capsys.readouterr().out
-    assert "Found demo/census: 7 datasets." in out
+    assert "Found a demo/census: 7 datasets." in out
     assert "Built" not in out
-    assert "Built demo/census: 7 datasets." in done.stdout
-    assert tree(folder / "demo" / "census") == before
-    assert (folder / "demo" / "liver.h5ad").read_bytes() == old
+    assert "Built a demo/census: 7 datasets." in done.stdout
+    assert tree(folder / "a demo" / "census") == before
+    assert (folder / "a demo" / "liver.h5ad").read_bytes() == old
 
 
 def test_a_demo_that_was_killed_builds_its_census_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    demo_census: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(path: Path) -> None:
         (path / "census_data").mkdir(parents=True)
-        raise KeyboardInterrupt
+        raise MemoryError
 
-    with monkeypatch.context() as patch:
-        patch.setattr("headrace.testing.build_demo_census", killed)
-        main(["demo", "--out", str(tmp_path)])
+    monkeypatch.setattr("headrace.testing.build_demo_census", killed)
+    assert main(["demo", "--out", str(tmp_path)]) == 1
     assert (tmp_path / "census" / "census_data").is_dir()
-    assert demo_command._needs_building(tmp_path)
+    monkeypatch.setattr("headrace.testing.build_demo_census", lambda path: shutil.copytree(demo_census, path))
     assert main(["demo", "--out", str(tmp_path)]) == 0
     assert "Built" in capsys.readouterr().out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["census", "liver.h5ad"]
+    assert files(tmp_path) == ["liver.h5ad"]
 
 
 def test_the_demo_touches_nothing_that_is_not_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

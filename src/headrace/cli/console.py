@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a failure told in one line, 2 wrong usage, 130 interrupted
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
@@ -48,6 +49,7 @@ class Session:
     """The progress bar on the terminal's last line, if there is one."""
     _signals: list[int] = field(default_factory=list)
     _target: tuple[Path, tuple[int, int] | None] | None = None
+    _spool: Path | None = None
 
     def say(self, text: str) -> None:
         """Write one line to stderr, above the progress bar."""
@@ -60,9 +62,17 @@ class Session:
         """Return how long the run has taken so far."""
         return time.monotonic() - self.started
 
-    def watch(self, target: Path) -> None:
-        """Remember the file that is to be written, to tell whether it was, should the run be interrupted."""
-        self._target = target, _identity(target)
+    def watch(self, target: Path, spool: Path) -> None:
+        """Remember what is to be written where, to tell what there is of it should the run be interrupted.
+
+        Parameters
+        ----------
+        target
+            The file to be written.
+        spool
+            The folder of the plan's spool, which is kept for the next run of the same plan.
+        """
+        self._target, self._spool = (target, _identity(target)), spool
 
     def check(self) -> None:
         """Raise `Interrupted` if the run is to stop: whoever caught the first one must not keep it going."""
@@ -78,6 +88,14 @@ class Session:
         if len(self._signals) > 2:
             os._exit(128 + number)
         os.write(2, b"\nstopping; once more leaves at once, and may leave a hidden .partial file behind\n")
+
+    def on_ignored(self, ignored: Any) -> None:
+        """Let a signal come again that Python ignores, since it came in a finaliser."""
+        if issubclass(ignored.exc_type, Interrupted) and self._signals:
+            number = self._signals.pop()
+            threading.Timer(0.01, _thread.interrupt_main, (number,)).start()
+        else:
+            sys.__unraisablehook__(ignored)
 
     def ended(self, error: BaseException) -> int:
         """Say why the run ended with an exception, and return the exit code."""
@@ -106,7 +124,12 @@ class Session:
     def _outcome(self) -> str:
         if self._target is not None and _identity(self._target[0]) != self._target[1]:
             return f"{self._target[0]} had been written before, and is whole"
+        if self._spool is not None and any(self._is_new(part) for part in self._spool.glob("*/*.part")):
+            return f"nothing was written; run it again to go on from what is kept in {self._spool}"
         return "nothing was written"
+
+    def _is_new(self, path: Path) -> bool:
+        return path.stat().st_mtime > time.time() - self.seconds()
 
 
 def one_line(error: BaseException) -> str:
@@ -138,9 +161,11 @@ def stoppable(session: Session, for_good: bool) -> Iterator[None]:
         yield
         return
     before = {number: signal.signal(number, session.on_signal) for number in SIGNALS}
+    hook, sys.unraisablehook = sys.unraisablehook, session.on_ignored
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, signal.SIG_IGN if for_good else handler)
 

@@ -32,6 +32,8 @@ def demo(session: Session, *, out: str) -> None:
     """
     import headrace as hr
 
+    from ..run import SPOOLS
+
     folder, file = Path(out), Path(out) / "liver.h5ad"
     built = _needs_building(folder)
     if built and file.exists():
@@ -45,7 +47,7 @@ def demo(session: Session, *, out: str) -> None:
     title = census.datasets(LIVER)["dataset_title"].iloc[0]
     click.echo(f"{'Built' if built else 'Found'} {folder / 'census'}: {len(census.datasets())} datasets.")
     click.echo(f"Running the full-length pipeline on {title!r} ...")
-    session.watch(file)
+    session.watch(file, folder / SPOOLS)
     with Progress(session) as progress:
         spec = plan.write_h5ad(file, overwrite=True, on_event=progress)
     for line in summary(plan, spec):

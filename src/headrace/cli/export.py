@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ import click
 from .console import Session, peak_memory, size
 from .group import headrace
 from .options import PLAN, options
+from .progress import Progress
 
 EXAMPLES = """\b
 Examples:
@@ -49,18 +51,22 @@ def export(session: Session, /, **given: Any) -> None:
 
     Without steps, the counts are written as they are. The file appears whole or not at all.
     """
+    from ..run import SPOOLS
     from .plans import job
-    from .progress import Progress
 
     todo = job(given, needs_out=True)
     assert todo.out is not None
-    session.watch(todo.out)
+    spool = Path(given["spool"] or todo.out.absolute().parent / SPOOLS)
+    session.watch(todo.out, spool)
     with Progress(session) as progress:
         spec = todo.plan.write_h5ad(
             todo.out,
             memory=todo.memory,
             overwrite=given["overwrite"],
             compression=todo.compression,
+            spool=spool,
+            resume=given["resume"],
+            keep_spool=given["keep_spool"],
             on_event=progress,
         )
     session.say(

@@ -128,7 +128,22 @@ OUTPUT = (
         section=RUN,
     ),
 )
-PLAN = (*CENSUS, *QUERY, RECIPE, *STEP_FLAGS, *OUTPUT)
+SPOOL = (
+    option(
+        "--spool",
+        metavar="FOLDER",
+        help="Where steps that look at all cells first keep what was read; .headrace-spool beside the file by default.",
+        section=RUN,
+    ),
+    option(
+        "--resume/--no-resume",
+        default=True,
+        help="Go on from what an interrupted run of the same plan has kept there (the default), or begin anew.",
+        section=RUN,
+    ),
+    option("--keep-spool", is_flag=True, help="Leave it there when the file is whole.", section=RUN),
+)
+PLAN = (*CENSUS, *QUERY, RECIPE, *STEP_FLAGS, *OUTPUT, *SPOOL)
 
 
 def options(given: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -55,4 +56,8 @@ def _bar(event: PassStarted) -> Any:
     from tqdm import tqdm  # needed on a terminal only
 
     title = f"pass {event.number} of {event.total}: {event.purpose}"
-    return tqdm(total=event.n_obs, desc=title, unit=" cells", unit_scale=True, dynamic_ncols=True, file=sys.stderr)
+    # a terminal that does not know how wide it is says 0, and tqdm would show nothing
+    width: dict[str, Any] = (
+        {"dynamic_ncols": True} if os.get_terminal_size(sys.stderr.fileno()).columns else {"ncols": 80}
+    )
+    return tqdm(total=event.n_obs, desc=title, unit=" cells", unit_scale=True, file=sys.stderr, **width)

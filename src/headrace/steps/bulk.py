@@ -60,8 +60,8 @@ class NormFactors(Settings):
 
     Notes
     -----
-    Source: edgeR 3.40.2 and DESeq2 1.38.3; equal to them within 1e-12. Works on streams of any width: one row, the
-    reference, is held beside a few numbers per sample.
+    Source: edgeR 3.40.2 and DESeq2 1.38.3 (`estimateSizeFactorsForMatrix`); equal to them within 1e-12. Works on
+    streams of any width: one row, the reference, is held beside a few numbers per sample.
 
     Examples
     --------
@@ -166,7 +166,8 @@ class FilterByExpr:
 
     Notes
     -----
-    Source: edgeR 3.40.2 (Chen, Lun & Smyth 2016).
+    Source: edgeR 3.40.2 (Chen, Lun & Smyth 2016). In the sample of median size, `min_count` is the cutoff itself:
+    there, as in edgeR, the last digit of a normalised library size decides.
 
     Examples
     --------
