@@ -153,5 +153,5 @@ def test_seurat_v3_of_five_batches(pbmc3k: Held, shared: Path) -> None:
         steps = [hr.FilterCells(min_genes=200), hr.FilterGenes(min_cells=3)]
         var = hr.Plan(pbmc3k, [*steps, hr.HighlyVariableGenes(2000, flavor, "batch")]).var()
         shares[flavor] = len(expected & set(var.index[var["highly_variable"]])) / 2000
-    assert shares["seurat_v3_paper"] == pytest.approx(0.9945, abs=0.002)
+    assert shares["seurat_v3_paper"] >= 0.9945  # what scanpy reaches
     assert shares["seurat_v3"] == pytest.approx(0.3825, abs=0.01)

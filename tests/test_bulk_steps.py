@@ -130,7 +130,7 @@ def test_bulk_workbench() -> None:
     np.testing.assert_array_equal(made.layers["counts"].toarray(), X)
     np.testing.assert_allclose(made.layers["logcpm"], log, rtol=1e-6)
     std = log.std(axis=0, ddof=1)
-    varies = std > 0
+    varies = X.any(axis=0)
     scaled = np.clip((log - log.mean(axis=0))[:, varies] / std[varies], -1.5, 1.5)
     np.testing.assert_allclose(made.X[:, varies], scaled, atol=2e-5)
 
@@ -208,7 +208,7 @@ def test_samples_that_come_twice_are_refused() -> None:
     twice = PerSample(sizes)
     twice.update(chunk)
     twice.update(chunk)
-    with pytest.raises(InputError, match="'s00' comes more than once|'s00' comes twice"):
+    with pytest.raises(InputError, match="sample 's00' comes"):
         twice.result()
 
 

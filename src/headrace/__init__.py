@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .steps.normalize import FULL_GENE_ASSAYS, Log1p, NormalizeLength
     from .steps.pseudobulk import Pseudobulk
     from .steps.qc import QCMetrics
-    from .steps.rates import CPM, RPKM, TPM, LogCPM
+    from .steps.rates import CPM, RPKM, TPM, Libsize, LogCPM
     from .steps.scale import NormalizePearsonResiduals, Scale
     from .steps.select import FilterGenes, SelectGenes
     from .steps.totals import NormalizeTotal, PFlogPF, ProportionalFitting, SizeFactors
@@ -80,7 +80,7 @@ _WHERE = {
     **dict.fromkeys(("DropLayer", "SaveLayer", "UseLayer"), "steps.layers"),
     **dict.fromkeys(("FilterByExpr", "NormFactors"), "steps.bulk"),
     "Pseudobulk": "steps.pseudobulk",
-    **dict.fromkeys(("CPM", "LogCPM", "RPKM", "TPM"), "steps.rates"),
+    **dict.fromkeys(("CPM", "Libsize", "LogCPM", "RPKM", "TPM"), "steps.rates"),
     **dict.fromkeys(("FULL_GENE_ASSAYS", "Log1p", "NormalizeLength"), "steps.normalize"),
     "QCMetrics": "steps.qc",
     **dict.fromkeys(("NormalizePearsonResiduals", "Scale"), "steps.scale"),
@@ -113,6 +113,7 @@ __all__ = [
     "HighlyVariableGenes",
     "InputError",
     "LoessJitterWarning",
+    "Libsize",
     "Log1p",
     "LogCPM",
     "MemoryBudgetError",

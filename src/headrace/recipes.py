@@ -10,7 +10,7 @@ from .steps.cells import FilterCells
 from .steps.hvg import HighlyVariableGenes
 from .steps.layers import DropLayer, SaveLayer, UseLayer
 from .steps.normalize import Log1p, NormalizeLength
-from .steps.rates import LogCPM
+from .steps.rates import Libsize, LogCPM
 from .steps.scale import Scale
 from .steps.select import FilterGenes, SelectGenes
 from .steps.totals import NormalizeTotal, SizeFactors
@@ -137,7 +137,7 @@ def cpm(
     --------
     >>> import headrace as hr
     >>> [type(step).__name__ for step in hr.recipes.cpm(layer="counts", out_layer="cpm")]
-    ['UseLayer', 'NormalizeTotal', 'SaveLayer']
+    ['UseLayer', 'Libsize', 'NormalizeTotal', 'SaveLayer']
     """
     if keep_x and out_layer is None:
         raise InputError("cpm(keep_x=True): name the layer for the result with out_layer='cpm'")
@@ -145,7 +145,8 @@ def cpm(
     return [
         *([SaveLayer(before)] if keep_x else []),
         *([] if layer is None else [UseLayer(layer)]),
-        NormalizeTotal(target_sum=target_sum, key_added="libsize"),
+        Libsize(),
+        NormalizeTotal(target_sum=target_sum),
         *([] if out_layer is None else [SaveLayer(out_layer)]),
         *([UseLayer(before), DropLayer(before)] if keep_x else []),
     ]

@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 a failure told in one line, 2 wrong usage, 130 interrupted
 
 from __future__ import annotations
 
-import _thread
 import os
 import signal
 import sys
@@ -93,7 +92,8 @@ class Session:
         """Let a signal come again that Python ignores, since it came in a finaliser."""
         if issubclass(ignored.exc_type, Interrupted) and self._signals:
             number = self._signals.pop()
-            threading.Timer(0.01, _thread.interrupt_main, (number,)).start()
+            main = threading.main_thread().ident
+            threading.Timer(0.01, signal.pthread_kill, (main, number)).start()
         else:
             sys.__unraisablehook__(ignored)
 

@@ -75,9 +75,9 @@ def lines(records: Sequence[Mapping[str, Any]], cells: str, width: int | None) -
     Examples
     --------
     >>> record = {"dataset_id": "a-1", "dataset_title": "Liver of old and young mice - 10x", "n_obs": 1200}
-    >>> print("\n".join(lines([record], "n_obs", 44)))
-    dataset_id  title                      cells
-    a-1         Liver of old and young…    1,200
+    >>> print("\n".join(lines([record], "n_obs", 43)))
+    dataset_id  title                     cells
+    a-1         Liver of old and young…   1,200
     """
     rows = [
         ["dataset_id", "title", "cells"],

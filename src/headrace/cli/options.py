@@ -96,6 +96,18 @@ STEP_FLAGS = (
     option("--min-genes", type=int, metavar="N", help="Keep cells with at least N genes.", section=STEPS),
     option("--min-cells", type=int, metavar="N", help="Keep genes seen in at least N of those cells.", section=STEPS),
     option(
+        "--pseudobulk",
+        metavar="COLUMN,COLUMN",
+        help="Sum the cells of each group, e.g. donor_id,cell_type, into one sample; groups of 10 cells or more.",
+        section=STEPS,
+    ),
+    option(
+        "--method",
+        type=click.Choice(["tmm", "tmmwsp", "rle", "upperquartile", "ratio", "poscounts"]),
+        help="Find normalisation factors of the samples of --pseudobulk, as edgeR and (ratio, poscounts) DESeq2.",
+        section=STEPS,
+    ),
+    option(
         "--length-normalize",
         type=click.Choice(["auto", "all", "off"]),
         help="Divide by gene length: in the cells of full-length assays (auto), in all, in none (the default).",

@@ -12,12 +12,15 @@ import click
 import headrace as hr
 
 from ..errors import InputError, nearest
+from .bulk import METHODS
 
 GENE_RULES = ("measured", "any", "all")
 STEP_NAMES = (
     "layer",
     "min_genes",
     "min_cells",
+    "pseudobulk",
+    "method",
     "length_normalize",
     "target_sum",
     "log1p",
@@ -69,6 +72,8 @@ def job(given: Mapping[str, Any], *, needs_out: bool) -> Job:
         raise _usage(f"--recipe says all the steps, so {', '.join(flags)} cannot be given with it")
     if given["hvg"] is None and (given["hvg_flavor"] or given["hvg_layer"]) is not None:
         raise _usage("--hvg-flavor and --hvg-layer say how to rank genes; --hvg says how many, and is missing")
+    if given["method"] is not None and given["pseudobulk"] is None:
+        raise _usage("--method compares samples; --pseudobulk, which makes them of cells, is missing")
 
     from .recipe_file import Recipe, recipe  # it imports every step, which takes a second
 
@@ -129,12 +134,17 @@ def _query(given: Mapping[str, Any]) -> dict[str, Any]:
 def _steps(given: Mapping[str, Any]) -> list[Any]:
     """Return the steps that the flags name, in their fixed order."""
     steps: list[Any] = []
-    if given["layer"] is not None:
-        steps.append(hr.SaveLayer(given["layer"]))
+    saved = [] if given["layer"] is None else [hr.SaveLayer(given["layer"])]
+    if given["pseudobulk"] is None:
+        steps += saved
     if given["min_genes"] is not None:
         steps.append(hr.FilterCells(min_genes=given["min_genes"]))
     if given["min_cells"] is not None:
         steps.append(hr.FilterGenes(min_cells=given["min_cells"]))
+    if given["pseudobulk"] is not None:
+        steps += [hr.Pseudobulk([name.strip() for name in given["pseudobulk"].split(",")]), *saved]
+    if given["method"] is not None:
+        steps.append(hr.NormFactors(METHODS[given["method"]]))
     if given["length_normalize"] == "auto":
         steps.append(hr.NormalizeLength())
     elif given["length_normalize"] == "all":

@@ -94,7 +94,8 @@ def wording(hint: Any) -> str:
     kind = origin or hint
     if isinstance(kind, type) and issubclass(kind, Mapping):
         return "a table"
-    return f"a list of {wording(inner[0]).removeprefix('a ') if inner else 'values'}"
+    one = wording(inner[0]).removeprefix("a ") if inner else "value"
+    return f"a list of {one}" if one == "text" else f"a list of {one}s"
 
 
 def _choices(hint: Any) -> list[str]:

@@ -66,6 +66,13 @@ class FrameWriter:
             column.finish()
 
 
+    def close(self) -> None:
+        """Let go of temporary files."""
+        for column in self.columns.values():
+            if isinstance(column, _Categories):
+                column.spill.close()
+
+
 class _Numbers:
     """A numeric or boolean column."""
 

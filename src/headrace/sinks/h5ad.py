@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from scipy import sparse
 from ..chunk import Chunk, Matrix, StreamSpec
 from ..errors import OutputError
 from .frames import FrameWriter
-from .hdf5 import Appender, Compression, Drain
+from .hdf5 import Appender, Compression, Output
 from ..staged import staged
 
 INT32_MAX = 2**31 - 1
@@ -45,13 +45,18 @@ class H5ad:
     @contextmanager
     def open(self, spec: StreamSpec) -> Iterator[H5adWriter]:
         """Begin the file; leaving the block normally moves it into place."""
-        with staged(self.path, self.overwrite) as partial:
+        with staged(self.path, self.overwrite) as partial, ExitStack() as stack:
+            output = Output(partial)
+            stack.callback(output.close)
             try:
-                with h5py.File(partial, "w", libver=("v110", "latest"), locking=False) as file:  # staged() holds the lock
-                    with Drain(partial) as drain:
-                        yield H5adWriter(file, spec, drain, partial.parent, self.compression, self.checksum)
+                with h5py.File(output, "w", libver=("v110", "latest")) as file:
+                    writer = H5adWriter(file, spec, partial.parent, self.compression, self.checksum)
+                    stack.callback(writer.close)
+                    yield writer
             except OSError as error:
-                raise OutputError(f"writing {self.path} failed: {error}; nothing was left there") from error
+                raise OutputError(f"writing {self.path} failed: {output.error or error}; nothing was left there") from error
+            if output.error is not None:
+                raise OutputError(f"writing {self.path} failed: {output.error}; nothing was left there")
 
 
 class H5adWriter:
@@ -61,12 +66,11 @@ class H5adWriter:
         self,
         file: h5py.File,
         spec: StreamSpec,
-        drain: Drain,
         folder: Path,
         compression: Compression,
         checksum: bool,
     ) -> None:
-        self.file, self.drain, self.folder = file, drain, folder
+        self.file, self.folder = file, folder
         self.settings: dict[str, Any] = {"compression": compression, "checksum": checksum}
         self.wide = spec.nnz is None or spec.nnz > INT32_MAX
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
@@ -83,7 +87,6 @@ class H5adWriter:
         for name, layer in chunk.layers.items():
             self._append(f"layers/{name}", layer)
         self.n_obs += chunk.n_obs
-        self.drain.wrote()
 
     def finish(self, spec: StreamSpec) -> None:
         """Write genes and `uns`, and what is left in buffers."""
@@ -99,6 +102,10 @@ class H5adWriter:
         var.finish()
         for key, value in spec.uns.items():
             write_elem(self.file["uns"], key, value)
+
+    def close(self) -> None:
+        """Let go of temporary files, whatever has happened."""
+        self.obs.close()
 
     def _append(self, name: str, X: Matrix) -> None:
         if name not in self.matrices:

@@ -11,7 +11,6 @@ import os
 import threading
 import zlib
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import h5py
@@ -122,54 +121,105 @@ def _create(
     return h5py.Dataset(made)
 
 
-class Drain:
-    """Sends what has been written to the disk while more is computed, and frees the page cache of it.
+class Output:
+    """The file under HDF5: every write goes through here.
 
-    A long file otherwise fills memory with pages that nobody will read soon, and the machine fetches
-    new ones for every write: three times slower, and counted against a container's limit.
+    HDF5 does not survive a write that fails: it tries again when it closes, and may crash. So the first
+    error is kept and raised, and from then on writes are taken and dropped, since the file is lost anyway.
+
+    What has been written is sent to the disk in the background, and the system is told that nobody
+    will read it soon. A long file otherwise fills memory with its pages, and the machine has to fetch
+    a new one for every page written: three times slower, and counted against a container's limit.
 
     Parameters
     ----------
     path
-        The file; opened a second time.
+        An existing file.
     """
 
     STRIDE = 32 << 20
 
     def __init__(self, path: Path) -> None:
         self.handle = os.open(path, os.O_RDWR)
-        self.done = 0
-        self.ready = threading.Event()
-        self.ended = False
-        self.thread = threading.Thread(target=self._run, name="headrace-drain", daemon=True)
-
-    def __enter__(self) -> Drain:
+        self.position = 0
+        self.error: OSError | None = None
+        self.drained = 0
+        self.grown = threading.Event()
+        self.closed = False
+        self.thread = threading.Thread(target=self._drain, name="headrace-drain", daemon=True)
         if hasattr(os, "posix_fadvise"):
             self.thread.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.ended = True
-        self.ready.set()
-        if self.thread.is_alive():
-            self.thread.join()
-        os.close(self.handle)
+    # -------------------------------------------------------------------------------------- what h5py asks for
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to an offset."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: os.fstat(self.handle).st_size}[whence]
+        self.position = start + offset
+        return self.position
 
-    def wrote(self) -> None:
-        """Say that the file may have grown."""
-        self.ready.set()
+    def tell(self) -> int:
+        """Return the offset."""
+        return self.position
 
-    def _run(self) -> None:
-        while not self.ended:
-            self.ready.wait()
-            self.ready.clear()
+    def read(self, size: int = -1) -> bytes:
+        """Read bytes; h5py knows a file by this method."""
+        end = os.fstat(self.handle).st_size if size < 0 else self.position + size
+        data = os.pread(self.handle, max(0, end - self.position), self.position)
+        self.position += len(data)
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer."""
+        n = os.preadv(self.handle, [buffer], self.position)
+        self.position += n
+        return n
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`, or keep and raise the error."""
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view) and self.error is None:
+            try:
+                done += os.pwrite(self.handle, view[done:], self.position + done)
+            except OSError as error:
+                self.error = error
+                raise
+        self.position += len(view)
+        if self.position - self.drained >= self.STRIDE:
+            self.grown.set()
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size of the file."""
+        size = self.position if size is None else size
+        if self.error is None:
+            os.ftruncate(self.handle, size)
+        return size
+
+    def flush(self) -> None:
+        """Nothing is buffered here."""
+
+    # ------------------------------------------------------------------------------------------------ the drain
+    def close(self) -> None:
+        """Stop the drain and close the file."""
+        if not self.closed:
+            self.closed = True
+            self.grown.set()
+            if self.thread.is_alive():
+                self.thread.join()
+            os.close(self.handle)
+
+    def _drain(self) -> None:
+        while not self.closed:
+            self.grown.wait()
+            self.grown.clear()
             size = os.fstat(self.handle).st_size
-            if size - self.done >= self.STRIDE:
-                try:
-                    os.fdatasync(self.handle)
-                except OSError:
-                    return  # the writer itself will be told, by its next write or its last flush
-                os.posix_fadvise(self.handle, self.done, size - self.done, os.POSIX_FADV_DONTNEED)
-                self.done = size
+            if size - self.drained < self.STRIDE:
+                continue
+            try:
+                os.fdatasync(self.handle)
+            except OSError as error:
+                self.error = self.error or error  # the last flush of the file may not be told again
+                return
+            os.posix_fadvise(self.handle, self.drained, size - self.drained, os.POSIX_FADV_DONTNEED)
+            self.drained = size

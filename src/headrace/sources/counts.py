@@ -171,14 +171,14 @@ def _checked_frame(data: Any) -> pd.DataFrame:
     """Return a DataFrame of numbers, or raise and name what is none."""
     if not isinstance(data, pd.DataFrame):
         raise InputError(f"open_counts takes a path, a DataFrame or an AnnData, not {type(data).__name__}")
+    columns = {}
     for place, name in enumerate(data.columns):
         column = data.iloc[:, place]
-        if column.dtype.kind not in "iuf" or column.isna().any():
-            numbers = pd.to_numeric(column, errors="coerce")
-            bad = np.flatnonzero(numbers.isna())
-            at = int(bad[0]) if len(bad) else 0
-            raise CountsError(f"row {data.index[at]!r}, column {name!r}: {column.iloc[at]!r} is no count")
-    return data
+        columns[place] = numbers = pd.to_numeric(column, errors="coerce")
+        bad = np.flatnonzero(numbers.isna())
+        if len(bad):
+            raise CountsError(f"row {data.index[bad[0]]!r}, column {name!r}: {column.iloc[bad[0]]!r} is no count")
+    return pd.DataFrame(columns, index=data.index).set_axis(data.columns, axis=1)
 
 
 def _orientation(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import re
+import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ import pandas as pd
 
 from ..errors import CountsError, InputError
 
+UNREADABLE = (OSError, EOFError, ValueError, zlib.error, csv.Error, pd.errors.ParserError)
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 FEATURE_COUNTS = ["Chr", "Start", "End", "Strand", "Length"]
 """What the program featureCounts writes between the ids and the counts."""
@@ -35,13 +38,11 @@ def read_counts(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         If it is no such table. `CountsError` names row and column of what is no number.
     """
     header, skip, separator = _header(path)
-    repeated = (
-        [name for name in dict.fromkeys(header) if header.count(name) > 1] if len(set(header)) < len(header) else []
-    )
-    if repeated:
-        raise InputError(
-            f"{path}: column {repeated[0]!r} comes {header.count(repeated[0])} times; names must be unique"
-        )
+    if not header:
+        raise InputError(f"{path} has one column only; is it separated by something else than {separator!r}?")
+    if len(set(header)) < len(header):
+        name, times = Counter(header).most_common(1)[0]
+        raise InputError(f"{path}: column {name!r} comes {times} times; names must be unique")
     extra = FEATURE_COUNTS if header[:5] == FEATURE_COUNTS else []
     names = ["", *header]
     try:
@@ -59,8 +60,8 @@ def read_counts(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
             low_memory=False,
             compression="gzip" if _packed(path) else None,
         )
-    except (pd.errors.ParserError, UnicodeDecodeError, ValueError) as error:
-        if not isinstance(error, UnicodeDecodeError):
+    except UNREADABLE as error:
+        if isinstance(error, pd.errors.ParserError):
             _find_fault(path, header, len(extra), skip, separator)
         raise InputError(f"{path} cannot be read as a table: {error}") from error
     frame.columns = pd.Index(header)
@@ -76,19 +77,22 @@ def read_counts(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def read_annotation(path: Path) -> pd.DataFrame:
     """Read a table whose first column holds ids."""
-    _, skip, separator = _header(path)
+    header, skip, separator = _header(path)
     try:
-        return pd.read_csv(
+        frame = pd.read_csv(
             path,
             sep=separator,
+            header=0,
+            names=list(range(1 + len(header))),
             skiprows=skip,
-            index_col=0,
-            dtype={0: str},
+            converters={0: str},  # an id is text, "NA" too
             encoding="utf-8-sig",
+            float_precision="round_trip",
             compression="gzip" if _packed(path) else None,
         )
-    except (pd.errors.ParserError, UnicodeDecodeError, ValueError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} cannot be read as a table: {error}") from error
+    return frame.set_index(0).rename_axis(None).set_axis(header, axis=1)
 
 
 def stem(path: Path) -> str:
@@ -145,14 +149,14 @@ def _header(path: Path) -> tuple[list[str], int, str]:
             separator = SEPARATORS.get(suffix) or max("\t,;", key=line.count)
             rows = csv.reader(_chain(line, text), delimiter=separator)
             header, first = next(rows), next(rows, None)
-        except (OSError, UnicodeDecodeError, EOFError) as error:
+        except UNREADABLE as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(f"{path} cannot be read as text: {error}") from error
     if first is None:
         raise InputError(f"{path} has a header and nothing else")
     if len(first) == len(header) + 1:
         return header, position, separator
-    if len(header) < 2:
-        raise InputError(f"{path} has one column only; is it separated by something else than {separator!r}?")
     return header[1:], position, separator
 
 

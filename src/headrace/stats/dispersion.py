@@ -109,10 +109,12 @@ class CombinedDispersions:
         for i, column in enumerate(self.COLUMNS):
             values = table[column].to_numpy()
             there = known & ~np.isnan(values)
-            # Kahan's summation, as pandas does it
+            # Kahan's summation, as pandas does it; what infinity has lost is nothing
             step = np.where(there, values - self.lost[i], 0.0)
             total = self.total[i] + step
-            self.lost[i] = np.where(there, (total - self.total[i]) - step, self.lost[i])
+            with np.errstate(invalid="ignore"):
+                lost = np.nan_to_num((total - self.total[i]) - step, nan=0.0)
+            self.lost[i] = np.where(there, lost, self.lost[i])
             self.total[i] = total
             self.n[i] += there
 

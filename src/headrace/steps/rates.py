@@ -82,6 +82,33 @@ def lengths_of(spec: StreamSpec, column: str, missing: str, step: str) -> tuple[
 
 
 @dataclass(frozen=True)
+class Libsize:
+    """Add every sample's total at this point to `obs`; X stays as it is.
+
+    Parameters
+    ----------
+    key_added
+        Name of the column, float64.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> hr.Libsize()
+    Libsize(key_added='libsize')
+    """
+
+    key_added: str = "libsize"
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """Return the samples with the column."""
+        return chunk.with_obs(**{self.key_added: library_sizes(chunk.X)})
+
+    def out(self, spec: StreamSpec) -> StreamSpec:
+        """Describe the stream with the column."""
+        return spec.with_obs(**{self.key_added: "float64"})
+
+
+@dataclass(frozen=True)
 class CPM:
     """Divide counts by the library size in millions, as edgeR's `cpm`.
 
