@@ -536,7 +536,7 @@ def test_interrupted_before_it_writes(seconds: float, demo_census: Path, tmp_pat
 def test_interrupted_when_all_was_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Between the file's move into place and the end, "nothing was written" would be a lie."""
     session, out = Session(), tmp_path / "out.h5ad"
-    session.watch(out, tmp_path)
+    session.watch(out)
     with pytest.raises(Interrupted) as caught:
         session.on_signal(signal.SIGINT, None)
     out.write_text("whole")

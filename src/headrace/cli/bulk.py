@@ -92,6 +92,8 @@ def bulk(session: Session, /, table: str, **given: Any) -> None:
 
     import headrace as hr
 
+    from ..memory import default_budget, parse_bytes
+    from ..run import SPOOLS, Settings
     from ..staged import check_target
     from .progress import Progress
 
@@ -106,12 +108,13 @@ def bulk(session: Session, /, table: str, **given: Any) -> None:
         f"{table}: {source.orientation} ({source.reason}), {source.spec.n_obs:,} samples, {source.spec.n_vars:,} genes"
     )
     plan = hr.Plan(source, steps(given))
-    session.watch(out)
+    session.watch(out, out.absolute().parent / SPOOLS)
+    memory = default_budget() if given["memory"] is None else parse_bytes(given["memory"])
     with Progress(session) as progress:
         if sink is None:
-            spec = plan.write_h5ad(out, memory=given["memory"], overwrite=given["overwrite"], on_event=progress)
+            spec = plan.write_h5ad(out, memory=memory, overwrite=given["overwrite"], on_event=progress)
         else:
-            spec = plan.write(sink, memory=given["memory"], on_event=progress)
+            spec = plan.write(sink, Settings(memory, on_event=progress))
     session.say(
         f"wrote {out}: {spec.n_obs:,} samples x {spec.n_vars:,} genes, {size(out.stat().st_size)}, "
         f"{session.seconds():.1f} s"

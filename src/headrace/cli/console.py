@@ -61,7 +61,7 @@ class Session:
         """Return how long the run has taken so far."""
         return time.monotonic() - self.started
 
-    def watch(self, target: Path, spool: Path) -> None:
+    def watch(self, target: Path, spool: Path | None = None) -> None:
         """Remember what is to be written where, to tell what there is of it should the run be interrupted.
 
         Parameters
@@ -69,7 +69,7 @@ class Session:
         target
             The file to be written.
         spool
-            The folder of the plan's spool, which is kept for the next run of the same plan.
+            The folder of the plan's spool, if it has one: it is kept for the next run of the same plan.
         """
         self._target, self._spool = (target, _identity(target)), spool
 

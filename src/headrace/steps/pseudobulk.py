@@ -74,6 +74,7 @@ class Pseudobulk:
     min_cells: int = 10
     layer: str | None = None
     how: Literal["sum", "mean", "count"] = "sum"
+    becomes_source = True
     passes = 1
     annotates = False
     reads_var = False

@@ -1,0 +1,140 @@
+"""A simulated Census of 20,000 cells against scanpy in memory, and against the Census's own experimental.pp.
+
+`HEADRACE_CENSUS_20K` may name one that was built before with `make_mini_census.py OUT --preset 20k`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import cellxgene_census
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+import scanpy.preprocessing._highly_variable_genes as hvg_module
+import tiledbsoma
+from cellxgene_census.experimental.pp import highly_variable_genes
+
+import headrace as hr
+
+ORGANISM = "homo_sapiens"
+
+
+@pytest.fixture(scope="module")
+def census_20k(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if built := os.environ.get("HEADRACE_CENSUS_20K"):
+        return Path(built) / "soma"
+    out = tmp_path_factory.mktemp("census") / "20k"
+    tool = shared / "tools" / "make_mini_census.py"
+    subprocess.run([sys.executable, str(tool), str(out), "--preset", "20k"], check=True, capture_output=True)
+    return out / "soma"
+
+
+@pytest.fixture(scope="module")
+def query(census_20k: Path) -> hr.CensusQuery:
+    return hr.open_census(census_20k).query(ORGANISM, genes="all", primary_only=True)
+
+
+@pytest.fixture(scope="module")
+def counts(census_20k: Path) -> ad.AnnData:
+    """The same cells by the Census's own API, in float64."""
+    with warnings.catch_warnings(), cellxgene_census.open_soma(uri=str(census_20k)) as census:
+        warnings.filterwarnings("ignore", "Transforming to str index", ad.ImplicitModificationWarning)
+        adata = cellxgene_census.get_anndata(census, ORGANISM, obs_value_filter="is_primary_data == True")
+    adata.X = adata.X.astype(np.float64)
+    adata.obs_names, adata.var_names = adata.obs["soma_joinid"].astype(str), adata.var["feature_id"]
+    adata.obs["dataset_id"] = adata.obs["dataset_id"].cat.remove_unused_categories()
+    return adata
+
+
+@pytest.fixture(scope="module")
+def logged(counts: ad.AnnData) -> ad.AnnData:
+    adata = counts.copy()
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
+    return adata
+
+
+@pytest.mark.parametrize("batch_key", [None, "dataset_id"])
+def test_seurat(batch_key: str | None, query: hr.CensusQuery, logged: ad.AnnData) -> None:
+    expected = sc.pp.highly_variable_genes(logged, n_top_genes=2000, batch_key=batch_key, inplace=False)
+    expected.index = logged.var_names
+    steps = [hr.NormalizeTotal(1e4), hr.Log1p(), hr.HighlyVariableGenes(2000, batch_key=batch_key)]
+    got = hr.Plan(query, steps).var()
+    for name in ("means", "dispersions", "dispersions_norm"):
+        np.testing.assert_allclose(got[name], expected[name], rtol=1e-6, atol=1e-6, err_msg=name)
+    np.testing.assert_array_equal(got["highly_variable"], expected["highly_variable"])
+    if batch_key:
+        np.testing.assert_array_equal(got["highly_variable_nbatches"], expected["highly_variable_nbatches"])
+
+
+@pytest.mark.parametrize("batch_key", [None, "dataset_id"])
+def test_seurat_v3(batch_key: str | None, query: hr.CensusQuery, counts: ad.AnnData, monkeypatch: Any) -> None:
+    class Stable:
+        """numpy, whose argsort leaves ties in order."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(np, name)
+
+        def argsort(self, a: Any, axis: int = -1) -> Any:
+            return np.argsort(a, axis=axis, kind="stable")
+
+    monkeypatch.setattr(hvg_module, "np", Stable())
+    expected = sc.pp.highly_variable_genes(counts, n_top_genes=2000, flavor="seurat_v3", batch_key=batch_key, inplace=False)
+    got = hr.Plan(query, [hr.HighlyVariableGenes(2000, "seurat_v3", batch_key)]).var()
+    for name in ("means", "variances", "variances_norm"):
+        np.testing.assert_allclose(got[name], expected[name], rtol=1e-9, atol=1e-12, err_msg=name)
+    np.testing.assert_array_equal(got["highly_variable"], expected["highly_variable"])
+    np.testing.assert_array_equal(got["highly_variable_rank"], expected["highly_variable_rank"])
+
+
+def test_quality(query: hr.CensusQuery, counts: ad.AnnData) -> None:
+    counts.var["mt"] = counts.var["feature_name"].str.startswith("MT-").to_numpy()
+    obs, var = sc.pp.calculate_qc_metrics(counts, qc_vars=["mt"])
+    got = hr.Plan(query, [hr.QCMetrics({"mt": "MT-"})])
+    chunks = pd.concat([chunk.obs for chunk in got.chunks()])
+    for name in obs:
+        np.testing.assert_allclose(chunks[name], obs[name], rtol=1e-6, err_msg=name)
+    genes = got.var()
+    for name in var:
+        np.testing.assert_allclose(genes[name], var[name], rtol=1e-6, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("batch_key", [None, "dataset_id"])
+def test_the_census_has_the_same_genes(batch_key: str | None, query: hr.CensusQuery, census_20k: Path) -> None:
+    """Means and variances of cellxgene_census are streamed in another way; the 1000 genes must be the same."""
+    with cellxgene_census.open_soma(uri=str(census_20k)) as census:
+        cells = tiledbsoma.AxisQuery(value_filter="is_primary_data == True")
+        with census["census_data"][ORGANISM].axis_query("RNA", obs_query=cells) as axes:
+            expected = highly_variable_genes(axes, n_top_genes=1000, batch_key=batch_key)
+    got = hr.Plan(query, [hr.HighlyVariableGenes(1000, "seurat_v3", batch_key)]).var()
+    chosen = got["highly_variable"].to_numpy()
+    assert chosen.sum() == 1000
+    np.testing.assert_array_equal(chosen, expected["highly_variable"].to_numpy())
+    np.testing.assert_allclose(got["means"], expected["means"], rtol=1e-9)
+    np.testing.assert_allclose(got["variances"], expected["variances"], rtol=1e-6, atol=1e-12)
+
+
+def test_genes_any_are_over_the_cells_that_measured_them(census_20k: Path, counts: ad.AnnData) -> None:
+    census = hr.open_census(census_20k)
+    some = census.query(ORGANISM, genes="any", primary_only=True)
+    got = hr.Plan(some, [hr.HighlyVariableGenes(flavor="seurat_v3", n_top_genes=1000)]).var()
+    plain = hr.Plan(some, [hr.HighlyVariableGenes(flavor="seurat_v3", n_top_genes=1000, measured_only=False)]).var()
+    n = got["n_measured_cells"].to_numpy()
+    assert (n < len(counts)).any()
+    np.testing.assert_allclose(got["means"] * n, plain["means"] * len(counts), rtol=1e-12)
+    np.testing.assert_array_equal(got["means"][n == len(counts)], plain["means"][n == len(counts)])
+    X = counts[:, got.index[n < len(counts)][:200]]
+    for gene, cells in zip(X.var_names, n[n < len(counts)], strict=False):
+        values = np.asarray(X[:, gene].X.todense()).ravel()
+        values = values[np.argsort(-values)][:cells]  # the cells of the other datasets have none
+        assert got.loc[gene, "variances"] == pytest.approx(values.var(ddof=1), rel=1e-9)
+    differ = int((got["highly_variable"] != plain["highly_variable"]).sum()) // 2
+    assert differ > 0
