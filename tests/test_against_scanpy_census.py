@@ -75,7 +75,7 @@ def test_seurat(batch_key: str | None, query: hr.CensusQuery, logged: ad.AnnData
         np.testing.assert_array_equal(got["highly_variable_nbatches"], expected["highly_variable_nbatches"])
 
 
-@pytest.mark.parametrize("batch_key", [None, "dataset_id"])
+@pytest.mark.parametrize("batch_key", [None, "sex"])
 def test_seurat_v3(batch_key: str | None, query: hr.CensusQuery, counts: ad.AnnData, monkeypatch: Any) -> None:
     class Stable:
         """numpy, whose argsort leaves ties in order."""
@@ -107,19 +107,34 @@ def test_quality(query: hr.CensusQuery, counts: ad.AnnData) -> None:
         np.testing.assert_allclose(genes[name], var[name], rtol=1e-6, atol=1e-12, err_msg=name)
 
 
-@pytest.mark.parametrize("batch_key", [None, "dataset_id"])
-def test_the_census_has_the_same_genes(batch_key: str | None, query: hr.CensusQuery, census_20k: Path) -> None:
-    """Means and variances of cellxgene_census are streamed in another way; the 1000 genes must be the same."""
-    with cellxgene_census.open_soma(uri=str(census_20k)) as census:
+def census_hvg(path: Path, batch_key: str | None) -> pd.DataFrame:
+    with cellxgene_census.open_soma(uri=str(path)) as census:
         cells = tiledbsoma.AxisQuery(value_filter="is_primary_data == True")
         with census["census_data"][ORGANISM].axis_query("RNA", obs_query=cells) as axes:
-            expected = highly_variable_genes(axes, n_top_genes=1000, batch_key=batch_key)
-    got = hr.Plan(query, [hr.HighlyVariableGenes(1000, "seurat_v3", batch_key)]).var()
+            return highly_variable_genes(axes, n_top_genes=1000, batch_key=batch_key)
+
+
+def test_the_census_has_the_same_genes(query: hr.CensusQuery, census_20k: Path) -> None:
+    """Means and variances of cellxgene_census are streamed in another way; the 1000 genes must be the same."""
+    expected = census_hvg(census_20k, None)
+    got = hr.Plan(query, [hr.HighlyVariableGenes(1000, "seurat_v3")]).var()
     chosen = got["highly_variable"].to_numpy()
     assert chosen.sum() == 1000
     np.testing.assert_array_equal(chosen, expected["highly_variable"].to_numpy())
     np.testing.assert_allclose(got["means"], expected["means"], rtol=1e-9)
     np.testing.assert_allclose(got["variances"], expected["variances"], rtol=1e-6, atol=1e-12)
+
+
+def test_a_batch_on_which_scanpy_fails(query: hr.CensusQuery, counts: ad.AnnData, census_20k: Path) -> None:
+    """The trend of one dataset is singular. scanpy stops; the Census adds unseeded noise; headrace as little as will do."""
+    with pytest.raises(ValueError, match="reciprocal condition number"):
+        sc.pp.highly_variable_genes(counts, n_top_genes=1000, flavor="seurat_v3", batch_key="dataset_id", inplace=False)
+    with pytest.warns(hr.LoessJitterWarning, match="dataset_id="):
+        got = hr.Plan(query, [hr.HighlyVariableGenes(1000, "seurat_v3", "dataset_id")]).var()
+    expected = census_hvg(census_20k, "dataset_id")
+    same = int((got["highly_variable"].to_numpy() & expected["highly_variable"].to_numpy()).sum())
+    print("same genes as the Census's own, of 1000:", same)
+    assert same >= 990
 
 
 def test_genes_any_are_over_the_cells_that_measured_them(census_20k: Path, counts: ad.AnnData) -> None:
@@ -131,10 +146,9 @@ def test_genes_any_are_over_the_cells_that_measured_them(census_20k: Path, count
     assert (n < len(counts)).any()
     np.testing.assert_allclose(got["means"] * n, plain["means"] * len(counts), rtol=1e-12)
     np.testing.assert_array_equal(got["means"][n == len(counts)], plain["means"][n == len(counts)])
-    X = counts[:, got.index[n < len(counts)][:200]]
-    for gene, cells in zip(X.var_names, n[n < len(counts)], strict=False):
-        values = np.asarray(X[:, gene].X.todense()).ravel()
-        values = values[np.argsort(-values)][:cells]  # the cells of the other datasets have none
-        assert got.loc[gene, "variances"] == pytest.approx(values.var(ddof=1), rel=1e-9)
+    sample = np.flatnonzero(n < len(counts))[::50]
+    for gene, values in zip(sample, counts.X[:, counts.var_names.get_indexer(got.index[sample])].toarray().T, strict=True):
+        values = values[np.argsort(-values)][: n[gene]]  # the cells of the other datasets have none
+        assert got["variances"].iloc[gene] == pytest.approx(values.var(ddof=1), rel=1e-9, abs=1e-12)
     differ = int((got["highly_variable"] != plain["highly_variable"]).sum()) // 2
     assert differ > 0

@@ -574,6 +574,32 @@ def test_an_interrupt_in_a_finaliser_comes_again(
     assert capsys.readouterr() == ("", "interrupted; nothing was written\n")
 
 
+def test_nothing_is_said_or_waited_for_after_an_interrupt() -> None:
+    """What is half made tells of its errors when Python ends, and threads that hang are waited for: not here."""
+    code = """
+import signal, sys, threading, time
+import headrace.cli, headrace.sources.census
+
+class HalfMade:
+    def __del__(self):
+        raise OSError("bad file descriptor")
+
+def open_census(*args, **kwargs):
+    half = HalfMade()
+    threading.Thread(target=time.sleep, args=(30,)).start()
+    signal.raise_signal(signal.SIGINT)
+    time.sleep(30)
+
+headrace.sources.census.open_census = open_census
+sys.argv = ["headrace", "datasets", "--census", "x"]
+sys.exit(headrace.cli.main())
+"""
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted; nothing was written\n")
+    assert time.monotonic() - started < 20
+
+
 def test_signals_are_given_back(capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGINT)
     assert main(["--version"]) == 0

@@ -14,7 +14,7 @@ import shutil
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,8 @@ class Spool:
             yield self
             if not keep:
                 shutil.rmtree(self.folder, ignore_errors=True)
+                with suppress(OSError):  # not empty: other plans have theirs there
+                    self.folder.parent.rmdir()
 
     def path(self, start: int, stop: int) -> Path:
         """Return the file of the cells between two positions."""

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from . import bulk, datasets, demo, export
-from .console import DONE, Session, plain_warnings, stoppable
+from .console import DONE, Session, leave, plain_warnings, stoppable
 from .group import headrace
 
 
@@ -38,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             headrace.main(args=arguments, prog_name="headrace", standalone_mode=False, obj=session)
             sys.stdout.flush()
         except BaseException as error:  # whatever it is, it becomes an exit code
-            return session.ended(error)
+            code = session.ended(error)
+            if session.stopped and arguments is None:
+                leave(code)
+            return code
     return DONE
 
 

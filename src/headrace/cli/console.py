@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -75,7 +75,7 @@ class Session:
 
     def check(self) -> None:
         """Raise `Interrupted` if the run is to stop: whoever caught the first one must not keep it going."""
-        if self._signals:
+        if self.stopped:
             raise Interrupted
 
     def on_signal(self, number: int, frame: object) -> None:
@@ -90,16 +90,21 @@ class Session:
 
     def on_ignored(self, ignored: Any) -> None:
         """Let a signal come again that Python ignores, since it came in a finaliser."""
-        if issubclass(ignored.exc_type, Interrupted) and self._signals:
+        if issubclass(ignored.exc_type, Interrupted) and self.stopped:
             number = self._signals.pop()
             main = threading.main_thread().ident
             threading.Timer(0.01, signal.pthread_kill, (main, number)).start()
         else:
             sys.__unraisablehook__(ignored)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal has asked the run to stop."""
+        return bool(self._signals)
+
     def ended(self, error: BaseException) -> int:
         """Say why the run ended with an exception, and return the exit code."""
-        if self._signals:
+        if self.stopped:
             self.say(f"{SIGNALS[signal.Signals(self._signals[0])]}; {self._outcome()}")
             return 128 + self._signals[0]
         if isinstance(error, click.UsageError):
@@ -144,6 +149,16 @@ def one_line(error: BaseException) -> str:
     """
     notes = [f"({_join(note)})" for note in getattr(error, "__notes__", ())]
     return " ".join([_join(str(error)), *notes])
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once, when a stopped run has cleaned up.
+
+    Python's own way out would wait for reads that hang, and tell of the errors of objects that are half made.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextmanager
