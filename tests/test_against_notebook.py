@@ -23,7 +23,9 @@ import headrace as hr
 FULL = tuple(hr.FULL_GENE_ASSAYS)
 
 
-def notebook(census_path: Path, organism: str, dataset_id: str, min_genes: int, min_cells: int, n_top: int) -> ad.AnnData:
+def notebook(
+    census_path: Path, organism: str, dataset_id: str, min_genes: int, min_cells: int, n_top: int
+) -> ad.AnnData:
     """What the notebook's cells do, in float64; the presence matrix is indexed as its authors meant."""
     with cellxgene_census.open_soma(uri=str(census_path)) as census:
         adata = cellxgene_census.get_anndata(
@@ -34,7 +36,11 @@ def notebook(census_path: Path, organism: str, dataset_id: str, min_genes: int, 
         row = presence[[int(datasets.loc[dataset_id, "soma_joinid"])], :]
     adata = adata[:, np.asarray(row.todense()).ravel().astype(bool)].copy()
     counts = sparse.csr_matrix(adata.X, dtype=np.float64)
-    lengths = np.where(adata.obs["assay_ontology_term_id"].isin(FULL).to_numpy()[:, None], adata.var["feature_length"].to_numpy()[None, :], 1.0)
+    lengths = np.where(
+        adata.obs["assay_ontology_term_id"].isin(FULL).to_numpy()[:, None],
+        adata.var["feature_length"].to_numpy()[None, :],
+        1.0,
+    )
     coo = counts.tocoo()
     adata.X = sparse.csr_matrix((coo.data / lengths[coo.row, coo.col], (coo.row, coo.col)), shape=coo.shape)
     adata.obs_names = adata.obs["soma_joinid"].astype(str)
@@ -113,7 +119,9 @@ def test_same_as_the_notebook(study: str, real_census: Path, tmp_path: Path) -> 
 
 def cellxgene_counts(path: Path, organism: str, dataset_id: str) -> ad.AnnData:
     with cellxgene_census.open_soma(uri=str(path)) as census:
-        adata = cellxgene_census.get_anndata(census, organism=organism, obs_value_filter=f"dataset_id == '{dataset_id}'")
+        adata = cellxgene_census.get_anndata(
+            census, organism=organism, obs_value_filter=f"dataset_id == '{dataset_id}'"
+        )
     adata.obs_names = adata.obs["soma_joinid"].astype(str)
     adata.var_names = adata.var["feature_id"]
     return adata
@@ -137,7 +145,11 @@ def test_expected_notebook_pipeline(study: str, shared: Path, real_census: Path)
     kept = genes[genes["kept"]]
     assert sorted(adata.var_names) == sorted(kept.index)
     var = adata.var.loc[kept.index]
-    for ours, theirs in {"means": "hvg_means", "dispersions": "hvg_dispersions", "dispersions_norm": "hvg_dispersions_norm"}.items():
+    for ours, theirs in {
+        "means": "hvg_means",
+        "dispersions": "hvg_dispersions",
+        "dispersions_norm": "hvg_dispersions_norm",
+    }.items():
         np.testing.assert_allclose(var[ours], kept[theirs], rtol=1e-6, atol=1e-6, err_msg=ours)
     assert (var["highly_variable"] == kept["hvg_highly_variable"]).all()
     # the Census numbers the cells of a dataset in the order of its file

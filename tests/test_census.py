@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiledbsoma as soma
-from conftest import LIVER
 
 import headrace as hr
+from conftest import LIVER
 from headrace.held import Held
 from headrace.testing import SimulatedDataset, build_census
 
@@ -50,7 +50,10 @@ def test_datasets(census: hr.Census, demo_census: Path) -> None:
 
 def test_datasets_cells_per_assay(census: hr.Census, demo_census: Path) -> None:
     obs = get_anndata(demo_census, "homo_sapiens").obs
-    expected = {str(k): part["assay"].value_counts().loc[lambda n: n > 0].to_dict() for k, part in obs.groupby("dataset_id", observed=True)}
+    expected = {
+        str(k): part["assay"].value_counts().loc[lambda n: n > 0].to_dict()
+        for k, part in obs.groupby("dataset_id", observed=True)
+    }
     table = census.datasets(organism="Homo sapiens", assays=True).set_index("dataset_id")
     assert table["assays"].to_dict() == expected
     assert table["n_obs"].to_dict() == {k: sum(v.values()) for k, v in expected.items()}
@@ -120,8 +123,14 @@ def test_primary_only(census: hr.Census) -> None:
 def test_few_measured_genes_are_said(tmp_path: Path) -> None:
     ids = [f"ENSG{i:011d}" for i in range(40)]
 
-    genes = pd.DataFrame({"feature_name": ids, "feature_length": 1000, "feature_type": "protein_coding"}, index=pd.Index(ids, name="feature_id"))
-    parts = [SimulatedDataset(30, feature_ids=part, dataset_id=name) for part, name in ((ids[:25], "a"), (ids[20:], "b"), (ids[:20], "c"))]
+    genes = pd.DataFrame(
+        {"feature_name": ids, "feature_length": 1000, "feature_type": "protein_coding"},
+        index=pd.Index(ids, name="feature_id"),
+    )
+    parts = [
+        SimulatedDataset(30, feature_ids=part, dataset_id=name)
+        for part, name in ((ids[:25], "a"), (ids[20:], "b"), (ids[:20], "c"))
+    ]
     census = hr.open_census(build_census(tmp_path / "c", {"homo_sapiens": parts}, genes={"homo_sapiens": genes}))
     with pytest.warns(hr.FewGenesWarning, match="only 5 genes were measured in all 2 datasets; genes='any'"):
         census.query("homo_sapiens", dataset_id=["a", "b"])
@@ -139,7 +148,9 @@ def test_a_query_pickles_small_and_reads_the_same(census: hr.Census) -> None:
 
 
 # ------------------------------------------------------------------------------------------- a Census not so usual
-@pytest.mark.parametrize("options", [{"n_fragments": 2}, {"n_fragments": 3, "shuffle_cells": True}], ids=["two", "three"])
+@pytest.mark.parametrize(
+    "options", [{"n_fragments": 2}, {"n_fragments": 3, "shuffle_cells": True}], ids=["two", "three"]
+)
 def test_several_fragments(options: dict, tmp_path: Path) -> None:
     """Cells then do not come in order; every value must still land in its row."""
     datasets = {"homo_sapiens": [SimulatedDataset(2500, n_vars=400), SimulatedDataset(1900, n_vars=300)]}
@@ -157,12 +168,13 @@ def test_several_fragments(options: dict, tmp_path: Path) -> None:
 def test_soma_without_nnz_in_obs(tmp_path: Path) -> None:
     """A SOMA experiment that is no Census: made by tiledbsoma.io, its obs knows no nnz."""
     import anndata as ad
-    import tiledbsoma.io
     from scipy import sparse
 
     rng = np.random.default_rng(0)
     X = sparse.random(700, 90, 0.1, "csr", np.float32, rng, lambda n: rng.integers(1, 9, n).astype(np.float32))
-    adata = ad.AnnData(X, pd.DataFrame(index=[f"c{i}" for i in range(700)]), pd.DataFrame(index=[f"g{i}" for i in range(90)]))
+    adata = ad.AnnData(
+        X, pd.DataFrame(index=[f"c{i}" for i in range(700)]), pd.DataFrame(index=[f"g{i}" for i in range(90)])
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         soma.io.from_anndata(str(tmp_path / "e"), adata, measurement_name="RNA", X_layer_name="raw")
@@ -181,7 +193,10 @@ def test_soma_without_nnz_in_obs(tmp_path: Path) -> None:
     ("asked", "said"),
     [
         (dict(organism="homo_sapien"), r"no organism 'homo_sapien'; did you mean 'homo_sapiens'"),
-        (dict(dataset_id="4546e757-34d0-4d17-be06-538318925fcx"), r"no dataset .*; did you mean '4546e757-34d0-4d17-be06-538318925fcd'"),
+        (
+            dict(dataset_id="4546e757-34d0-4d17-be06-538318925fcx"),
+            r"no dataset .*; did you mean '4546e757-34d0-4d17-be06-538318925fcd'",
+        ),
         (dict(dataset_id=[]), r"dataset_id is an empty list"),
         (dict(obs_filter="cell_typ == 'B cell'"), r"names 'cell_typ', which .*/obs has not; did you mean 'cell_type'"),
         (dict(obs_filter="cell_type = 'B cell'"), r"cannot be used"),
@@ -255,7 +270,9 @@ def test_a_layer_that_holds_no_counts_is_named(demo_census: Path) -> None:
     hr.Plan(source, [hr.Log1p()]).to_anndata()  # needs no counts
 
 
-@pytest.mark.parametrize(("value", "said"), [(-1.0, "-1 in cell 'c3', gene 'g2'"), (2.5, "2.5 in cell.*as if it had been log")])
+@pytest.mark.parametrize(
+    ("value", "said"), [(-1.0, "-1 in cell 'c3', gene 'g2'"), (2.5, "2.5 in cell.*as if it had been log")]
+)
 def test_the_first_value_that_is_no_count_is_named(value: float, said: str) -> None:
     X = np.ones((5, 4), dtype=np.float32)
     X[3, 2] = value

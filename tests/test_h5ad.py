@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
-from conftest import LIVER
 from scipy import sparse
 
 import headrace as hr
+from conftest import LIVER
 from headrace.held import Held
 
 
@@ -120,7 +120,9 @@ def test_a_base_is_noted_where_scanpy_looks_for_it(liver: hr.CensusQuery, tmp_pa
 
 def test_gzip_and_no_checksum_hold_the_same(exported: Path, liver: hr.CensusQuery, tmp_path: Path) -> None:
     plain = ad.read_h5ad(exported)
-    for number, options in enumerate(({"compression": "gzip"}, {"checksum": False}, {"compression": "gzip", "checksum": False})):
+    for number, options in enumerate(
+        ({"compression": "gzip"}, {"checksum": False}, {"compression": "gzip", "checksum": False})
+    ):
         path = tmp_path / f"{number}.h5ad"
         hr.Plan(liver, hr.recipes.full_length(min_genes=200)).write_h5ad(path, **options)
         other = ad.read_h5ad(path)
@@ -134,7 +136,14 @@ def test_empty_cells_and_odd_names(tmp_path: Path) -> None:
     """A cell without counts, one gene, names with commas, quotes, slashes and letters of the world."""
     names = ["a,b", 'q"uote', "snow ☃", "sla/sh", "new\nline"]
     X = np.array([[0], [3], [0], [1], [0]])
-    obs = pd.DataFrame({"text": names, "half": [0.5, np.nan, 1, 2, 3], "kind": pd.Categorical(["x", None, "x", "z", "z"], categories=["x", "y", "z"])}, index=names)
+    obs = pd.DataFrame(
+        {
+            "text": names,
+            "half": [0.5, np.nan, 1, 2, 3],
+            "kind": pd.Categorical(["x", None, "x", "z", "z"], categories=["x", "y", "z"]),
+        },
+        index=names,
+    )
     source = Held(X, obs, pd.DataFrame(index=["gene/1"]))
     hr.Plan(source, [hr.NormalizeTotal(10)]).write_h5ad(tmp_path / "odd.h5ad")
     adata = ad.read_h5ad(tmp_path / "odd.h5ad")

@@ -59,9 +59,11 @@ def imports(path: Path) -> list[tuple[str, bool]]:
                 continue
             base = [*here[: len(here) - node.level + 1], *(node.module or "").split(".")]
             base = [part for part in base if part]
-            found += [(base[0], True)] if base else [
-                (alias.name if alias.name in RANK else "__init__", True) for alias in node.names
-            ]
+            found += (
+                [(base[0], True)]
+                if base
+                else [(alias.name if alias.name in RANK else "__init__", True) for alias in node.names]
+            )
         elif isinstance(node, ast.Import):
             found += [(alias.name.split(".")[0], False) for alias in node.names]
     return found
@@ -83,7 +85,9 @@ def test_libraries_stay_where_they_belong(path: Path) -> None:
     for name, ours in imports(path):
         if not ours and name in ONLY:
             places = ONLY[name]
-            assert any(inside == place or inside.startswith(f"{place}/") for place in places), f"{inside} imports {name}"
+            assert any(inside == place or inside.startswith(f"{place}/") for place in places), (
+                f"{inside} imports {name}"
+            )
 
 
 def test_nothing_heavy_is_imported_before_it_is_used() -> None:

@@ -17,9 +17,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import LIVER
 
 import headrace as hr
+from conftest import LIVER
 
 boto3 = pytest.importorskip("boto3")
 
@@ -53,7 +53,15 @@ def s3(tmp_path_factory: pytest.TempPathFactory, demo_census: Path) -> Iterator[
     # the ports of its parts must be free, and each listens on another one, 10000 above
     ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
     ports = {name: port % 20000 + 20000 for name, port in ports.items()}
-    command = [binary, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.port={ports['s3']}"]
+    command = [
+        binary,
+        "server",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-s3",
+        f"-s3.port={ports['s3']}",
+    ]
     command += [f"-master.port={ports['master']}", f"-volume.port={ports['volume']}", f"-filer.port={ports['filer']}"]
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
@@ -100,9 +108,7 @@ def start_proxy(port: int) -> tuple[Counted, ThreadingHTTPServer]:
             length = int(self.headers.get("Content-Length") or 0)
             body = self.rfile.read(length) if length else None
             headers = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "connection")}
-            asked = urllib.request.Request(
-                f"http://127.0.0.1:{port}{self.path}", body, headers, method=self.command
-            )
+            asked = urllib.request.Request(f"http://127.0.0.1:{port}{self.path}", body, headers, method=self.command)
             try:
                 answer = urllib.request.urlopen(asked)
             except urllib.error.HTTPError as error:
@@ -121,7 +127,7 @@ def start_proxy(port: int) -> tuple[Counted, ThreadingHTTPServer]:
             if self.command != "HEAD":
                 self.wfile.write(data)
 
-        do_GET = do_HEAD = do_POST = do_PUT = pass_on
+        do_GET = do_HEAD = do_POST = do_PUT = pass_on  # noqa: N815 # http.server's names
 
         def log_message(self, *args: object) -> None:
             """Say nothing."""
@@ -162,7 +168,10 @@ def test_the_source_is_read_once(s3: tuple[str, Counted], tmp_path: Path) -> Non
     """Two passes over the data fetch X once: as many bytes as one pass, within the cost of opening it."""
     uri, counted = s3
     fetched = []
-    for steps in ([hr.NormalizeTotal(1e4)], [hr.FilterGenes(min_cells=3), hr.NormalizeTotal(1e4), hr.FilterGenes(min_counts=1)]):
+    for steps in (
+        [hr.NormalizeTotal(1e4)],
+        [hr.FilterGenes(min_cells=3), hr.NormalizeTotal(1e4), hr.FilterGenes(min_counts=1)],
+    ):
         before = counted.bytes
         with hr.open_census(uri, tiledb_config=config(counted.port)) as census:
             hr.Plan(census.query("mus_musculus"), steps).write_h5ad(tmp_path / f"{len(steps)}.h5ad")

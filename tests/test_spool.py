@@ -11,15 +11,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import LIVER
 from scipy import sparse
 
 import headrace as hr
+from conftest import LIVER
 from headrace.chunk import Chunk, csr
 from headrace.events import Notice
 from headrace.spool import Spool, clean, decode, encode, found
 
-STEPS = [hr.SaveLayer("counts"), hr.FilterCells(min_genes=200), hr.FilterGenes(min_cells=5), hr.NormalizeTotal(), hr.Log1p(), hr.HighlyVariableGenes(n_top_genes=100)]
+STEPS = [
+    hr.SaveLayer("counts"),
+    hr.FilterCells(min_genes=200),
+    hr.FilterGenes(min_cells=5),
+    hr.NormalizeTotal(),
+    hr.Log1p(),
+    hr.HighlyVariableGenes(n_top_genes=100),
+]
 
 
 @dataclass
@@ -55,7 +62,10 @@ def liver(demo_census: Path) -> Any:
 # ------------------------------------------------------------------------------------------------------- the format
 def chunk_of(X: Any) -> Chunk:
     X = sparse.csr_array(np.asarray(X, dtype=np.float32))
-    obs = pd.DataFrame({"kind": pd.Categorical(["a"] * X.shape[0], categories=["a", "b"]), "n": np.arange(X.shape[0])}, index=pd.Index([str(i) for i in range(X.shape[0])], name="soma_joinid"))
+    obs = pd.DataFrame(
+        {"kind": pd.Categorical(["a"] * X.shape[0], categories=["a", "b"]), "n": np.arange(X.shape[0])},
+        index=pd.Index([str(i) for i in range(X.shape[0])], name="soma_joinid"),
+    )
     return Chunk(csr(X.data, X.indices.astype(np.int32), X.indptr.astype(np.int32), X.shape[1]), obs)
 
 
@@ -177,7 +187,11 @@ def test_a_part_that_goes_bad_during_the_run_is_named(tmp_path: Path) -> None:
 
 def test_two_runs_on_one_spool(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "a")
-    with spool.opened({}, keep=True), pytest.raises(hr.OutputError, match="another run is using the spool"), spool.opened({}, keep=True):
+    with (
+        spool.opened({}, keep=True),
+        pytest.raises(hr.OutputError, match="another run is using the spool"),
+        spool.opened({}, keep=True),
+    ):
         pass
 
 

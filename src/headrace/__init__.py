@@ -43,9 +43,10 @@ if TYPE_CHECKING:
     from .steps.hvg import HighlyVariableGenes, LoessJitterWarning, UnfittedBatchWarning
     from .steps.layers import DropLayer, SaveLayer, UseLayer
     from .steps.normalize import FULL_GENE_ASSAYS, Log1p, NormalizeLength
+    from .steps.perlength import RPKM, TPM
     from .steps.pseudobulk import Pseudobulk
     from .steps.qc import QCMetrics
-    from .steps.rates import CPM, RPKM, TPM, Libsize, LogCPM
+    from .steps.rates import CPM, Libsize, LogCPM
     from .steps.scale import NormalizePearsonResiduals, Scale
     from .steps.select import FilterGenes, SelectGenes
     from .steps.totals import NormalizeTotal, PFlogPF, ProportionalFitting, SizeFactors
@@ -80,7 +81,8 @@ _WHERE = {
     **dict.fromkeys(("DropLayer", "SaveLayer", "UseLayer"), "steps.layers"),
     **dict.fromkeys(("FilterByExpr", "NormFactors"), "steps.bulk"),
     "Pseudobulk": "steps.pseudobulk",
-    **dict.fromkeys(("CPM", "Libsize", "LogCPM", "RPKM", "TPM"), "steps.rates"),
+    **dict.fromkeys(("CPM", "Libsize", "LogCPM"), "steps.rates"),
+    **dict.fromkeys(("RPKM", "TPM"), "steps.perlength"),
     **dict.fromkeys(("FULL_GENE_ASSAYS", "Log1p", "NormalizeLength"), "steps.normalize"),
     "QCMetrics": "steps.qc",
     **dict.fromkeys(("NormalizePearsonResiduals", "Scale"), "steps.scale"),
@@ -112,8 +114,8 @@ __all__ = [
     "HeadraceError",
     "HighlyVariableGenes",
     "InputError",
-    "LoessJitterWarning",
     "Libsize",
+    "LoessJitterWarning",
     "Log1p",
     "LogCPM",
     "MemoryBudgetError",

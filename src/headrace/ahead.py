@@ -42,7 +42,7 @@ def ahead(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
                     return
                 del item  # do not keep it alive while the next is made
             put((_END, None))
-        except BaseException as error:  # noqa: BLE001 # raised again in the consumer's thread
+        except BaseException as error:  # raised again in the consumer's thread
             put((_END, error))
 
     thread = threading.Thread(target=run, name="headrace-ahead", daemon=True)

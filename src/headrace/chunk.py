@@ -127,7 +127,7 @@ class Chunk:
     @property
     def nnz(self) -> int:
         """Number of values stored in `X`."""
-        return int(self.X.nnz) if sparse.issparse(self.X) else int(self.X.size)
+        return int(self.X.size) if isinstance(self.X, np.ndarray) else int(self.X.nnz)
 
     def with_X(self, X: Matrix) -> Chunk:
         """Return the same cells with another matrix."""

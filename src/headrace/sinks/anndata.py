@@ -44,7 +44,7 @@ class InMemoryWriter:
 
     def finish(self, spec: StreamSpec) -> None:
         """Put the parts together."""
-        import anndata  # noqa: PLC0415 # slow to import, and only needed here
+        import anndata  # slow to import, and only needed here
 
         obs = pd.concat(self.obs) if len(self.obs) > 1 else self.obs[0]
         for name in obs.columns:

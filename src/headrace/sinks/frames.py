@@ -65,7 +65,6 @@ class FrameWriter:
         for column in (self.index, *self.columns.values()):
             column.finish()
 
-
     def close(self) -> None:
         """Let go of temporary files."""
         for column in self.columns.values():

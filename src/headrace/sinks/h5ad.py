@@ -14,9 +14,9 @@ from scipy import sparse
 
 from ..chunk import Chunk, Matrix, StreamSpec
 from ..errors import OutputError
+from ..staged import staged
 from .frames import FrameWriter
 from .hdf5 import Appender, Compression, Output
-from ..staged import staged
 
 INT32_MAX = 2**31 - 1
 
@@ -54,7 +54,9 @@ class H5ad:
                     stack.callback(writer.close)
                     yield writer
             except OSError as error:
-                raise OutputError(f"writing {self.path} failed: {output.error or error}; nothing was left there") from error
+                raise OutputError(
+                    f"writing {self.path} failed: {output.error or error}; nothing was left there"
+                ) from error
             if output.error is not None:
                 raise OutputError(f"writing {self.path} failed: {output.error}; nothing was left there")
 
@@ -90,7 +92,7 @@ class H5adWriter:
 
     def finish(self, spec: StreamSpec) -> None:
         """Write genes and `uns`, and what is left in buffers."""
-        from anndata.io import write_elem  # noqa: PLC0415 # slow to import, and only needed here
+        from anndata.io import write_elem  # slow to import, and only needed here
 
         for name in ("X", *(f"layers/{layer}" for layer in spec.layers)):
             if name not in self.matrices:  # no chunk came

@@ -320,7 +320,7 @@ class CensusQuery(SomaSource):
             asked["n_obs_joinids"] = len(self.obs_joinids)
         if self.primary_only is not None:
             asked["primary_only"] = self.primary_only
-        census = {
+        census: dict[str, str] = {
             key: self.census.info[key]
             for key in ("census_build_date", "census_schema_version", "dataset_schema_version")
             if key in self.census.info
@@ -370,12 +370,12 @@ class CensusQuery(SomaSource):
         """Which of the query's genes each of its datasets measured, if there are several and they differ."""
         var = self.columns.var
         seen = self._seen[:, var["soma_joinid"].to_numpy()]
-        return None if len(seen) == 1 or seen.all() else pd.DataFrame(seen, index=list(self._datasets), columns=var.index)
+        return (
+            None if len(seen) == 1 or seen.all() else pd.DataFrame(seen, index=list(self._datasets), columns=var.index)
+        )
 
 
-def open_census(
-    census: str | os.PathLike[str] = "stable", *, tiledb_config: Mapping[str, Any] | None = None
-) -> Census:
+def open_census(census: str | os.PathLike[str] = "stable", *, tiledb_config: Mapping[str, Any] | None = None) -> Census:
     """Open a Census by release, path or URI.
 
     Parameters
@@ -415,8 +415,8 @@ def open_census(
 
 def _open_release(name: str, tiledb_config: dict[str, Any]) -> Census:
     """Look a release up in the Census's directory, over the network."""
-    import cellxgene_census  # noqa: PLC0415 # seconds to import, and only needed here
-    import requests  # noqa: PLC0415
+    import cellxgene_census  # seconds to import, and only needed here
+    import requests
 
     try:
         directory = cellxgene_census.get_census_version_directory()

@@ -45,9 +45,7 @@ class Location:
             text = os.path.abspath(text)
             if not os.path.exists(text):
                 raise InputError(f"there is nothing at {text!r}")
-        return Location(
-            text.rstrip("/"), tuple(sorted((k, _text(v)) for k, v in (tiledb_config or {}).items()))
-        )
+        return Location(text.rstrip("/"), tuple(sorted((k, _text(v)) for k, v in (tiledb_config or {}).items())))
 
     def at(self, *names: str) -> Location:
         """Return the location of a member, by its path below this one."""

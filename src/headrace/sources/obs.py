@@ -95,10 +95,14 @@ def _check_names(value_filter: str, names: Sequence[str], where: str) -> None:
     if not value_filter.strip():
         raise InputError("the filter is empty; leave it out for all cells")
     text = re.sub(r"'[^']*'|\"[^\"]*\"", "''", value_filter)
-    for name in re.findall(r"""attr\(\s*([A-Za-z_]\w*)|([A-Za-z_]\w*)\s*(?:==|!=|<=|>=|<|>|\bin\b|\bnot\s+in\b)""", text):
+    for name in re.findall(
+        r"""attr\(\s*([A-Za-z_]\w*)|([A-Za-z_]\w*)\s*(?:==|!=|<=|>=|<|>|\bin\b|\bnot\s+in\b)""", text
+    ):
         column = name[0] or name[1]
         if column not in names and column not in ("and", "or", "not", "in"):
-            raise InputError(f"the filter {value_filter!r} names {column!r}, which {where}/obs has not; {nearest(column, names)}")
+            raise InputError(
+                f"the filter {value_filter!r} names {column!r}, which {where}/obs has not; {nearest(column, names)}"
+            )
 
 
 class ObsBlocks:

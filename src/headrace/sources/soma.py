@@ -204,7 +204,9 @@ class SomaSource:
     def _measurement(self) -> Any:
         known = list(self._experiment.ms)
         if self.measurement not in known:
-            raise InputError(f"{self.where} has no measurement {self.measurement!r}; {nearest(self.measurement, known)}")
+            raise InputError(
+                f"{self.where} has no measurement {self.measurement!r}; {nearest(self.measurement, known)}"
+            )
         return self._experiment.ms[self.measurement]
 
     @cached_property
@@ -219,7 +221,9 @@ class SomaSource:
         """X, opened with as much memory for tiles as its size needs."""
         known = list(self._measurement.X) if "X" in self._measurement else []
         if self.layer not in known:
-            raise InputError(f"{self.where}/ms/{self.measurement}/X has no layer {self.layer!r}; {nearest(self.layer, known)}")
+            raise InputError(
+                f"{self.where}/ms/{self.measurement}/X has no layer {self.layer!r}; {nearest(self.layer, known)}"
+            )
         array = self._measurement.X[self.layer]
         if not getattr(array, "is_sparse", False):
             raise InputError(f"layer {self.layer!r} of {self.where} is dense; headrace reads sparse layers")
@@ -261,7 +265,11 @@ def choose(var: pd.DataFrame, wanted: Sequence[str], index: str) -> pd.DataFrame
         If a gene is unknown, or a name stands for several ids.
     """
     known = set(var[index])
-    by_name = var.groupby("feature_name", observed=True)[index].agg(list) if "feature_name" in var else pd.Series(dtype=object)
+    by_name = (
+        var.groupby("feature_name", observed=True)[index].agg(list)
+        if "feature_name" in var
+        else pd.Series(dtype=object)
+    )
     ids, unknown = [], []
     for gene in wanted:
         if gene in known:

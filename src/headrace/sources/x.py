@@ -167,7 +167,7 @@ class XReader:
         for table in self._tables(joinids):
             if len(table):
                 batch = table.combine_chunks()
-                yield tuple(batch[name].chunk(0).to_numpy() for name in ("soma_dim_0", "soma_dim_1", "soma_data"))  # type: ignore[misc] # three of them
+                yield tuple(batch[name].chunk(0).to_numpy() for name in ("soma_dim_0", "soma_dim_1", "soma_data"))
 
 
 class _Rows:
@@ -200,7 +200,17 @@ class _Rows:
         Values of cells or genes that are not wanted are dropped.
         """
         at, seen, status = kernels.scatter(
-            rows, cols, vals, at, self.first, self.row_map, self.gene_map, self.cursor, self.limit, self.indices, self.data
+            rows,
+            cols,
+            vals,
+            at,
+            self.first,
+            self.row_map,
+            self.gene_map,
+            self.cursor,
+            self.limit,
+            self.indices,
+            self.data,
         )
         self.seen += seen
         self.unsorted |= bool(status & kernels.UNSORTED)

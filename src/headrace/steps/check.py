@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
-from scipy import sparse
 
 from ..chunk import Chunk, StreamSpec
 from ..errors import CountsError
@@ -34,15 +34,15 @@ class CheckCounts:
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the same cells."""
         X = chunk.X
-        values = X.data if sparse.issparse(X) else X.ravel()
-        at = kernels.first_not_count(values)
+        values: npt.NDArray[np.float32] = X.ravel() if isinstance(X, np.ndarray) else X.data
+        at = int(kernels.first_not_count(values))
         if at >= 0:
-            if sparse.issparse(X):
-                cell, gene = int(np.searchsorted(X.indptr, at, side="right")) - 1, int(X.indices[at])
-            else:
+            if isinstance(X, np.ndarray):
                 cell, gene = divmod(at, X.shape[1])
+            else:
+                cell, gene = int(np.searchsorted(X.indptr, at, side="right")) - 1, int(X.indices[at])
             largest = float(np.nanmax(values))
-            guess = ", as if it had been log-transformed" if 0 < largest < 20 and (values >= 0).all() else ""
+            guess = ", as if it had been log-transformed" if 0 < largest < 20 and bool((values >= 0).all()) else ""
             raise CountsError(
                 f"{self.layer} holds no counts: {values[at]:g} in cell {chunk.obs.index[cell]!r}, gene "
                 f"{self.genes[gene]!r} (largest value here {largest:g}{guess}). Whole numbers from 0 on are "

@@ -1,11 +1,11 @@
-"""Counts per million, per kilobase, and their logarithm."""
+"""Counts per million, and their logarithm."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from math import fsum, isfinite
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +13,12 @@ import pandas as pd
 from scipy import sparse
 
 from ..chunk import Chunk, Holds, StreamSpec
-from ..errors import InputError, PlanError, nearest
+from ..errors import InputError, PlanError
 from ..protocols import Accumulator, Transform
 from ..stats import rates
 from ..stats.cells import library_sizes
 from ..stats.look import Look
 from ..stats.samples import PerSample
-from .normalize import Chain
-from .select import KeepGenes
 
 Floats = npt.NDArray[np.float64]
 
@@ -58,27 +56,6 @@ def refuse_empty(sizes: Floats, names: pd.Index) -> Floats:
             "FilterCells(min_counts=1) leaves such samples out, and NormalizeTotal(1e6) gives them zeros"
         )
     return sizes
-
-
-def lengths_of(spec: StreamSpec, column: str, missing: str, step: str) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Return the lengths of the genes that have one, and which genes these are; raise as `missing` says."""
-    if missing not in ("error", "drop"):
-        raise InputError(f"{step}(missing={missing!r}): 'error' or 'drop'")
-    if column not in spec.var:
-        raise PlanError(
-            f"{step}: var has no column {column!r} with gene lengths; {nearest(column, spec.var)}. "
-            "open_counts(..., lengths=...) takes them from a table or a Census"
-        )
-    lengths = pd.to_numeric(spec.var[column], errors="coerce").to_numpy(np.float64)
-    good = lengths > 0
-    if not good.any() or (not good.all() and missing == "error"):
-        bad = spec.var.index[~good]
-        shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
-        raise PlanError(
-            f"{step}: {len(bad)} of {len(good)} genes have no positive {column}: {shown}"
-            + (f"; {step}(missing='drop') drops them" if good.any() else "")
-        )
-    return lengths[good], good
 
 
 @dataclass(frozen=True)
@@ -215,124 +192,3 @@ class LogRates:
         """Describe the logged stream."""
         entry = {"prior_count": float(self.prior_count), "base": 2.0}
         return replace(spec, holds=Holds.LOGGED).with_uns(logcpm=entry)
-
-
-@dataclass(frozen=True)
-class RPKM:
-    """Divide counts by library size in millions and gene length in kilobases, as edgeR's `rpkm`.
-
-    Parameters
-    ----------
-    column
-        Column of `var` with the lengths, in bases.
-    missing
-        What to do with genes without a positive length: "error", or "drop" them. They are dropped first, so that
-        sums of samples are over the genes that are left.
-    normalized_libsize
-        As in `CPM`.
-
-    Examples
-    --------
-    >>> import headrace as hr
-    >>> hr.RPKM(column="length", missing="drop").missing
-    'drop'
-    """
-
-    column: str = "feature_length"
-    missing: Literal["error", "drop"] = "error"
-    normalized_libsize: bool = True
-    passes = 0
-    annotates = False
-    reads_var = False
-
-    def preview(self, spec: StreamSpec) -> StreamSpec:
-        """Raise unless X holds counts and genes have lengths."""
-        need_counts(spec, "RPKM")
-        return self._resolve(spec).out(spec)
-
-    def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
-        """Look the lengths up; no data is read."""
-        return self._resolve(spec)
-        yield  # a generator that needs no data
-
-    def _resolve(self, spec: StreamSpec) -> Transform:
-        lengths, mask = lengths_of(spec, self.column, self.missing, "RPKM")
-        return Chain((KeepGenes(mask), PerKilobase(lengths, self.normalized_libsize)))
-
-
-@dataclass(frozen=True, eq=False)
-class PerKilobase:
-    """Divide by library size and length; see `RPKM`."""
-
-    lengths: Floats
-    normalized_libsize: bool
-
-    def __call__(self, chunk: Chunk) -> Chunk:
-        """Return the scaled samples."""
-        X = Look().csr(chunk)
-        sizes = refuse_empty(sample_sizes(X, chunk.obs, self.normalized_libsize), chunk.obs.index)
-        return chunk.with_X(rates.rpkm(X, sizes, self.lengths).astype(np.float32))
-
-    def out(self, spec: StreamSpec) -> StreamSpec:
-        """Describe the scaled stream."""
-        return replace(spec, holds=Holds.NORMALIZED)
-
-
-@dataclass(frozen=True)
-class TPM:
-    """Turn counts into transcripts per million: counts per base, scaled to a total of 1e6 (Li & Dewey 2011).
-
-    Parameters
-    ----------
-    column, missing
-        As in `RPKM`.
-    normalized
-        False: every sample sums to 1e6. True: to 1e6 over its factor in `obs["norm_factors"]`, which an earlier
-        `NormFactors` must have written.
-
-    Examples
-    --------
-    >>> import headrace as hr
-    >>> hr.TPM().normalized
-    False
-    """
-
-    column: str = "feature_length"
-    missing: Literal["error", "drop"] = "error"
-    normalized: bool = False
-    passes = 0
-    annotates = False
-    reads_var = False
-
-    def preview(self, spec: StreamSpec) -> StreamSpec:
-        """Raise unless X holds counts, genes have lengths, and samples their factors if asked for."""
-        need_counts(spec, "TPM")
-        if self.normalized and "norm_factors" not in spec.obs:
-            raise PlanError("TPM(normalized=True): obs has no 'norm_factors'; put NormFactors() before it")
-        return self._resolve(spec).out(spec)
-
-    def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
-        """Look the lengths up; no data is read."""
-        return self._resolve(spec)
-        yield  # a generator that needs no data
-
-    def _resolve(self, spec: StreamSpec) -> Transform:
-        lengths, mask = lengths_of(spec, self.column, self.missing, "TPM")
-        return Chain((KeepGenes(mask), PerMillion(lengths, self.normalized)))
-
-
-@dataclass(frozen=True, eq=False)
-class PerMillion:
-    """Divide by length and scale to a million; see `TPM`."""
-
-    lengths: Floats
-    normalized: bool
-
-    def __call__(self, chunk: Chunk) -> Chunk:
-        """Return the scaled samples; one without counts stays as it is."""
-        factors = chunk.obs["norm_factors"].to_numpy(np.float64) if self.normalized else None
-        return chunk.with_X(rates.tpm(Look().csr(chunk), self.lengths, factors).astype(np.float32))
-
-    def out(self, spec: StreamSpec) -> StreamSpec:
-        """Describe the scaled stream."""
-        return replace(spec, holds=Holds.NORMALIZED)
