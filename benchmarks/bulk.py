@@ -111,9 +111,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "counts.int32")
         simulate(n, g).tofile(file)
-        print(
-            f"factors (TMM, or median of ratios) of {n:,} samples x {g:,} genes; seconds from the matrix in memory"
-        )
+        print(f"factors (TMM, or median of ratios) of {n:,} samples x {g:,} genes; seconds from the matrix in memory")
         print(f"{'':<16}{'seconds':>9}{'times ours':>12}{'largest difference':>21}")
         ours: dict[str, Any] = {}
         for peer in PEERS:

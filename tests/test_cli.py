@@ -146,8 +146,8 @@ def test_datasets_are_chosen(
     assert err == ("" if n else "no dataset matches\n")
 
 
-def test_datasets_into_a_closed_pipe(demo_census: Path) -> None:
-    command = [sys.executable, "-m", "headrace", "datasets", "--census", str(demo_census)]
+def test_a_reader_that_has_read_enough() -> None:
+    command = [sys.executable, "-m", "headrace", "export", "--help"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert process.stderr.read() == ""

@@ -77,7 +77,7 @@ ACCUMULATORS: dict[str, Callable[[StreamSpec], Any]] = {
     "SumsByGroup measured": lambda spec: SumsByGroup(
         _BY_BATCH, spec.n_vars, Look(unlog=True), whole=False, measured=Measured.of(spec)
     ),
-    "Excess": lambda spec: Excess(_BY_BATCH, dict.fromkeys(range(6), np.full(spec.n_vars, 2.5))),
+    "Excess": lambda spec: Excess(_BY_BATCH, dict.fromkeys(range(6), np.full(spec.n_vars, 2, dtype=np.int32))),
     "GeneCells": lambda spec: GeneCells(spec.n_vars),
     "LibrarySizes": lambda spec: LibrarySizes(),
     "ValuesByGroup": lambda spec: ValuesByGroup("depth", _BY_BATCH),

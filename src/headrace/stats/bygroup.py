@@ -274,12 +274,12 @@ class Excess:
     groups
         Groups of cells.
     caps
-        For each group its cap, shape (genes,); other groups are left out.
+        For each group its cap, a whole number for each gene; other groups are left out.
     look
         Which matrix of the chunk.
     """
 
-    def __init__(self, groups: Groups, caps: dict[int, Floats], look: Look | None = None) -> None:
+    def __init__(self, groups: Groups, caps: dict[int, npt.NDArray[np.int32]], look: Look | None = None) -> None:
         self.groups, self.caps, self.look = groups, caps, look or Look()
         self.found: dict[int, list[Above]] = {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from .bygroup import Floats, GroupMoments
 from .loess import CannotFitError, trend
@@ -12,21 +13,28 @@ from .loess import CannotFitError, trend
 
 @dataclass(frozen=True)
 class Expected:
-    """What is expected of each gene of one group.
+    """What is expected of each gene of one group, in little memory: there may be hundreds of groups.
 
     Parameters
     ----------
-    std
-        Standard deviation by the trend, shape (genes,); 1 for genes that do not vary.
-    cap
-        Counts above it are clipped, shape (genes,).
+    log_var
+        log10 of the variance by the trend, of the genes that vary, in order.
     jitter
         Largest change of a log10 mean that the fit needed.
     """
 
-    std: Floats
-    cap: Floats
+    log_var: Floats
     jitter: float
+
+    def std(self, moments: GroupMoments) -> Floats:
+        """Return the expected standard deviation, shape (genes,); 1 for genes that do not vary."""
+        log_var = np.zeros(len(moments.total))
+        log_var[moments.var > 0] = self.log_var
+        return np.asarray(np.sqrt(10**log_var))
+
+    def cap(self, moments: GroupMoments) -> Floats:
+        """Return what counts are clipped to, shape (genes,)."""
+        return np.asarray(self.std(moments) * np.sqrt(moments.n) + moments.mean)
 
 
 def expected(moments: GroupMoments, span: float) -> Expected:
@@ -42,10 +50,12 @@ def expected(moments: GroupMoments, span: float) -> Expected:
     if not varies.any():
         raise CannotFitError("no gene varies")
     fit = trend(np.log10(mean[varies]), np.log10(var[varies]), span)
-    log_var = np.zeros(len(mean))
-    log_var[varies] = fit.fitted
-    std = np.sqrt(10**log_var)
-    return Expected(std, std * np.sqrt(moments.n) + mean, fit.jitter)
+    return Expected(fit.fitted, fit.jitter)
+
+
+def whole_below(cap: Floats) -> npt.NDArray[np.int32]:
+    """Return the largest whole number that is not above `cap`: counts above the one are above the other."""
+    return np.minimum(np.floor(cap), 2.0**31 - 1).astype(np.int32)
 
 
 def standardized_variance(moments: GroupMoments, clip: GroupMoments, std: Floats) -> Floats:

@@ -20,7 +20,7 @@ from ..stats.loess import CannotFitError
 from ..stats.look import Look
 from ..stats.pearson import DatasetTotals, Model, ResidualSums
 from ..stats.ranks import TopGenes, first
-from ..stats.vst import Expected, expected, standardized_variance
+from ..stats.vst import Expected, expected, standardized_variance, whole_below
 
 Flavor = Literal["seurat", "cell_ranger", "seurat_v3", "seurat_v3_paper", "pearson_residuals"]
 Fitting = Generator[Accumulator[Any], Any, Transform]
@@ -165,8 +165,8 @@ class HighlyVariableGenes:
     def memory(self, spec: StreamSpec) -> int:
         """Predict the bytes of the statistics, if every possible batch comes."""
         groups = min(len(self._groups(spec)), max(1, spec.n_obs))
-        extra = groups * spec.n_vars * 32 if self.flavor == "pearson_residuals" else 0
-        return SumsByGroup.memory(groups, spec.n_vars, whole=self.needs_counts) + extra
+        second = 0 if not self.needs_counts else 32 if self.flavor == "pearson_residuals" else 12
+        return SumsByGroup.memory(groups, spec.n_vars, whole=self.needs_counts) + groups * spec.n_vars * second
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise unless the flavor finds what it takes."""
@@ -247,12 +247,14 @@ class HighlyVariableGenes:
         groups, look, measured = self._groups(spec), Look(self.layer), self._measured(spec)
         moments: MomentsByGroup = yield SumsByGroup(groups, spec.n_vars, look, whole=True, measured=measured)
         trends = self._trends(moments)
-        above = yield Excess(groups, {code: one.cap for code, one in trends.items()}, look)
+        caps = {code: whole_below(one.cap(moments.of(code))) for code, one in trends.items()}
+        above = yield Excess(groups, caps, look)
         n = self.n_top_genes or 2000
         top = TopGenes(spec.n_vars, n)
         for code, one in trends.items():
             of = moments.of(code)
-            score = standardized_variance(of, clipped(moments, code, one.cap, above.get(code)), one.std)
+            clip = clipped(moments, code, one.cap(of), above.get(code))
+            score = standardized_variance(of, clip, one.std(of))
             top.add(score, None if measured is None else np.asarray(of.n) > 0)
         rank, n_batches, of = top.median_rank, top.n_groups, moments.all()
         keys: list[Any] = [rank, -n_batches] if self.flavor == "seurat_v3" else [-n_batches, rank]
