@@ -51,7 +51,6 @@ def one(peer: str, file: str, n: int, g: int) -> dict[str, Any]:
         import pandas as pd
 
         import headrace as hr
-        from headrace.held import Held
         from headrace.stats.libraries import Settings, norm_factors
 
         settings = Settings("ratio" if peer.endswith("ratio") else "TMM")
@@ -61,9 +60,10 @@ def one(peer: str, file: str, n: int, g: int) -> dict[str, Any]:
             started = time.perf_counter()
             factors = norm_factors(counts, settings)["size_factors" if peer.endswith("ratio") else "norm_factors"]
         else:
-            hr.Plan(Held(counts[:20], obs[:20], var), [hr.NormFactors()]).var()
+            frame = pd.DataFrame(counts, obs.index, var.index)
+            hr.Plan(hr.open_counts(frame.iloc[:20], orientation="samples x genes"), [hr.NormFactors()]).var()
             started = time.perf_counter()
-            source = Held(counts, obs, var, n_obs=64)
+            source = hr.open_counts(frame, orientation="samples x genes")
             chunks = hr.Plan(source, [hr.NormFactors()]).chunks()
             factors = np.concatenate([chunk.obs["norm_factors"].to_numpy() for chunk in chunks])
     elif peer == "rnanorm":

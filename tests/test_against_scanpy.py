@@ -17,9 +17,9 @@ import pytest
 import scanpy as sc
 import scanpy.experimental.pp._highly_variable_genes as residual_module
 import scanpy.preprocessing._highly_variable_genes as hvg_module
-from published import STUDIES, held, study
 
 import headrace as hr
+from published import STUDIES, held, study
 
 N_TOP = 500
 
@@ -59,7 +59,12 @@ def scanpy_hvg(X: Any, obs: pd.DataFrame, var: pd.DataFrame, flavor: str, **opti
 def our_hvg(X: Any, obs: pd.DataFrame, var: pd.DataFrame, flavor: str, **options: Any) -> ad.AnnData:
     if flavor not in ("seurat", "cell_ranger"):
         options["layer"] = "counts"
-    steps = [hr.SaveLayer("counts"), hr.NormalizeTotal(1e4), hr.Log1p(), hr.HighlyVariableGenes(flavor=flavor, **options)]
+    steps = [
+        hr.SaveLayer("counts"),
+        hr.NormalizeTotal(1e4),
+        hr.Log1p(),
+        hr.HighlyVariableGenes(flavor=flavor, **options),
+    ]
     return hr.Plan(held(X, obs, var[[]]), steps).to_anndata()
 
 
@@ -108,7 +113,9 @@ def test_ranks(name: str, flavor: str, batch_key: str | None, shared: Path) -> N
         assert_same_genes(got.var, expected.var)
 
 
-def assert_same_but_for_ties(ours: pd.DataFrame, theirs: pd.DataFrame, X: Any, obs: pd.DataFrame, var: pd.DataFrame) -> None:
+def assert_same_but_for_ties(
+    ours: pd.DataFrame, theirs: pd.DataFrame, X: Any, obs: pd.DataFrame, var: pd.DataFrame
+) -> None:
     """In 20 cells many genes have the same residuals in another order: scanpy's sums of them differ by 1e-16.
 
     Every gene that is alone with its variance, in every batch, must have its rank.
@@ -146,7 +153,9 @@ def test_edge_genes_of_scanpy_are_ties(flavor: str, shared: Path) -> None:
     tied = got["variances_norm"].round(9).duplicated(keep=False)
     for batch in "xyz":
         rows = X[(obs["batch"] == batch).to_numpy()]
-        alike = pd.MultiIndex.from_arrays([np.asarray(rows.sum(axis=0)).ravel(), np.asarray(rows.multiply(rows).sum(axis=0)).ravel()])
+        alike = pd.MultiIndex.from_arrays(
+            [np.asarray(rows.sum(axis=0)).ravel(), np.asarray(rows.multiply(rows).sum(axis=0)).ravel()]
+        )
         tied |= alike.duplicated(keep=False)
     assert not (differing & ~tied).any()
     assert differing.sum() <= 40  # 2 % of 2000: measured 4 and 16 on AVX-512
@@ -213,7 +222,7 @@ def test_scale(name: str, zero_center: bool, shared: Path) -> None:
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_pearson_residuals(name: str, shared: Path) -> None:
-    X, obs, var = study(shared, name)
+    X, obs, _ = study(shared, name)
     X = X[:, np.argsort(-np.asarray(X.sum(axis=0)).ravel(), kind="stable")[:1500]].tocsr()
     genes = pd.DataFrame(index=[f"g{i}" for i in range(X.shape[1])])
     for options in ({}, {"theta": 10.0, "clip": 2.0}):

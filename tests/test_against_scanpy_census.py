@@ -87,7 +87,9 @@ def test_seurat_v3(batch_key: str | None, query: hr.CensusQuery, counts: ad.AnnD
             return np.argsort(a, axis=axis, kind="stable")
 
     monkeypatch.setattr(hvg_module, "np", Stable())
-    expected = sc.pp.highly_variable_genes(counts, n_top_genes=2000, flavor="seurat_v3", batch_key=batch_key, inplace=False)
+    expected = sc.pp.highly_variable_genes(
+        counts, n_top_genes=2000, flavor="seurat_v3", batch_key=batch_key, inplace=False
+    )
     got = hr.Plan(query, [hr.HighlyVariableGenes(2000, "seurat_v3", batch_key)]).var()
     for name in ("means", "variances", "variances_norm"):
         np.testing.assert_allclose(got[name], expected[name], rtol=1e-9, atol=1e-12, err_msg=name)
@@ -98,13 +100,11 @@ def test_seurat_v3(batch_key: str | None, query: hr.CensusQuery, counts: ad.AnnD
 def test_quality(query: hr.CensusQuery, counts: ad.AnnData) -> None:
     counts.var["mt"] = counts.var["feature_name"].str.startswith("MT-").to_numpy()
     obs, var = sc.pp.calculate_qc_metrics(counts, qc_vars=["mt"])
-    got = hr.Plan(query, [hr.QCMetrics({"mt": "MT-"})])
-    chunks = pd.concat([chunk.obs for chunk in got.chunks()])
+    got = hr.Plan(query, [hr.QCMetrics({"mt": "MT-"})]).to_anndata()
     for name in obs:
-        np.testing.assert_allclose(chunks[name], obs[name], rtol=1e-6, err_msg=name)
-    genes = got.var()
+        np.testing.assert_allclose(got.obs[name], obs[name], rtol=1e-6, err_msg=name)
     for name in var:
-        np.testing.assert_allclose(genes[name], var[name], rtol=1e-6, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(got.var[name], var[name], rtol=1e-6, atol=1e-12, err_msg=name)
 
 
 def census_hvg(path: Path, batch_key: str | None) -> pd.DataFrame:
@@ -147,7 +147,9 @@ def test_genes_any_are_over_the_cells_that_measured_them(census_20k: Path, count
     np.testing.assert_allclose(got["means"] * n, plain["means"] * len(counts), rtol=1e-12)
     np.testing.assert_array_equal(got["means"][n == len(counts)], plain["means"][n == len(counts)])
     sample = np.flatnonzero(n < len(counts))[::50]
-    for gene, values in zip(sample, counts.X[:, counts.var_names.get_indexer(got.index[sample])].toarray().T, strict=True):
+    for gene, values in zip(
+        sample, counts.X[:, counts.var_names.get_indexer(got.index[sample])].toarray().T, strict=True
+    ):
         values = values[np.argsort(-values)][: n[gene]]  # the cells of the other datasets have none
         assert got["variances"].iloc[gene] == pytest.approx(values.var(ddof=1), rel=1e-9, abs=1e-12)
     differ = int((got["highly_variable"] != plain["highly_variable"]).sum()) // 2

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from published import matrix
 
 import headrace as hr
 from headrace.chunk import Holds
 from headrace.held import Held
+from published import matrix
 
 IN_R = {
     "human/pbmc3k": "pbmc3k",
@@ -27,7 +27,10 @@ class Study:
     def __init__(self, shared: Path, name: str) -> None:
         folder = shared / "data" / "sc" / name
         results = shared / "data" / "expected" / "seurat"
-        read = {part: pd.read_csv(results / f"{IN_R[name]}.{part}.csv.gz") for part in ("genes", "cells", "values", "scaled")}
+        read = {
+            part: pd.read_csv(results / f"{IN_R[name]}.{part}.csv.gz")
+            for part in ("genes", "cells", "values", "scaled")
+        }
         self.genes = read["genes"].set_index("feature_id")
         self.cells = read["cells"].set_index("cell_id")
         self.values, self.scaled = read["values"], read["scaled"]
@@ -46,7 +49,10 @@ class Study:
         )
 
     def at(self, adata, table: pd.DataFrame) -> np.ndarray:
-        rows, columns = adata.obs_names.get_indexer(table["cell_id"].astype(str)), adata.var_names.get_indexer(table["feature_id"])
+        rows, columns = (
+            adata.obs_names.get_indexer(table["cell_id"].astype(str)),
+            adata.var_names.get_indexer(table["feature_id"]),
+        )
         assert (rows >= 0).all()
         assert (columns >= 0).all()
         return np.asarray(adata.X[rows, columns]).ravel()
@@ -81,7 +87,9 @@ def test_vst(study: Study) -> None:
     np.testing.assert_allclose(var["variances_norm"], study.genes["vst_variance_standardized"], rtol=1e-10, atol=1e-12)
     assert (var["highly_variable"] == study.genes["vst_rank1000"].notna()).all()
     chosen = var["highly_variable"]
-    assert (var.loc[chosen, "highly_variable_rank"] + 1 == study.genes.loc[chosen, "vst_rank1000"]).mean() > 0.99  # but for ties
+    assert (
+        var.loc[chosen, "highly_variable_rank"] + 1 == study.genes.loc[chosen, "vst_rank1000"]
+    ).mean() > 0.99  # but for ties
 
 
 def test_mean_var_plot(study: Study) -> None:
@@ -90,9 +98,7 @@ def test_mean_var_plot(study: Study) -> None:
     var = hr.Plan(study.source, steps).var()
     np.testing.assert_allclose(var["means"], study.genes["mvp_mean"], rtol=1e-6)
     known = study.genes["mvp_dispersion"].notna() & (study.genes["mvp_dispersion"] != 0)
-    np.testing.assert_allclose(
-        var["dispersions"][known], study.genes["mvp_dispersion"][known], rtol=1e-6, atol=1e-6
-    )
+    np.testing.assert_allclose(var["dispersions"][known], study.genes["mvp_dispersion"][known], rtol=1e-6, atol=1e-6)
 
 
 def test_scale_data(study: Study) -> None:
@@ -129,7 +135,9 @@ def pbmc3k(shared: Path) -> Held:
     var = pd.read_parquet(folder / "var.parquet")
     names = pd.Index(var["symbol"].astype(str))
     unique = names.where(~names.duplicated(), names + "-" + var["original_id"].astype(str))
-    obs = pd.DataFrame({"batch": pd.Categorical([f"source_{n}" for n in np.repeat([1, 2, 3, 4, 5, 5], 500)[: X.shape[0]]])})
+    obs = pd.DataFrame(
+        {"batch": pd.Categorical([f"source_{n}" for n in np.repeat([1, 2, 3, 4, 5, 5], 500)[: X.shape[0]]])}
+    )
     obs.index = obs.index.astype(str)
     return Held(X, obs, pd.DataFrame(index=unique), n_obs=400)
 

@@ -41,8 +41,12 @@ def ours(X: Any, steps: list[Any], obs: pd.DataFrame | None = None, holds: Holds
     return hr.Plan(Held(X, obs, genes(X.shape[1]), holds=holds, n_obs=17), steps).var()
 
 
-def theirs(X: Any, log: bool, obs: pd.DataFrame | None = None, base: float | None = None, **options: Any) -> pd.DataFrame:
-    adata = ad.AnnData(sparse.csr_matrix(X, dtype=np.float64), obs=None if obs is None else obs.copy(), var=genes(X.shape[1]))
+def theirs(
+    X: Any, log: bool, obs: pd.DataFrame | None = None, base: float | None = None, **options: Any
+) -> pd.DataFrame:
+    adata = ad.AnnData(
+        sparse.csr_matrix(X, dtype=np.float64), obs=None if obs is None else obs.copy(), var=genes(X.shape[1])
+    )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Some cells have zero counts")
         warnings.filterwarnings("ignore", "`n_top_genes` > number of normalized dispersions")
@@ -111,7 +115,9 @@ def test_base_of_the_logarithm(base: float) -> None:
     X = counts()
     got = ours(X, [hr.NormalizeTotal(1e4), hr.Log1p(base=base), hr.SaveLayer("log"), hr.HighlyVariableGenes(50)])
     assert_same(got, theirs(X, True, base=base, n_top_genes=50))
-    again = ours(X, [hr.NormalizeTotal(1e4), hr.Log1p(base=base), hr.SaveLayer("log"), hr.HighlyVariableGenes(50, layer="log")])
+    again = ours(
+        X, [hr.NormalizeTotal(1e4), hr.Log1p(base=base), hr.SaveLayer("log"), hr.HighlyVariableGenes(50, layer="log")]
+    )
     assert_same(again, theirs(X, True, base=base, n_top_genes=50))
 
 
@@ -165,7 +171,9 @@ def test_residual_variance_is_the_variance_of_residuals(theta: float, clip: floa
     hvg = hr.HighlyVariableGenes(50, "pearson_residuals", theta=theta, clip=clip)
     got = ours(X, [hvg])
     residuals = hr.Plan(Held(X, cells(200), genes(300)), [hr.NormalizePearsonResiduals(theta, clip)]).to_anndata().X
-    np.testing.assert_allclose(got["residual_variances"], residuals.var(axis=0, dtype=np.float64), rtol=2e-6, atol=1e-12)
+    np.testing.assert_allclose(
+        got["residual_variances"], residuals.var(axis=0, dtype=np.float64), rtol=2e-6, atol=1e-12
+    )
     expected = theirs(X, False, flavor="pearson_residuals", n_top_genes=50, theta=theta, clip=clip)
     assert_same(got, expected)
 
@@ -309,7 +317,9 @@ def test_batches_that_do_not_come_take_no_memory() -> None:
 
 def test_memory_of_many_batches() -> None:
     """200 batches, 60,000 genes."""
-    spec = StreamSpec(genes(60_000), pd.DataFrame({"b": pd.Categorical([], categories=[str(i) for i in range(200)])}), 10**6)
+    spec = StreamSpec(
+        genes(60_000), pd.DataFrame({"b": pd.Categorical([], categories=[str(i) for i in range(200)])}), 10**6
+    )
     counting = hr.HighlyVariableGenes(flavor="seurat_v3", batch_key="b").memory(spec)
     logged = hr.HighlyVariableGenes(batch_key="b").memory(spec)
     assert counting <= 340e6
@@ -320,7 +330,7 @@ def test_memory_of_many_batches() -> None:
     obs = cells(400, b=pd.Categorical([str(i % 200) for i in range(400)], categories=[str(i) for i in range(200)]))
     source = Held(X, obs, genes(60_000), n_obs=100)
     for whole, predicted in ((True, counting), (False, logged)):
-        sums = SumsByGroup(hr.HighlyVariableGenes(batch_key="b")._groups(source.spec), 60_000, whole=whole)
+        sums = SumsByGroup(hr.HighlyVariableGenes(batch_key="b").groups(source.spec), 60_000, whole=whole)
         for chunk in source.read(source.refs(10**9)):
             sums.update(chunk)
         assert sum(block.words.nbytes for block in sums.blocks.values()) <= predicted
@@ -356,7 +366,9 @@ def joined(kind: type[Joined] = Joined) -> Joined:
 def test_moments_are_over_the_cells_that_measured_the_gene(flavor: Any) -> None:
     source = joined()
     X = source.X.toarray().astype(np.float64)
-    steps = [hr.HighlyVariableGenes(50, flavor)] if flavor == "seurat_v3" else [*LOG, hr.HighlyVariableGenes(50, flavor)]
+    steps = (
+        [hr.HighlyVariableGenes(50, flavor)] if flavor == "seurat_v3" else [*LOG, hr.HighlyVariableGenes(50, flavor)]
+    )
     got = hr.Plan(source, steps).var()
     if flavor != "seurat_v3":
         X = X / X.sum(axis=1, keepdims=True) * 1e4
@@ -385,7 +397,9 @@ def test_an_unmeasured_gene_has_no_say_in_its_batch(flavor: Any) -> None:
     got = hr.Plan(source, [*log, hr.HighlyVariableGenes(60, flavor, "dataset_id")]).var()
     first = Held(source.X[:240], source.obs[:240], source.var)
     alone = hr.Plan(first, [*log, hr.HighlyVariableGenes(60, flavor, "dataset_id")]).var()
-    column = {"seurat": "dispersions_norm", "seurat_v3": "variances_norm", "pearson_residuals": "residual_variances"}[flavor]
+    column = {"seurat": "dispersions_norm", "seurat_v3": "variances_norm", "pearson_residuals": "residual_variances"}[
+        flavor
+    ]
     expressed = (source.X[:240].sum(axis=0) > 0)[:100]
     np.testing.assert_allclose(got[column][:100][expressed], alone[column][:100][expressed], rtol=1e-5)
     assert got["highly_variable_nbatches"][:100].max() == 1
@@ -414,7 +428,9 @@ def test_measured_genes_follow_the_choice_of_genes() -> None:
     source = joined()
     chosen = [f"g{i}" for i in range(300) if i % 3]
     whole = hr.Plan(source, [hr.HighlyVariableGenes(flavor="seurat_v3")]).var()
-    some = hr.Plan(source, [hr.SelectGenes(chosen), hr.FilterGenes(min_cells=1), hr.HighlyVariableGenes(flavor="seurat_v3")]).var()
+    some = hr.Plan(
+        source, [hr.SelectGenes(chosen), hr.FilterGenes(min_cells=1), hr.HighlyVariableGenes(flavor="seurat_v3")]
+    ).var()
     np.testing.assert_array_equal(some["means"], whole.loc[some.index, "means"])
     assert len(some) < 200
 

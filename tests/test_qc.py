@@ -73,14 +73,18 @@ def test_values_that_are_no_counts() -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "invalid value encountered", RuntimeWarning)
         sc.pp.calculate_qc_metrics(expected, percent_top=(5,), inplace=True)
-    np.testing.assert_allclose(got.obs["pct_counts_in_top_5_genes"], expected.obs["pct_counts_in_top_5_genes"], rtol=1e-6)
+    np.testing.assert_allclose(
+        got.obs["pct_counts_in_top_5_genes"], expected.obs["pct_counts_in_top_5_genes"], rtol=1e-6
+    )
     np.testing.assert_allclose(got.var["mean_counts"], expected.var["mean_counts"], rtol=1e-6)
 
 
 def test_of_a_layer() -> None:
     X = counts()
     steps = [hr.SaveLayer("counts"), hr.NormalizeTotal(1e4), hr.QCMetrics(layer="counts")]
-    got = hr.Plan(Held(X, cells(80), genes(600)[:120]), [*steps[:2], hr.QCMetrics(percent_top=(9,), layer="counts")]).to_anndata()
+    got = hr.Plan(
+        Held(X, cells(80), genes(600)[:120]), [*steps[:2], hr.QCMetrics(percent_top=(9,), layer="counts")]
+    ).to_anndata()
     assert (got.obs["total_counts"] == X.sum(axis=1)).all()
     assert (got.var["total_counts"] == X.sum(axis=0)).all()
     with pytest.raises(hr.PlanError, match="no layer 'count' was saved"):
@@ -89,7 +93,9 @@ def test_of_a_layer() -> None:
 
 def test_sets_of_genes() -> None:
     names = ["MT-ND1", "MT-CO1", "ACTB", "RPS3", "RPL5"]
-    source = Held(np.array([[1, 2, 3, 4, 10]]), cells(1), genes(5, feature_name=names, marked=[True, False, False, False, True]))
+    source = Held(
+        np.array([[1, 2, 3, 4, 10]]), cells(1), genes(5, feature_name=names, marked=[True, False, False, False, True])
+    )
     got = hr.Plan(source, [hr.QCMetrics({"mt": "MT-", "ribo": ("RPS", "RPL")}, percent_top=())]).to_anndata()
     assert got.obs[["total_counts_mt", "total_counts_ribo"]].iloc[0].tolist() == [3, 14]
     assert got.var["mt"].tolist() == [True, True, False, False, False]
@@ -109,7 +115,12 @@ def test_what_has_no_totals() -> None:
     source = Held(counts(), cells(80), genes(120))
     with pytest.raises(hr.InputError, match="there are only 120 genes here"):
         hr.Plan(source, [hr.QCMetrics()])
-    for step in (hr.QCMetrics(percent_top=()), hr.FilterCells(min_genes=3), hr.FilterGenes(min_cells=3), hr.NormalizeTotal(1e4)):
+    for step in (
+        hr.QCMetrics(percent_top=()),
+        hr.FilterCells(min_genes=3),
+        hr.FilterGenes(min_cells=3),
+        hr.NormalizeTotal(1e4),
+    ):
         with pytest.raises(hr.PlanError, match="standardized here"):
             hr.Plan(source, [hr.Scale(), step])
 
@@ -148,7 +159,9 @@ def test_bounds_that_make_no_sense() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ outliers
-def is_outlier(x: np.ndarray, nmads: float, log: bool = False, side: str = "both", batch: np.ndarray | None = None) -> np.ndarray:
+def is_outlier(
+    x: np.ndarray, nmads: float, log: bool = False, side: str = "both", batch: np.ndarray | None = None
+) -> np.ndarray:
     """`scuttle::isOutlier`, word for word; R's mad has the constant 1.4826."""
     if batch is not None:
         out = np.zeros(len(x), dtype=bool)

@@ -23,7 +23,9 @@ X_FRAC = np.array([[1, 0, 1], [3, 0, 1], [5, 6, 1]])
 def run(X: Any, *steps: Any, holds: Holds = Holds.UNKNOWN, obs: pd.DataFrame | None = None) -> ad.AnnData:
     X = np.asarray(X)
     obs = pd.DataFrame(index=[f"c{i}" for i in range(X.shape[0])]) if obs is None else obs
-    return hr.Plan(Held(X, obs, pd.DataFrame(index=[f"g{i}" for i in range(X.shape[1])]), holds=holds, n_obs=2), steps).to_anndata()
+    return hr.Plan(
+        Held(X, obs, pd.DataFrame(index=[f"g{i}" for i in range(X.shape[1])]), holds=holds, n_obs=2), steps
+    ).to_anndata()
 
 
 def dense(adata: ad.AnnData) -> np.ndarray:
@@ -76,10 +78,14 @@ def test_totals_of_the_whole_cell() -> None:
     X = rng.poisson(3, (20, 30))
     obs = pd.DataFrame({"raw_sum": X.sum(axis=1)}, index=[f"c{i}" for i in range(20)])
     whole = dense(run(X, hr.NormalizeTotal(1e4), obs=obs))[:, :5]
-    for steps in ([hr.NormalizeTotal(1e4, size="raw_sum")], [hr.FilterGenes(min_cells=1), hr.NormalizeTotal(1e4, size="raw_sum")]):
+    for steps in (
+        [hr.NormalizeTotal(1e4, size="raw_sum")],
+        [hr.FilterGenes(min_cells=1), hr.NormalizeTotal(1e4, size="raw_sum")],
+    ):
         np.testing.assert_array_equal(dense(run(X[:, :5], *steps, obs=obs)), whole)
     np.testing.assert_array_equal(
-        dense(run(X[:, :5], hr.NormalizeTotal(size="raw_sum"), obs=obs)), dense(run(X, hr.NormalizeTotal(), obs=obs))[:, :5]
+        dense(run(X[:, :5], hr.NormalizeTotal(size="raw_sum"), obs=obs)),
+        dense(run(X, hr.NormalizeTotal(), obs=obs))[:, :5],
     )
     np.testing.assert_array_equal(
         dense(run(X[:, :5], hr.SizeFactors(size="raw_sum"), obs=obs)), dense(run(X, hr.SizeFactors(), obs=obs))[:, :5]
@@ -142,7 +148,16 @@ def test_what_comes_after_scaling() -> None:
     chosen = run(X, hr.Scale(), hr.SelectGenes(["g1", "g5"]), hr.SaveLayer("scaled"))
     np.testing.assert_array_equal(chosen.X, run(X, hr.Scale()).X[:, [1, 5]])
     np.testing.assert_array_equal(chosen.layers["scaled"], chosen.X)
-    for step in (hr.Scale(), hr.Log1p(), hr.Sqrt(), hr.Arcsinh(), hr.PFlogPF(), hr.SizeFactors(), hr.HighlyVariableGenes(), hr.NormalizePearsonResiduals()):
+    for step in (
+        hr.Scale(),
+        hr.Log1p(),
+        hr.Sqrt(),
+        hr.Arcsinh(),
+        hr.PFlogPF(),
+        hr.SizeFactors(),
+        hr.HighlyVariableGenes(),
+        hr.NormalizePearsonResiduals(),
+    ):
         with pytest.raises(hr.PlanError, match="standardized"):
             run(X, hr.Scale(), step)
     with pytest.raises(hr.PlanError, match="takes counts, but X is logged"):
@@ -154,14 +169,22 @@ def test_what_comes_after_scaling() -> None:
 
 def test_dense_output_is_written(tmp_path: Any) -> None:
     X = np.random.default_rng(0).poisson(2, (30, 8))
-    source = Held(X, pd.DataFrame(index=[f"c{i}" for i in range(30)]), pd.DataFrame(index=[f"g{i}" for i in range(8)]), n_obs=4)
+    source = Held(
+        X, pd.DataFrame(index=[f"c{i}" for i in range(30)]), pd.DataFrame(index=[f"g{i}" for i in range(8)]), n_obs=4
+    )
     plan = hr.Plan(source, hr.recipes.workbench(n_top_genes=4))
     plan.write_h5ad(tmp_path / "out.h5ad")
     written, held = ad.read_h5ad(tmp_path / "out.h5ad"), plan.to_anndata()
     assert isinstance(written.X, np.ndarray)
     np.testing.assert_array_equal(written.X, held.X)
     assert set(written.layers) == {"counts", "logcounts"}
-    assert written.n_vars == held.n_vars == hr.Plan(source, [hr.NormalizeTotal(1e4), hr.Log1p(), hr.HighlyVariableGenes(4)]).var()["highly_variable"].sum()
+    assert (
+        written.n_vars
+        == held.n_vars
+        == hr.Plan(source, [hr.NormalizeTotal(1e4), hr.Log1p(), hr.HighlyVariableGenes(4)])
+        .var()["highly_variable"]
+        .sum()
+    )
     pd.testing.assert_frame_equal(plan.var(), written.var, check_names=False)
 
 

@@ -1,11 +1,11 @@
 """Stream CELLxGENE Census and other SOMA data through normalisation, statistics and export.
 
-    import headrace as hr
+import headrace as hr
 
-    census = hr.open_census("2025-11-08")
-    liver = census.query("mus_musculus", dataset_id="4546e757-34d0-4d17-be06-538318925fcd")
-    plan = hr.Plan(liver, [hr.NormalizeLength(), hr.NormalizeTotal(1e4), hr.Log1p()])
-    plan.write_h5ad("liver.h5ad", memory="1GB")
+census = hr.open_census("2025-11-08")
+liver = census.query("mus_musculus", dataset_id="4546e757-34d0-4d17-be06-538318925fcd")
+plan = hr.Plan(liver, [hr.NormalizeLength(), hr.NormalizeTotal(1e4), hr.Log1p()])
+plan.write_h5ad("liver.h5ad", memory="1GB")
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from .sources.soma import open_soma
     from .steps.bulk import FilterByExpr, NormFactors
     from .steps.cells import FilterCells, FilterOutliers
-    from .steps.hvg import HighlyVariableGenes, LoessJitterWarning, UnfittedBatchWarning
+    from .steps.flavors import LoessJitterWarning, UnfittedBatchWarning
+    from .steps.hvg import HighlyVariableGenes
     from .steps.layers import DropLayer, SaveLayer, UseLayer
     from .steps.normalize import FULL_GENE_ASSAYS, Log1p, NormalizeLength
     from .steps.perlength import RPKM, TPM
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from .steps.select import FilterGenes, SelectGenes
     from .steps.totals import NormalizeTotal, PFlogPF, ProportionalFitting, SizeFactors
     from .steps.transform import Arcsinh, Sqrt
+    from .verify import Verdict, verify_h5ad
 
 _WHERE = {
     "Table": "sinks.table",
@@ -76,8 +78,10 @@ _WHERE = {
         ("Census", "CensusQuery", "DuplicateCellsWarning", "FewGenesWarning", "open_census"), "sources.census"
     ),
     "open_soma": "sources.soma",
+    **dict.fromkeys(("Verdict", "verify_h5ad"), "verify"),
     **dict.fromkeys(("FilterCells", "FilterOutliers"), "steps.cells"),
-    **dict.fromkeys(("HighlyVariableGenes", "LoessJitterWarning", "UnfittedBatchWarning"), "steps.hvg"),
+    "HighlyVariableGenes": "steps.hvg",
+    **dict.fromkeys(("LoessJitterWarning", "UnfittedBatchWarning"), "steps.flavors"),
     **dict.fromkeys(("DropLayer", "SaveLayer", "UseLayer"), "steps.layers"),
     **dict.fromkeys(("FilterByExpr", "NormFactors"), "steps.bulk"),
     "Pseudobulk": "steps.pseudobulk",
@@ -143,10 +147,12 @@ __all__ = [
     "Threads",
     "UnfittedBatchWarning",
     "UseLayer",
+    "Verdict",
     "open_census",
     "open_counts",
     "open_soma",
     "recipes",
+    "verify_h5ad",
 ]
 
 

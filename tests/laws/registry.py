@@ -16,8 +16,9 @@ from headrace.chunk import Chunk, StreamSpec
 from headrace.held import Held
 from headrace.protocols import Fit, Source
 from headrace.schedule import flatten
-from headrace.stats.bygroup import Excess, Measured, MomentsByGroup, SumsByGroup
+from headrace.stats.bygroup import Measured, MomentsByGroup, SumsByGroup
 from headrace.stats.cells import DominantGenes, LibrarySizes, ValuesByGroup
+from headrace.stats.excess import Excess
 from headrace.stats.groups import Groups
 from headrace.stats.look import Look
 from headrace.stats.moments import GeneCells, MomentSums
@@ -72,7 +73,6 @@ STEPS: dict[str, list[Any]] = {
 _BY_BATCH = Groups(("batch", "sex"), (("p", "q", "r"), ("f", "m")))
 ACCUMULATORS: dict[str, Callable[[StreamSpec], Any]] = {
     "MomentSums": lambda spec: MomentSums(_BY_BATCH, spec.n_vars),
-    "MomentSums capped": lambda spec: MomentSums(Groups(), spec.n_vars, cap=np.full((1, spec.n_vars), 2.3)),
     "SumsByGroup whole": lambda spec: SumsByGroup(_BY_BATCH, spec.n_vars, whole=True),
     "SumsByGroup measured": lambda spec: SumsByGroup(
         _BY_BATCH, spec.n_vars, Look(unlog=True), whole=False, measured=Measured.of(spec)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,12 @@ def check(empty: Any, cells: Iterable[Chunk], seed: int = 0) -> None:
     n = whole.n_obs
     for n_parts in (2, 5, 17):
         cuts = [0, *np.sort(rng.choice(np.arange(1, n), min(n_parts, n) - 1, replace=False)), n]
-        parts = [rows(whole, a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        parts = [rows(whole, a, b) for a, b in pairwise(cuts)]
         rng.shuffle(parts)
-        assert_same(fold(empty, parts).result(), copy.deepcopy(expected) if isinstance(expected, dict) else fold(empty, [whole]).result())
+        assert_same(
+            fold(empty, parts).result(),
+            copy.deepcopy(expected) if isinstance(expected, dict) else fold(empty, [whole]).result(),
+        )
         folds = [fold(empty, [part]) for part in parts] + [copy.deepcopy(empty)]
         while len(folds) > 1:
             i, j = rng.choice(len(folds), 2, replace=False)
@@ -46,7 +50,9 @@ def test_merge(name: str) -> None:
     check(ACCUMULATORS[name](of.spec), chunks(of, 150))
 
 
-@pytest.mark.parametrize("name", [name for name, steps in STEPS.items() if any(isinstance(s, Fit) and s.passes for s in flatten(steps))])
+@pytest.mark.parametrize(
+    "name", [name for name, steps in STEPS.items() if any(isinstance(s, Fit) and s.passes for s in flatten(steps))]
+)
 def test_merge_of_what_a_step_asks_for(name: str) -> None:
     seen: list[Any] = []
     learn(STEPS[name], source(), look=lambda empty, cells: (seen.append(empty), check(empty, cells))[0])
@@ -82,4 +88,6 @@ def test_fixed_point_sums_are_right() -> None:
     for gene in range(0, 90, 5):
         values = [Fraction(float(x)) for x in X.data[X.indices == gene]]
         assert moments.total[gene] == pytest.approx(float(sum(values)), rel=1e-15, abs=1e-15)
-        assert moments.squares[gene] == pytest.approx(float(sum(float(v) ** 2 for v in map(float, values))), rel=1e-13, abs=1e-15)
+        assert moments.squares[gene] == pytest.approx(
+            float(sum(float(v) ** 2 for v in map(float, values))), rel=1e-13, abs=1e-15
+        )

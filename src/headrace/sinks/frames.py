@@ -31,12 +31,21 @@ class FrameWriter:
         No rows: names and dtypes of the columns, all categories; the index's name.
     folder
         Where temporary files may be.
+    most
+        The most rows that can come.
     """
 
     def __init__(
-        self, group: h5py.Group, empty: pd.DataFrame, folder: Path, compression: Compression, checksum: bool
+        self,
+        group: h5py.Group,
+        empty: pd.DataFrame,
+        folder: Path,
+        most: int,
+        compression: Compression,
+        checksum: bool,
     ) -> None:
-        self.group, self.settings = group, {"compression": compression, "checksum": checksum}
+        self.group = group
+        self.settings: dict[str, Any] = {"compression": compression, "checksum": checksum, "most": most}
         index = str(empty.index.name or "_index")
         if index in empty.columns:
             index = "_index"
@@ -44,7 +53,7 @@ class FrameWriter:
         names = [str(name) for name in empty.columns]
         attributes["column-order"] = np.array(names, dtype=h5py.string_dtype())
         group.attrs.update(attributes)
-        self.index = _Strings(group, index)
+        self.index = _Strings(group, index, most)
         self.columns = {name: self._column(name, empty[name].dtype, folder) for name in names}
 
     def _column(self, name: str, dtype: Any, folder: Path) -> _Strings | _Numbers | _Categories:
@@ -52,7 +61,7 @@ class FrameWriter:
             return _Categories(self.group, name, dtype, folder, self.settings)
         if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
             return _Numbers(self.group, name, dtype, self.settings)
-        return _Strings(self.group, name)
+        return _Strings(self.group, name, self.settings["most"])
 
     def append(self, frame: pd.DataFrame) -> None:
         """Add rows."""
@@ -91,9 +100,10 @@ class _Numbers:
 class _Strings:
     """A column of text, or the index."""
 
-    def __init__(self, group: h5py.Group, name: str) -> None:
+    def __init__(self, group: h5py.Group, name: str, most: int) -> None:
+        chunk = max(1, min(1 << 15, most))
         self.dataset = group.create_dataset(
-            name, shape=(0,), maxshape=(None,), dtype=h5py.string_dtype(), chunks=(1 << 15,)
+            name, shape=(0,), maxshape=(None,), dtype=h5py.string_dtype(), chunks=(chunk,)
         )
         self.dataset.attrs.update({"encoding-type": "string-array", "encoding-version": "0.2.0"})
 
@@ -134,11 +144,12 @@ class _Categories:
         group.attrs.update({"encoding-type": "categorical", "encoding-version": "0.2.0"})
         group.attrs["ordered"] = bool(self.dtype.ordered)
         if categories.dtype.kind in "biuf":
-            out = _Numbers(group, "categories", categories.dtype, self.settings)
+            settings = {**self.settings, "most": len(categories)}
+            out = _Numbers(group, "categories", categories.dtype, settings)
             out.append(pd.Series(categories))
             out.finish()
         else:
-            _Strings(group, "categories").append(categories)
+            _Strings(group, "categories", len(categories)).append(categories)
         codes = Appender(group, "codes", narrow, **self.settings)
         codes.dataset.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
         for part in self._codes():

@@ -15,6 +15,7 @@ from scipy import sparse
 from ..chunk import Chunk, Matrix, StreamSpec
 from ..errors import OutputError
 from ..staged import staged
+from .digests import record
 from .frames import FrameWriter
 from .hdf5 import Appender, Compression, Output
 
@@ -74,11 +75,11 @@ class H5adWriter:
     ) -> None:
         self.file, self.folder = file, folder
         self.settings: dict[str, Any] = {"compression": compression, "checksum": checksum}
-        self.wide = spec.nnz is None or spec.nnz > INT32_MAX
+        self.most = (spec.n_obs, spec.nnz)
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
             _dict(file, name)
-        self.obs = FrameWriter(file.create_group("obs"), spec.obs, folder, compression, checksum)
+        self.obs = FrameWriter(file.create_group("obs"), spec.obs, folder, spec.n_obs, compression, checksum)
         self.matrices: dict[str, SparseWriter | DenseWriter] = {}
         self.n_obs = 0
 
@@ -99,11 +100,13 @@ class H5adWriter:
                 self._append(name, sparse.csr_array((0, spec.n_vars), dtype=np.float32))
             self.matrices[name].finish((self.n_obs, spec.n_vars))
         self.obs.finish()
-        var = FrameWriter(self.file.create_group("var"), spec.var.iloc[:0], self.folder, **self.settings)
+        group = self.file.create_group("var")
+        var = FrameWriter(group, spec.var.iloc[:0], self.folder, spec.n_vars, **self.settings)
         var.append(spec.var)
         var.finish()
         for key, value in spec.uns.items():
             write_elem(self.file["uns"], key, value)
+        record(self.file)
 
     def close(self) -> None:
         """Let go of temporary files, whatever has happened."""
@@ -112,20 +115,24 @@ class H5adWriter:
     def _append(self, name: str, X: Matrix) -> None:
         if name not in self.matrices:
             kind = SparseWriter if sparse.issparse(X) else DenseWriter
-            self.matrices[name] = kind(self.file, name, X.shape[1], self.wide, self.settings)
+            self.matrices[name] = kind(self.file, name, X.shape[1], self.most, self.settings)
         self.matrices[name].append(X)
 
 
 class SparseWriter:
     """A CSR matrix in anndata's encoding; `indices` and `indptr` have the same dtype."""
 
-    def __init__(self, file: h5py.File, name: str, n_vars: int, wide: bool, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, file: h5py.File, name: str, n_vars: int, most: tuple[int, int | None], settings: dict[str, Any]
+    ) -> None:
+        n_obs, nnz = most
+        wide = nnz is None or nnz > INT32_MAX
         self.group = file.create_group(name)
         self.group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0"})
         index = np.int64 if wide else np.int32
-        self.data = Appender(self.group, "data", np.float32, **settings)
-        self.indices = Appender(self.group, "indices", index, **settings)
-        self.indptr = Appender(self.group, "indptr", index, **settings)
+        self.data = Appender(self.group, "data", np.float32, most=nnz, **settings)
+        self.indices = Appender(self.group, "indices", index, most=nnz, **settings)
+        self.indptr = Appender(self.group, "indptr", index, most=n_obs + 1, **settings)
         self.indptr.append(np.zeros(1, dtype=index))
         self.nnz = 0
 
@@ -146,9 +153,10 @@ class SparseWriter:
 class DenseWriter:
     """A dense matrix in anndata's encoding."""
 
-    def __init__(self, file: h5py.File, name: str, n_vars: int, wide: bool, settings: dict[str, Any]) -> None:
-        del wide
-        self.rows = Appender(file, name, np.float32, width=(n_vars,), **settings)
+    def __init__(
+        self, file: h5py.File, name: str, n_vars: int, most: tuple[int, int | None], settings: dict[str, Any]
+    ) -> None:
+        self.rows = Appender(file, name, np.float32, width=(n_vars,), most=most[0], **settings)
         self.rows.dataset.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
 
     def append(self, X: np.ndarray[Any, Any]) -> None:

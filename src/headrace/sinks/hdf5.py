@@ -34,6 +34,8 @@ class Appender:
         Where it is and what it holds.
     width
         Shape of one entry: () for a vector, (n_vars,) for rows of a dense matrix.
+    most
+        The most entries that can come, if known: a short column then takes no large chunk.
     compression
         "gzip" (with byte shuffle), or None.
     checksum
@@ -47,6 +49,7 @@ class Appender:
         dtype: npt.DTypeLike,
         *,
         width: tuple[int, ...] = (),
+        most: int | None = None,
         compression: Compression = None,
         checksum: bool = True,
     ) -> None:
@@ -54,6 +57,8 @@ class Appender:
         self.compression, self.checksum = compression, checksum
         entry = self.dtype.itemsize * int(np.prod(width, dtype=np.int64))
         self.rows = max(1, CHUNK_BYTES // max(1, entry))
+        if most is not None:
+            self.rows = max(1, min(self.rows, most))
         self.dataset = _create(group, name, self.dtype, (self.rows, *width), compression, checksum)
         size = self.rows * entry
         self.bytes = np.zeros(size + 4, dtype=np.uint8)

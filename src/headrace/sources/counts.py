@@ -17,6 +17,7 @@ from scipy import sparse
 from ..chunk import Holds
 from ..errors import CountsError, InputError, RoundedCountsWarning, nearest
 from ..held import Held, rounded
+from ..stats.rates import from_dense
 from .tables import beside, read_annotation, read_counts
 
 Orientation = Literal["genes x samples", "samples x genes"]
@@ -171,14 +172,18 @@ def _checked_frame(data: Any) -> pd.DataFrame:
     """Return a DataFrame of numbers, or raise and name what is none."""
     if not isinstance(data, pd.DataFrame):
         raise InputError(f"open_counts takes a path, a DataFrame or an AnnData, not {type(data).__name__}")
-    columns = {}
-    for place, name in enumerate(data.columns):
-        column = data.iloc[:, place]
-        columns[place] = numbers = pd.to_numeric(column, errors="coerce")
-        bad = np.flatnonzero(numbers.isna())
-        if len(bad):
-            raise CountsError(f"row {data.index[bad[0]]!r}, column {name!r}: {column.iloc[bad[0]]!r} is no count")
-    return pd.DataFrame(columns, index=data.index).set_axis(data.columns, axis=1)
+    if all(dtype.kind in "iuf" for dtype in set(data.dtypes)):
+        values = data.to_numpy()
+    else:
+        columns = [pd.to_numeric(data.iloc[:, place], errors="coerce") for place in range(data.shape[1])]
+        values = np.stack([column.to_numpy(np.float64) for column in columns], axis=1)
+    bad = np.argwhere(np.isnan(values))
+    if len(bad):
+        row, column = bad[0]
+        raise CountsError(
+            f"row {data.index[row]!r}, column {data.columns[column]!r}: {data.iat[row, column]!r} is no count"
+        )
+    return pd.DataFrame(values, data.index, data.columns)
 
 
 def _orientation(
@@ -234,7 +239,7 @@ def _checked(X: Any, samples: pd.Index, genes: pd.Index) -> tuple[sparse.csr_arr
     """Return the counts as CSR, or raise and name sample and gene of what is none."""
     _unique(samples, "the ids of samples")
     _unique(genes, "the ids of genes")
-    X = sparse.csr_array(X)
+    X = sparse.csr_array(X) if sparse.issparse(X) else from_dense(np.asarray(X), np.float64)
     X.sum_duplicates()
     values = X.data
 

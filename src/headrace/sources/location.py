@@ -68,7 +68,7 @@ class Location:
         except soma.DoesNotExistError as error:
             inside = " (there is one in the folder 'soma' inside it)" if os.path.isdir(f"{self.uri}/soma") else ""
             raise InputError(f"no SOMA object at {self.uri!r}{inside}: {_first_line(error)}") from None
-        except (soma.SOMAError, TypeError, ValueError) as error:
+        except (soma.SOMAError, RuntimeError, TypeError, ValueError) as error:
             raise SourceError(f"cannot open {self.uri!r}: {_first_line(error)}") from error
 
 
@@ -77,10 +77,10 @@ def reading(what: str) -> Iterator[None]:
     """Turn an error of TileDB within the block into a `SourceError` that says what was being read."""
     try:
         yield
-    except soma.SOMAError as error:
+    except (soma.SOMAError, RuntimeError) as error:
         text = _first_line(error)
         remedy = ""
-        if "tile offsets" in text or "budget" in text.lower():
+        if "tile offsets" in text or "memory budget" in text.lower():
             remedy = "; give TileDB more memory: tiledb_config={'sm.mem.total_budget': 4 * 1024**3}"
         elif "curl" in text.lower() or "s3" in text.lower() or "timeout" in text.lower():
             remedy = "; check the network and the proxy, and try again"

@@ -19,8 +19,6 @@ from .moments import as_float
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Above = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
-"""Genes, and a count of each."""
 
 LARGEST_COUNT = 2**31
 
@@ -264,68 +262,3 @@ def in_parts(low: Ints, high: Ints) -> Floats:
     """Turn low + 2**32 * high into float64, rounded once."""
     high, low = high + (low >> 32), low & 0xFFFFFFFF
     return np.asarray(high * 2.0**32 + low)
-
-
-class Excess:
-    """Collects the counts above a cap, by group: few, so that clipped sums follow from the plain ones.
-
-    Parameters
-    ----------
-    groups
-        Groups of cells.
-    caps
-        For each group its cap, a whole number for each gene; other groups are left out.
-    look
-        Which matrix of the chunk.
-    """
-
-    def __init__(self, groups: Groups, caps: dict[int, npt.NDArray[np.int32]], look: Look | None = None) -> None:
-        self.groups, self.caps, self.look = groups, caps, look or Look()
-        self.found: dict[int, list[Above]] = {}
-
-    def update(self, chunk: Chunk) -> None:
-        """Take in the cells of one chunk."""
-        X = self.look.csr(chunk)
-        for code, rows in rows_by_group(self.groups.codes(chunk)):
-            if code in self.caps:
-                n = kernels.count_above(X.indptr, X.indices, X.data, rows, self.caps[code])
-                genes, values = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.float32)
-                kernels.take_above(X.indptr, X.indices, X.data, rows, self.caps[code], genes, values)
-                self.found.setdefault(code, []).append((genes, values))
-
-    def merge(self, other: Excess) -> None:
-        """Take in all that `other` has seen."""
-        for code, parts in other.found.items():
-            self.found.setdefault(code, []).extend(parts)
-
-    def result(self) -> dict[int, Above]:
-        """Return genes and counts of each group, in increasing order."""
-        out = {}
-        for code, parts in sorted(self.found.items()):
-            genes, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-            order = np.lexsort((values, genes))
-            out[code] = genes[order], values[order]
-        return out
-
-
-def clipped(moments: MomentsByGroup, code: int, cap: Floats, above: Above | None) -> GroupMoments:
-    """Return the moments of one group with the counts above `cap` counted as `cap`.
-
-    Parameters
-    ----------
-    moments
-        Of the counts as they are.
-    code
-        The group.
-    cap
-        Shape (genes,).
-    above
-        Genes and counts of those above it, if any; see `Excess`.
-    """
-    over = np.zeros((len(cap), 4), dtype=np.int64)
-    if above is not None:
-        kernels.add_values(*above, over)
-    words = wide_form(moments.blocks[code].words, whole=True)
-    total = (words[:, 0] - over[:, 1]) + over[:, 0] * cap
-    squares = in_parts(words[:, 1] - over[:, 2], words[:, 2] - over[:, 3]) + over[:, 0] * cap**2
-    return GroupMoments(moments.of(code).n, total, squares)

@@ -41,7 +41,7 @@ class Groups:
             dtype = spec.obs[column].dtype
             if isinstance(dtype, pd.CategoricalDtype):
                 categories.append(tuple(map(str, dtype.categories)))
-            elif dtype == bool:
+            elif pd.api.types.is_bool_dtype(dtype):
                 categories.append(("False", "True"))
             else:
                 raise PlanError(

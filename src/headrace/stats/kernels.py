@@ -249,29 +249,6 @@ def add_moments(indptr, indices, data, groups, sums):  # type: ignore[no-untyped
 
 
 @compiled
-def add_capped_moments(indptr, indices, data, groups, cap, sums):  # type: ignore[no-untyped-def]
-    """Add min(x, cap) and its square, as `add_moments`; `cap` has shape (groups, genes)."""
-    for r in range(len(indptr) - 1):
-        g = groups[r]
-        if g < 0:
-            continue
-        for k in range(indptr[r], indptr[r + 1]):
-            cell = sums[g, indices[k]]
-            x = min(np.float64(data[k]), cap[g, indices[k]])
-            high = np.floor(x * 0.125)
-            low = np.uint64(np.int64((x - high * 8.0) * _UNIT))
-            total = cell[1] + low
-            cell[0] += np.uint64(np.int64(high)) + (np.uint64(2) if total < low else np.uint64(0))
-            cell[1] = total
-            x = x * x
-            high = np.floor(x * 0.125)
-            low = np.uint64(np.int64((x - high * 8.0) * _UNIT))
-            total = cell[3] + low
-            cell[2] += np.uint64(np.int64(high)) + (np.uint64(2) if total < low else np.uint64(0))
-            cell[3] = total
-
-
-@compiled
 def merge_sums(left, right):  # type: ignore[no-untyped-def]
     """Add the fixed-point sums `right` to `left`; both are flat, (n, 2)."""
     for i in range(len(left)):
@@ -323,7 +300,6 @@ def fletcher32(data):  # type: ignore[no-untyped-def]
         plain = plain if plain > 0 else modulus
         weighted = weighted if weighted > 0 else modulus
     return np.uint32((weighted << np.uint64(16)) | plain)
-
 
 
 # ------------------------------------------------------------------------------- sums, gene by gene, of some rows
@@ -883,3 +859,16 @@ def narrow(data, escape, out):  # type: ignore[no-untyped-def]
         large += x >= escape
         out[k] = np.uint32(min(max(x, np.float32(0)), np.float32(escape)))
     return large if whole else -1
+
+
+@compiled
+def dense_rows(X, indptr, indices, data):  # type: ignore[no-untyped-def]
+    """Write the values of a dense matrix that are not 0 as CSR; `indptr` is known."""
+    for r in range(X.shape[0]):
+        to = indptr[r]
+        for j in range(X.shape[1]):
+            x = X[r, j]
+            if x != 0:
+                indices[to] = j
+                data[to] = x
+                to += 1

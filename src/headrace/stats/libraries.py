@@ -20,6 +20,7 @@ from ..chunk import Chunk, csr
 from ..errors import InputError, nearest
 from ..protocols import Accumulator
 from . import kernels
+from .rates import from_dense
 from .samples import Floats, Logs, LogSums, OneRow, Overview, Overviews, PerSample
 
 Method = Literal["TMM", "TMMwsp", "RLE", "upperquartile", "ratio", "poscounts", "none"]
@@ -102,10 +103,14 @@ def norm_factors(counts: Any, settings: Settings | None = None) -> pd.DataFrame:
     [1.13, 1.13, 0.784]
     """
     names = counts.index if isinstance(counts, pd.DataFrame) else pd.RangeIndex(counts.shape[0])
-    X = sparse.csr_array(counts.to_numpy() if isinstance(counts, pd.DataFrame) else counts, dtype=np.float64, copy=True)
-    X.sum_duplicates()
-    X.eliminate_zeros()
-    chunk = Chunk(csr(X.data, X.indices, X.indptr, X.shape[1]), pd.DataFrame(index=names))
+    if sparse.issparse(counts):
+        X = sparse.csr_array(counts, dtype=np.float64, copy=True)
+        X.sum_duplicates()
+        X.eliminate_zeros()
+        X = csr(X.data, X.indices, X.indptr, X.shape[1])
+    else:
+        X = from_dense(np.asarray(counts), np.float64)
+    chunk = Chunk(X, pd.DataFrame(index=names))
     program = factors(settings or Settings(), X.shape[1])
     asked = next(program)
     while True:

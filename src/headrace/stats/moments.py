@@ -58,12 +58,10 @@ class MomentSums:
         Number of genes.
     look
         Which matrix of the chunk.
-    cap
-        If given, shape (groups, genes): values above it count as `cap`.
     """
 
-    def __init__(self, groups: Groups, n_vars: int, look: Look | None = None, cap: Floats | None = None) -> None:
-        self.groups, self.look, self.cap = groups, look or Look(), cap
+    def __init__(self, groups: Groups, n_vars: int, look: Look | None = None) -> None:
+        self.groups, self.look = groups, look or Look()
         self.n = np.zeros(len(groups), dtype=np.int64)
         self.sums = np.zeros((len(groups), n_vars, 4), dtype=np.uint64)
 
@@ -72,10 +70,7 @@ class MomentSums:
         X = self.look.csr(chunk)
         codes = self.groups.codes(chunk)
         self.n += np.bincount(codes[codes >= 0], minlength=len(self.n))
-        if self.cap is None:
-            kernels.add_moments(X.indptr, X.indices, X.data, codes, self.sums)
-        else:
-            kernels.add_capped_moments(X.indptr, X.indices, X.data, codes, self.cap, self.sums)
+        kernels.add_moments(X.indptr, X.indices, X.data, codes, self.sums)
 
     def merge(self, other: MomentSums) -> None:
         """Take in all that `other` has seen."""

@@ -187,5 +187,5 @@ class WithinBounds:
 
 def _genes_per_cell(X: Matrix) -> npt.NDArray[np.int64]:
     if isinstance(X, np.ndarray):
-        return np.count_nonzero(X > 0, axis=1).astype(np.int64)
-    return np.diff(X.indptr).astype(np.int64)
+        return np.asarray(np.count_nonzero(X > 0, axis=1), dtype=np.int64)
+    return np.asarray(np.diff(X.indptr), dtype=np.int64)

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Literal
 
-import numpy as np
-
-from ..chunk import Chunk, Holds, StreamSpec
+from ..chunk import Holds, StreamSpec
 from ..errors import InputError, PlanError, nearest
-from ..protocols import Accumulator, Transform
-from ..stats.both import Both
-from ..stats.bygroup import Excess, Measured, MomentsByGroup, SumsByGroup, clipped
-from ..stats.dispersion import CombinedDispersions, Cutoffs, dispersion_table, expressed_table, top_genes
+from ..stats.bygroup import Measured, SumsByGroup
+from ..stats.dispersion import Cutoffs
 from ..stats.groups import Groups
-from ..stats.loess import CannotFitError
-from ..stats.look import Look
-from ..stats.pearson import DatasetTotals, Model, ResidualSums
-from ..stats.ranks import TopGenes, first
-from ..stats.vst import Expected, expected, standardized_variance, whole_below
+from .flavors import Fitting, by_dispersion, by_residuals, by_trend
 
 Flavor = Literal["seurat", "cell_ranger", "seurat_v3", "seurat_v3_paper", "pearson_residuals"]
-Fitting = Generator[Accumulator[Any], Any, Transform]
 
 _CUTOFFS = ("min_mean", "max_mean", "min_disp", "max_disp")
 _TAKES: dict[str, tuple[str, ...]] = {
@@ -34,14 +23,6 @@ _TAKES: dict[str, tuple[str, ...]] = {
     "pearson_residuals": ("theta", "clip"),
 }
 """The parameters of each flavor, beside those that all have."""
-
-
-class LoessJitterWarning(UserWarning):
-    """A trend of variances could be fitted only after means had been moved a little."""
-
-
-class UnfittedBatchWarning(UserWarning):
-    """A batch took no part in the choice of genes, because no trend fits it."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +110,7 @@ class HighlyVariableGenes:
             raise InputError(f"HighlyVariableGenes(n_top_genes={self.n_top_genes!r}): at least 1, or None")
         if self.n_top_genes is None and self.flavor == "pearson_residuals":
             raise InputError("HighlyVariableGenes(flavor='pearson_residuals') needs n_top_genes, e.g. 2000")
-        if self.n_top_genes is not None and self._cutoffs != Cutoffs():
+        if self.n_top_genes is not None and self.cutoffs != Cutoffs():
             raise InputError(
                 "HighlyVariableGenes: give n_top_genes or cutoffs, not both: n_top_genes would ignore them"
             )
@@ -159,13 +140,14 @@ class HighlyVariableGenes:
         return self.flavor not in ("seurat", "cell_ranger")
 
     @property
-    def _cutoffs(self) -> Cutoffs:
+    def cutoffs(self) -> Cutoffs:
+        """Bounds on mean and normalised dispersion."""
         return Cutoffs(self.min_mean, self.max_mean, self.min_disp, self.max_disp)
 
     def memory(self, spec: StreamSpec) -> int:
         """Predict the bytes of the statistics, if every possible batch comes."""
-        groups = min(len(self._groups(spec)), max(1, spec.n_obs))
-        second = 0 if not self.needs_counts else 32 if self.flavor == "pearson_residuals" else 12
+        groups = min(len(self.groups(spec)), max(1, spec.n_obs))
+        second = 0 if not self.needs_counts else 40 if self.flavor == "pearson_residuals" else 12
         return SumsByGroup.memory(groups, spec.n_vars, whole=self.needs_counts) + groups * spec.n_vars * second
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
@@ -189,151 +171,23 @@ class HighlyVariableGenes:
             raise PlanError(
                 f"HighlyVariableGenes(flavor={self.flavor!r}) takes counts, but {name} is {holds} here; {remedy}"
             )
-        self._groups(spec)
-        self._measured(spec)
+        self.groups(spec)
+        self.measured(spec)
         return spec.with_var(highly_variable=False)
 
     def fit(self, spec: StreamSpec) -> Fitting:
         """Sum up every gene in every batch; return the annotation."""
         if self.flavor == "pearson_residuals":
-            return (yield from self._by_residuals(spec))
+            return (yield from by_residuals(self, spec))
         if self.needs_counts:
-            return (yield from self._by_trend(spec))
-        return (yield from self._by_dispersion(spec))
+            return (yield from by_trend(self, spec))
+        return (yield from by_dispersion(self, spec))
 
-    # ------------------------------------------------------------------------------------------ the three ways
-    def _by_dispersion(self, spec: StreamSpec) -> Fitting:
-        look = Look(self.layer, unlog=self.flavor == "seurat", base=spec.uns.get("log1p", {}).get("base"))
-        sums = SumsByGroup(self._groups(spec), spec.n_vars, look, whole=False, measured=self._measured(spec))
-        moments: MomentsByGroup = yield sums
-        columns: dict[str, Any] = {}
-        if self.batch_key is None:
-            of = moments.all()
-            table = dispersion_table(of.mean, of.var, self.flavor, self.n_bins)
-            chosen = self._choose(table)
-        else:
-            batches = CombinedDispersions(spec.n_vars)
-            for code in moments.codes:
-                of = moments.of(code)
-                table, expressed = expressed_table(of.mean, of.var, self.flavor, self.n_bins)
-                chosen = np.zeros(spec.n_vars, dtype=bool)
-                chosen[expressed] = self._choose(table[expressed])
-                batches.add(table, chosen, known=np.broadcast_to(np.asarray(of.n) > 0, chosen.shape))
-            table = batches.table()
-            if self.n_top_genes is None:
-                table["dispersions_norm"] = table["dispersions_norm"].fillna(0.0)
-                chosen = self._choose(table)
-            else:
-                by_name = np.argsort(np.argsort(spec.var.index.to_numpy(dtype=str)))
-                chosen = first([-batches.n_chosen, -table["dispersions_norm"].to_numpy(), by_name], self.n_top_genes)
-            columns["highly_variable_nbatches"] = batches.n_chosen
-            columns["highly_variable_intersection"] = batches.n_chosen == batches.groups
-        columns = {
-            "highly_variable": chosen,
-            "means": table["means"].to_numpy(),
-            "dispersions": table["dispersions"].to_numpy(),
-            "dispersions_norm": table["dispersions_norm"].to_numpy().astype(np.float32),
-            **columns,
-        }
-        return AnnotateGenes(columns, {"hvg": {"flavor": self.flavor}})
-
-    def _choose(self, table: Any) -> Any:
-        norm = table["dispersions_norm"].to_numpy()
-        if self.n_top_genes is None:
-            return self._cutoffs.within(table["means"].to_numpy(), norm)
-        return top_genes(norm, self.n_top_genes)
-
-    def _by_trend(self, spec: StreamSpec) -> Fitting:
-        groups, look, measured = self._groups(spec), Look(self.layer), self._measured(spec)
-        moments: MomentsByGroup = yield SumsByGroup(groups, spec.n_vars, look, whole=True, measured=measured)
-        trends = self._trends(moments)
-        caps = {code: whole_below(one.cap(moments.of(code))) for code, one in trends.items()}
-        above = yield Excess(groups, caps, look)
-        n = self.n_top_genes or 2000
-        top = TopGenes(spec.n_vars, n)
-        for code, one in trends.items():
-            of = moments.of(code)
-            clip = clipped(moments, code, one.cap(of), above.get(code))
-            score = standardized_variance(of, clip, one.std(of))
-            top.add(score, None if measured is None else np.asarray(of.n) > 0)
-        rank, n_batches, of = top.median_rank, top.n_groups, moments.all()
-        keys: list[Any] = [rank, -n_batches] if self.flavor == "seurat_v3" else [-n_batches, rank]
-        columns: dict[str, Any] = {
-            "highly_variable": first(keys, n),
-            "highly_variable_rank": rank,
-            "means": of.mean,
-            "variances": of.var,
-            "variances_norm": top.mean,
-        }
-        if self.batch_key is not None:
-            columns["highly_variable_nbatches"] = n_batches
-        return AnnotateGenes(columns, {"hvg": {"flavor": self.flavor}})
-
-    def _trends(self, moments: MomentsByGroup) -> dict[int, Expected]:
-        """Fit the trend of every batch; name those that have none, and those that needed noise."""
-        trends: dict[int, Expected] = {}
-        failed, moved = [], []
-        for code in moments.codes:
-            label = moments.groups.label(code)
-            try:
-                trends[code] = expected(moments.of(code), self.span)
-            except CannotFitError as error:
-                failed.append(f"{label} ({moments.n_cells(code)} cells: {error})")
-            else:
-                if trends[code].jitter:
-                    moved.append(f"{label} (by up to {trends[code].jitter:.0e})")
-        if failed and (self.unfitted == "error" or not trends):
-            raise InputError(
-                f"HighlyVariableGenes(flavor={self.flavor!r}) cannot fit {_some(failed)}; leave these cells out, choose "
-                "larger batches, or a flavor without a trend"
-                + (", or leave the batches out with unfitted='skip'" if trends else "")
-            )
-        if failed:
-            warnings.warn(
-                f"batches took no part in the choice of genes: {_some(failed)}", UnfittedBatchWarning, stacklevel=2
-            )
-        if moved:
-            warnings.warn(
-                f"log10 means were moved by seeded noise, since the trend was singular: {_some(moved)}",
-                LoessJitterWarning,
-                stacklevel=2,
-            )
-        return trends
-
-    def _by_residuals(self, spec: StreamSpec) -> Fitting:
-        groups, look, measured = self._groups(spec), Look(self.layer), self._measured(spec)
-        moments, totals = yield Both(
-            SumsByGroup(groups, spec.n_vars, look, whole=True, measured=measured), DatasetTotals(groups, look, measured)
-        )
-        clip = self.clip
-        if clip is None:
-            clip = float(np.sqrt(moments.n_cells(min(moments.codes, key=groups.name)))) if len(moments) else 0.0
-        models = {}
-        for code in moments.codes:
-            in_all = totals[code].sum() if measured is None else measured.n(totals[code])
-            models[code] = Model(moments.of(code).total / np.maximum(in_all, 1), clip)
-        variances = yield ResidualSums(groups, spec.n_vars, look, models, self.theta, measured)
-        assert self.n_top_genes is not None
-        top = TopGenes(spec.n_vars, self.n_top_genes)
-        for code, variance in variances:
-            top.add(variance, None if measured is None else np.asarray(moments.of(code).n) > 0)
-        of = moments.all()
-        columns: dict[str, Any] = {
-            "means": of.mean,
-            "variances": of.var,
-            "residual_variances": top.mean,
-            "highly_variable_rank": top.median_rank,
-        }
-        if self.batch_key is not None:
-            columns["highly_variable_nbatches"] = top.n_groups
-            columns["highly_variable_intersection"] = top.n_groups == top.groups
-        columns["highly_variable"] = first([-top.n_groups, top.median_rank], self.n_top_genes)
-        return AnnotateGenes(columns, {"hvg": {"flavor": self.flavor, "computed_on": self.layer or "adata.X"}})
-
-    def _groups(self, spec: StreamSpec) -> Groups:
+    def groups(self, spec: StreamSpec) -> Groups:
+        """Return the batches."""
         return Groups.of(spec, self.batch_key, "HighlyVariableGenes")
 
-    def _measured(self, spec: StreamSpec) -> Measured | None:
+    def measured(self, spec: StreamSpec) -> Measured | None:
         """Return what each dataset measured, if that is to matter and differs."""
         wanted = spec.presence_aware if self.measured_only is None else self.measured_only
         if not wanted or spec.measured is None or spec.measured.to_numpy().all():
@@ -341,23 +195,3 @@ class HighlyVariableGenes:
         if "dataset_id" not in spec.obs:
             raise PlanError("HighlyVariableGenes(measured_only=True): obs has no column 'dataset_id'")
         return Measured.of(spec)
-
-
-def _some(names: list[str]) -> str:
-    return "; ".join(names[:5]) + (f"; and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-@dataclass(frozen=True, eq=False)
-class AnnotateGenes:
-    """Add columns to `var` and entries to `uns`; the cells stay as they are."""
-
-    columns: Mapping[str, Any]
-    uns: Mapping[str, Any] = field(default_factory=dict)
-
-    def __call__(self, chunk: Chunk) -> Chunk:
-        """Return the same cells."""
-        return chunk
-
-    def out(self, spec: StreamSpec) -> StreamSpec:
-        """Describe the annotated stream."""
-        return spec.with_var(**self.columns).with_uns(**self.uns)

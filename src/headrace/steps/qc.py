@@ -19,7 +19,7 @@ from ..stats.cells import library_sizes
 from ..stats.groups import Groups
 from ..stats.look import Look
 from ..stats.moments import GeneCells
-from .hvg import AnnotateGenes
+from .annotate import AnnotateGenes
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,0 +1,25 @@
+"""Noting what was learnt about genes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..chunk import Chunk, StreamSpec
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotateGenes:
+    """Add columns to `var` and entries to `uns`; the cells stay as they are."""
+
+    columns: Mapping[str, Any]
+    uns: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """Return the same cells."""
+        return chunk
+
+    def out(self, spec: StreamSpec) -> StreamSpec:
+        """Describe the annotated stream."""
+        return spec.with_var(**self.columns).with_uns(**self.uns)

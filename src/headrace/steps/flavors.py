@@ -1,0 +1,177 @@
+"""How each flavor of highly variable genes finds them; see `HighlyVariableGenes`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..chunk import StreamSpec
+from ..errors import InputError
+from ..protocols import Accumulator, Transform
+from ..stats.both import Both
+from ..stats.bygroup import MomentsByGroup, SumsByGroup
+from ..stats.dispersion import CombinedDispersions, dispersion_table, expressed_table, top_genes
+from ..stats.excess import Excess, clipped
+from ..stats.loess import CannotFitError
+from ..stats.look import Look
+from ..stats.pearson import DatasetTotals, Model, ResidualSums
+from ..stats.ranks import TopGenes, first
+from ..stats.vst import Expected, expected, standardized_variance, whole_below
+from .annotate import AnnotateGenes
+
+if TYPE_CHECKING:
+    from .hvg import HighlyVariableGenes
+
+Fitting = Generator[Accumulator[Any], Any, Transform]
+
+
+class LoessJitterWarning(UserWarning):
+    """A trend of variances could be fitted only after means had been moved a little."""
+
+
+class UnfittedBatchWarning(UserWarning):
+    """A batch took no part in the choice of genes, because no trend fits it."""
+
+
+def by_dispersion(hvg: HighlyVariableGenes, spec: StreamSpec) -> Fitting:
+    """Flavors "seurat" and "cell_ranger": dispersion among genes of similar mean; one pass."""
+    look = Look(hvg.layer, unlog=hvg.flavor == "seurat", base=spec.uns.get("log1p", {}).get("base"))
+    sums = SumsByGroup(hvg.groups(spec), spec.n_vars, look, whole=False, measured=hvg.measured(spec))
+    moments: MomentsByGroup = yield sums
+    columns: dict[str, Any] = {}
+    if hvg.batch_key is None:
+        of = moments.all()
+        table = dispersion_table(of.mean, of.var, hvg.flavor, hvg.n_bins)
+        chosen = choose(hvg, table)
+    else:
+        batches = CombinedDispersions(spec.n_vars)
+        for code in moments.codes:
+            of = moments.of(code)
+            table, expressed = expressed_table(of.mean, of.var, hvg.flavor, hvg.n_bins)
+            chosen = np.zeros(spec.n_vars, dtype=bool)
+            chosen[expressed] = choose(hvg, table[expressed])
+            batches.add(table, chosen, known=np.broadcast_to(np.asarray(of.n) > 0, chosen.shape))
+        table = batches.table()
+        if hvg.n_top_genes is None:
+            table["dispersions_norm"] = table["dispersions_norm"].fillna(0.0)
+            chosen = choose(hvg, table)
+        else:
+            by_name = np.argsort(np.argsort(spec.var.index.to_numpy(dtype=str)))
+            chosen = first([-batches.n_chosen, -table["dispersions_norm"].to_numpy(), by_name], hvg.n_top_genes)
+        columns["highly_variable_nbatches"] = batches.n_chosen
+        columns["highly_variable_intersection"] = batches.n_chosen == batches.groups
+    columns = {
+        "highly_variable": chosen,
+        "means": table["means"].to_numpy(),
+        "dispersions": table["dispersions"].to_numpy(),
+        "dispersions_norm": table["dispersions_norm"].to_numpy().astype(np.float32),
+        **columns,
+    }
+    return AnnotateGenes(columns, {"hvg": {"flavor": hvg.flavor}})
+
+
+def choose(hvg: HighlyVariableGenes, table: Any) -> Any:
+    """Mark the genes of a table of dispersions, shape (genes,)."""
+    norm = table["dispersions_norm"].to_numpy()
+    if hvg.n_top_genes is None:
+        return hvg.cutoffs.within(table["means"].to_numpy(), norm)
+    return top_genes(norm, hvg.n_top_genes)
+
+
+def by_trend(hvg: HighlyVariableGenes, spec: StreamSpec) -> Fitting:
+    """Flavors "seurat_v3" and "seurat_v3_paper": variance beyond a trend of the mean; two passes."""
+    groups, look, measured = hvg.groups(spec), Look(hvg.layer), hvg.measured(spec)
+    moments: MomentsByGroup = yield SumsByGroup(groups, spec.n_vars, look, whole=True, measured=measured)
+    trends = trends_of(hvg, moments)
+    caps = {code: whole_below(one.cap(moments.of(code))) for code, one in trends.items()}
+    above = yield Excess(groups, caps, look)
+    n = hvg.n_top_genes or 2000
+    top = TopGenes(spec.n_vars, n)
+    for code, one in trends.items():
+        of = moments.of(code)
+        clip = clipped(moments, code, one.cap(of), above.get(code))
+        score = standardized_variance(of, clip, one.std(of))
+        top.add(score, None if measured is None else np.asarray(of.n) > 0)
+    rank, n_batches, of = top.median_rank, top.n_groups, moments.all()
+    keys: list[Any] = [rank, -n_batches] if hvg.flavor == "seurat_v3" else [-n_batches, rank]
+    columns: dict[str, Any] = {
+        "highly_variable": first(keys, n),
+        "highly_variable_rank": rank,
+        "means": of.mean,
+        "variances": of.var,
+        "variances_norm": top.mean,
+    }
+    if hvg.batch_key is not None:
+        columns["highly_variable_nbatches"] = n_batches
+    return AnnotateGenes(columns, {"hvg": {"flavor": hvg.flavor}})
+
+
+def trends_of(hvg: HighlyVariableGenes, moments: MomentsByGroup) -> dict[int, Expected]:
+    """Fit the trend of every batch; name those that have none, and those that needed noise."""
+    trends: dict[int, Expected] = {}
+    failed, moved = [], []
+    for code in moments.codes:
+        label = moments.groups.label(code)
+        try:
+            trends[code] = expected(moments.of(code), hvg.span)
+        except CannotFitError as error:
+            failed.append(f"{label} ({moments.n_cells(code)} cells: {error})")
+        else:
+            if trends[code].jitter:
+                moved.append(f"{label} (by up to {trends[code].jitter:.0e})")
+    if failed and (hvg.unfitted == "error" or not trends):
+        raise InputError(
+            f"HighlyVariableGenes(flavor={hvg.flavor!r}) cannot fit {_some(failed)}; leave these cells out, choose "
+            "larger batches, or a flavor without a trend"
+            + (", or leave the batches out with unfitted='skip'" if trends else "")
+        )
+    if failed:
+        warnings.warn(
+            f"batches took no part in the choice of genes: {_some(failed)}", UnfittedBatchWarning, stacklevel=2
+        )
+    if moved:
+        warnings.warn(
+            f"log10 means were moved by seeded noise, since the trend was singular: {_some(moved)}",
+            LoessJitterWarning,
+            stacklevel=2,
+        )
+    return trends
+
+
+def by_residuals(hvg: HighlyVariableGenes, spec: StreamSpec) -> Fitting:
+    """Flavor "pearson_residuals": variance of residuals of a model without biology; two passes."""
+    groups, look, measured = hvg.groups(spec), Look(hvg.layer), hvg.measured(spec)
+    moments, totals = yield Both(
+        SumsByGroup(groups, spec.n_vars, look, whole=True, measured=measured), DatasetTotals(groups, look, measured)
+    )
+    clip = hvg.clip
+    if clip is None:
+        clip = float(np.sqrt(moments.n_cells(min(moments.codes, key=groups.name)))) if len(moments) else 0.0
+    models = {}
+    for code in moments.codes:
+        in_all = totals[code].sum() if measured is None else measured.n(totals[code])
+        models[code] = Model(moments.of(code).total / np.maximum(in_all, 1), clip)
+    variances = yield ResidualSums(groups, spec.n_vars, look, models, hvg.theta, measured)
+    assert hvg.n_top_genes is not None
+    top = TopGenes(spec.n_vars, hvg.n_top_genes)
+    for code, variance in variances:
+        top.add(variance, None if measured is None else np.asarray(moments.of(code).n) > 0)
+    of = moments.all()
+    columns: dict[str, Any] = {
+        "means": of.mean,
+        "variances": of.var,
+        "residual_variances": top.mean,
+        "highly_variable_rank": top.median_rank,
+    }
+    if hvg.batch_key is not None:
+        columns["highly_variable_nbatches"] = top.n_groups
+        columns["highly_variable_intersection"] = top.n_groups == top.groups
+    columns["highly_variable"] = first([-top.n_groups, top.median_rank], hvg.n_top_genes)
+    return AnnotateGenes(columns, {"hvg": {"flavor": hvg.flavor, "computed_on": hvg.layer or "adata.X"}})
+
+
+def _some(names: list[str]) -> str:
+    return "; ".join(names[:5]) + (f"; and {len(names) - 5} more" if len(names) > 5 else "")
