@@ -1,0 +1,44 @@
+"""`headrace spool`: what interrupted runs have kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .console import Session
+from .group import headrace
+
+FOLDER = click.argument("folder", metavar="[FOLDER]", default=".headrace-spool", type=click.Path(path_type=Path))
+
+
+@headrace.group()
+def spool() -> None:
+    """List or remove what interrupted runs have kept of their source.
+
+    A run keeps it in the folder .headrace-spool beside its output, or where --spool says; the same command run
+    again goes on from there.
+    """
+
+
+@spool.command("list")
+@FOLDER
+def list_(folder: Path) -> None:
+    """List the spools in FOLDER (.headrace-spool here): size, parts, what they are of."""
+    from headrace.spool import found
+
+    for entry in found(folder):
+        query = entry["about"].get("source", {}).get("query", {})
+        asked = ", ".join(f"{name}={value}" for name, value in query.items())
+        click.echo(f"{entry['folder']}  {entry['bytes'] / 1e6:,.1f} MB in {entry['parts']} parts  {asked}")
+
+
+@spool.command()
+@FOLDER
+@click.pass_obj
+def clean(session: Session, *, folder: Path) -> None:
+    """Remove the spools in FOLDER (.headrace-spool here) that no run is using."""
+    from headrace.spool import clean as remove
+
+    n = remove(folder)
+    session.say(f"removed {n} spool{'' if n == 1 else 's'}")
