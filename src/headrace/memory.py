@@ -114,7 +114,7 @@ def divide(total: int, spec: StreamSpec, cost: Cost, *, statistics: int, in_flig
     worked_on = 16 + 4 * (matrices + 3)  # with genes chosen: both twice; a value for each layer and step
     per_nnz = 2 * read + (in_flight + 1) * worked_on
     sink = (4 * matrices + 2 * len(spec.obs.columns)) << 20
-    fixed = OVERHEAD + max(resident(), TYPICAL) + cost.memory + statistics + sink + spec.n_vars * 400
+    fixed = OVERHEAD + TYPICAL + cost.memory + statistics + sink + spec.n_vars * 400
     largest = max(cost.nnz // max(1, spec.n_obs) * 4, MIN_CHUNK_NNZ)
     room = (total - fixed) // per_nnz
     chunk_nnz = MAX_CHUNK_NNZ

@@ -123,7 +123,7 @@ class ObsBlocks:
     def __init__(self, obs: Any, joinids: Joinids, columns: Sequence[str]) -> None:
         self.obs, self.joinids, self.columns = obs, joinids, [c for c in columns if c != "soma_joinid"]
         self.lock = threading.Lock()
-        self.blocks: dict[int, pa.Table] = {}
+        self.blocks: dict[int, pd.DataFrame] = {}
 
     def empty(self) -> pd.DataFrame:
         """Return no rows: the names and dtypes, with every category the column can have."""
@@ -136,16 +136,15 @@ class ObsBlocks:
         parts = []
         for number in range(start // BLOCK, (max(stop, start + 1) - 1) // BLOCK + 1):
             first = number * BLOCK
-            a, b = max(start, first), min(stop, first + BLOCK)
-            parts.append(self._block(number).slice(a - first, b - a))
-        return self._frame(parts[0] if len(parts) == 1 else pa.concat_tables(parts))
+            parts.append(self._block(number).iloc[max(start, first) - first : min(stop, first + BLOCK) - first])
+        return parts[0] if len(parts) == 1 else pd.concat(parts)
 
-    def _block(self, number: int) -> pa.Table:
+    def _block(self, number: int) -> pd.DataFrame:
         with self.lock:
             if number not in self.blocks:
                 joinids = self.joinids[number * BLOCK : (number + 1) * BLOCK]
                 self.blocks = {n: t for n, t in self.blocks.items() if n == number - 1}
-                self.blocks[number] = self._load(joinids)
+                self.blocks[number] = self._frame(self._load(joinids))
             return self.blocks[number]
 
     def _load(self, joinids: Joinids) -> pa.Table:

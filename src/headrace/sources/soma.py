@@ -22,9 +22,12 @@ from ..errors import InputError, nearest
 from ..protocols import Cost
 from .location import BUFFER_BYTES, TILE_BYTES, Location, reading
 from .obs import BLOCK, Cells, ObsBlocks, select_cells
-from .x import Span, XReader, spans
+from .x import BLOCK_NNZ, Span, XReader, spans
 
 MIN_TILE_BYTES = 64 << 20
+
+TILES_USED = 0.5
+"""What TileDB has been seen to take of its budget for tiles."""
 
 GENE_ID_COLUMNS = ("feature_id", "var_id", "gene_id", "gene_ids", "ensembl_id", "index", "_index")
 
@@ -136,8 +139,8 @@ class SomaSource:
     def cost(self) -> Cost:
         """Estimate what reading takes, by the Census's 1.6 bytes per stored value."""
         nnz = int(self._nnz_per_cell.sum())
-        buffers = 2 * 3 * BUFFER_BYTES + 2 * BLOCK * 200
-        return Cost(nnz, int(1.6 * nnz), self._tile_bytes + buffers + len(self.cells.joinids) * 24)
+        buffers = 2 * 3 * BUFFER_BYTES + 2 * BLOCK * 200 + 2 * 8 * min(nnz, BLOCK_NNZ)
+        return Cost(nnz, int(1.6 * nnz), int(TILES_USED * self._tile_bytes) + buffers + len(self.cells.joinids) * 24)
 
     def within(self, memory: int) -> Self:
         """Return the same source with less memory for TileDB's tiles, if it must be."""

@@ -31,6 +31,11 @@ QUERY_NNZ = 1_000_000_000
 back to the system (`malloc_trim`), and fetching it again takes longer than decoding did."""
 
 
+BLOCK_NNZ = 8_000_000
+"""Non-zeros that are put into rows at once. A band of 2048 cells is cut into smaller chunks afterwards; only
+one that has more than this (full-length assays) is asked for in parts."""
+
+
 @dataclass(frozen=True)
 class Span:
     """Some consecutive cells of a query, by position; the reference to one chunk."""
@@ -103,23 +108,41 @@ class XReader:
             for span in wanted:
                 yield self._read_one(span)
             return
-        for group in self._groups(wanted):
-            yield from self._read_group(group)
+        for query in self._queries(wanted):
+            yield from self._read_query(query)
 
-    def _groups(self, wanted: Sequence[Span]) -> Iterator[list[Span]]:
-        """Join neighbours that begin and end at the edges of bands into queries of a good size."""
+    def _queries(self, wanted: Sequence[Span]) -> Iterator[list[list[Span]]]:
+        """Join spans into blocks that begin and end at the edges of bands, and blocks into queries."""
         assert self.nnz is not None
-        group: list[Span] = []
+        query: list[list[Span]] = []
+        size = 0
+        for block in self._blocks(wanted):
+            n = int(self.nnz[block[0].start : block[-1].stop].sum())
+            if query and (
+                query[-1][-1].stop != block[0].start or self._same_band(block[0].start) or size + n > QUERY_NNZ
+            ):
+                yield query
+                query, size = [], 0
+            query.append(block)
+            size += n
+        if query:
+            yield query
+
+    def _blocks(self, wanted: Sequence[Span]) -> Iterator[list[Span]]:
+        """Join the spans of one band, unless the band is too large to be held at once."""
+        assert self.nnz is not None
+        block: list[Span] = []
         size = 0
         for span in wanted:
             n = int(self.nnz[span.start : span.stop].sum())
-            if group and (size + n > QUERY_NNZ or group[-1].stop != span.start or self._same_band(span.start)):
-                yield group
-                group, size = [], 0
-            group.append(span)
+            joins = block and block[-1].stop == span.start and self._same_band(span.start)
+            if block and not (joins and size + n <= BLOCK_NNZ):
+                yield block
+                block, size = [], 0
+            block.append(span)
             size += n
-        if group:
-            yield group
+        if block:
+            yield block
 
     def _same_band(self, position: int) -> bool:
         return bool(self.joinids[position - 1] // BAND == self.joinids[position] // BAND)
@@ -131,22 +154,24 @@ class XReader:
         with reading(f"X of cells {first} to {last}"):
             yield from self.array.read((coords,)).tables()
 
-    def _read_group(self, group: list[Span]) -> Iterator[sparse.csr_array]:
-        """Read neighbouring spans in one query, each closed as soon as the next begins."""
-        tables = ahead(self._columns(self.joinids[group[0].start : group[-1].stop]))
+    def _read_query(self, query: list[list[Span]]) -> Iterator[sparse.csr_array]:
+        """Read neighbouring blocks in one query, each closed as soon as the next begins."""
+        tables = ahead(self._columns(self.joinids[query[0][0].start : query[-1][-1].stop]))
         part, at = next(tables, None), 0
-        for number, span in enumerate(group):
-            chunk = _Rows(self, span)
+        for number, block in enumerate(query):
+            rows = _Rows(self, Span(block[0].start, block[-1].stop))
             while part is not None:
-                at = chunk.add(*part, at)
+                at = rows.add(*part, at)
                 if at < len(part[0]):
                     break
                 part, at = next(tables, None), 0
-            if chunk.missing():  # cells came out of order after all: ask for each span by itself
-                for each in group[number:]:
-                    yield self._read_one(each)
+            if rows.missing():  # cells came out of order after all: ask for each span by itself
+                for span in (span for each in query[number:] for span in each):
+                    yield self._read_one(span)
                 return
-            yield chunk.finish()
+            X = rows.finish()
+            for span in block:
+                yield X if len(block) == 1 else _slice(X, span.start - block[0].start, span.stop - block[0].start)
 
     def _read_one(self, span: Span) -> sparse.csr_array:
         """Read one span, in whatever order its cells come."""
@@ -235,3 +260,9 @@ class _Rows:
                 joinid = self.first + int(np.flatnonzero(self.row_map == twice)[0])
                 raise SourceError(f"cell {joinid} has a gene twice in X; the source is broken")
         return csr(self.data[:nnz], self.indices[:nnz], indptr, self.n_vars)
+
+
+def _slice(X: sparse.csr_array, start: int, stop: int) -> sparse.csr_array:
+    """Return some rows; values and indices are shared."""
+    a, b = X.indptr[start], X.indptr[stop]
+    return csr(X.data[a:b], X.indices[a:b], X.indptr[start : stop + 1] - a, X.shape[1])
