@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiledbsoma as soma
+import tiledbsoma.io as somaio
 
 import headrace as hr
 from conftest import LIVER
@@ -177,7 +178,7 @@ def test_soma_without_nnz_in_obs(tmp_path: Path) -> None:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        soma.io.from_anndata(str(tmp_path / "e"), adata, measurement_name="RNA", X_layer_name="raw")
+        somaio.from_anndata(str(tmp_path / "e"), adata, measurement_name="RNA", X_layer_name="raw")
     source = hr.open_soma(tmp_path / "e")
     assert source.spec.nnz is None
     for nnz in (1, 500, 10**9):

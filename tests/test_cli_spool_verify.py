@@ -6,9 +6,9 @@ from pathlib import Path
 
 import h5py
 import pytest
-from conftest import LIVER
 
 import headrace as hr
+from conftest import LIVER
 from headrace.cli import main
 
 

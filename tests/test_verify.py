@@ -8,9 +8,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import LIVER
 
 import headrace as hr
+from conftest import LIVER
 
 
 @pytest.fixture(scope="module", params=[None, "gzip"], ids=["plain", "gzip"])
@@ -34,12 +34,14 @@ def allocated(path: Path) -> np.ndarray:
     """Offsets of the bytes that hold something: chunks of numbers and text, not the gaps between objects."""
     offsets = []
     with h5py.File(path) as file:
+
         def look(name: str, entry: object) -> None:
             if isinstance(entry, h5py.Dataset) and entry.chunks:
                 for i in range(entry.id.get_num_chunks()):
                     info = entry.id.get_chunk_info(i)
                     if entry.dtype.kind != "O":
                         offsets.append(np.arange(info.byte_offset, info.byte_offset + info.size))
+
         file.visititems(look)
     return np.concatenate(offsets)
 

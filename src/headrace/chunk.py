@@ -129,7 +129,7 @@ class Chunk:
         """Number of values stored in `X`."""
         return int(self.X.size) if isinstance(self.X, np.ndarray) else int(self.X.nnz)
 
-    def with_X(self, X: Matrix) -> Chunk:
+    def with_X(self, X: Matrix) -> Chunk:  # noqa: N802 # X is the field's own name
         """Return the same cells with another matrix."""
         return replace(self, X=X, unlogged=None)
 

@@ -14,7 +14,7 @@ from .protocols import Cost
 
 MOST = 4 * 10**9
 MIN_CHUNK_NNZ = 1 << 16
-MAX_CHUNK_NNZ = 4_000_000
+MAX_CHUNK_NNZ = 2_000_000
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
@@ -88,7 +88,7 @@ class Budget:
         return self.fixed + self.per_nnz * self.chunk_nnz
 
 
-def divide(total: int, spec: StreamSpec, cost: Cost, *, statistics: int, in_flight: int) -> Budget:
+def divide(total: int, spec: StreamSpec, cost: Cost, *, statistics: int, in_flight: int, dense: int = 0) -> Budget:
     """Choose the size of chunks.
 
     Parameters
@@ -103,6 +103,8 @@ def divide(total: int, spec: StreamSpec, cost: Cost, *, statistics: int, in_flig
         Bytes of the accumulators of the largest pass.
     in_flight
         Chunks worked on at once.
+    dense
+        Genes of the widest dense matrix that a step makes, or 0.
 
     Raises
     ------
@@ -112,8 +114,9 @@ def divide(total: int, spec: StreamSpec, cost: Cost, *, statistics: int, in_flig
     matrices = 1 + len(spec.layers)
     read = 8  # indices and values, as they come from the source
     worked_on = 16 + 4 * (matrices + 3)  # with genes chosen: both twice; a value for each layer and step
-    per_nnz = 2 * read + (in_flight + 1) * worked_on
-    sink = (4 * matrices + 2 * len(spec.obs.columns)) << 20
+    cells_per_nnz = spec.n_obs / max(1, cost.nnz)
+    per_nnz = 2 * read + (in_flight + 1) * int(worked_on + 2 * 4 * dense * cells_per_nnz)
+    sink = matrices * (4 << 20) + len(spec.obs.columns) * min(1 << 20, 16 * spec.n_obs)
     fixed = OVERHEAD + TYPICAL + cost.memory + statistics + sink + spec.n_vars * 400
     largest = max(cost.nnz // max(1, spec.n_obs) * 4, MIN_CHUNK_NNZ)
     room = (total - fixed) // per_nnz

@@ -17,7 +17,7 @@ from .memory import Budget, default_budget, divide, parse_bytes
 from .protocols import Executor, Sink, Source, Transform
 from .report import Explanation, explain
 from .run import SPOOLS, Run, Settings
-from .schedule import counting, flatten, passes, preview
+from .schedule import counting, flatten, passes, preview, source_passes
 from .sinks.anndata import InMemory
 from .sinks.h5ad import H5ad
 from .sinks.hdf5 import Compression
@@ -79,7 +79,7 @@ class Plan:
         why, index dtypes, predicted peak memory and output size, and what each assay gets.
         """
         budget = self._budget(Settings(_bytes(memory)))
-        return explain(self.source, self.steps, self._preview, passes(self.steps), budget)
+        return explain(self.source, self.steps, self._preview, passes(self.steps), source_passes(self.steps), budget)
 
     def write_h5ad(
         self,
@@ -172,10 +172,15 @@ class Plan:
     def _budget(self, settings: Settings) -> Budget:
         """Divide the memory among what the plan needs."""
         spec = self.source.spec
-        statistics = sum(step.memory(spec) if hasattr(step, "memory") else 48 * spec.n_vars for step in self.steps)
+        statistics, dense = 0, 0
+        for step in self.steps:
+            statistics += step.memory(spec) if hasattr(step, "memory") else 48 * spec.n_vars
+            spec = preview([step], spec)
+            n_top = getattr(step, "n_top_genes", None) or spec.n_vars
+            dense = max(dense, min(spec.n_vars, n_top) if getattr(step, "densifies", False) else 0)
         in_flight = int(getattr(settings.workers(), "in_flight", n_cores() + 1))
         cost = self.source.within(settings.memory // 4).cost()
-        return divide(settings.memory, self._preview, cost, statistics=statistics, in_flight=in_flight)
+        return divide(settings.memory, self._preview, cost, statistics=statistics, in_flight=in_flight, dense=dense)
 
 
 def _bytes(memory: int | str | None) -> int:

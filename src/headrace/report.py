@@ -35,11 +35,16 @@ class Explanation:
 
 
 def explain(
-    source: Source[Any], steps: Sequence[Any], out: StreamSpec, passes: Sequence[Sequence[str]], budget: Budget
+    source: Source[Any],
+    steps: Sequence[Any],
+    out: StreamSpec,
+    passes: Sequence[Sequence[str]],
+    from_source: int,
+    budget: Budget,
 ) -> Explanation:
     """Put a plan into words."""
     spec, cost = source.spec, source.cost()
-    spooled = source.spooled and len(passes) > 1
+    spooled = source.spooled and from_source > 1
     matrices = 1 + len(out.layers)
     wide = spec.nnz is None or spec.nnz > 2**31 - 1
     index = "int64" if wide else "int32"
@@ -47,12 +52,13 @@ def explain(
     lines = [
         f"source     {spec.n_obs:,} cells x {spec.n_vars:,} genes, {cost.nnz:,} non-zeros over all genes",
         f"reading    1 pass over the source, about {cost.bytes / 1e6:,.0f} MB"
-        if spooled or len(passes) == 1
-        else f"reading    {len(passes)} passes over the source, which is at hand",
+        if spooled or from_source == 1
+        else f"reading    {from_source} passes over the source, which is at hand",
     ]
     for number, purposes in enumerate(passes, 1):
         why = " + ".join(purposes)
         where = "the source" if number == 1 or not spooled else "the spool"
+        where = where if number <= from_source else "the samples it made"
         reason = "" if "write" in purposes else ": must see all cells before what follows"
         lines.append(f"  pass {number}   from {where}: {why}{reason}")
     if spooled:
@@ -61,7 +67,7 @@ def explain(
     lines += [f"  {describe(step)}" for step in steps] or ["  none"]
     lines += _assays(source, steps, spec)
     lines += [
-        f"output     at most {spec.n_obs:,} cells x {out.n_vars:,} genes, X float32, indices and indptr {index}"
+        f"output     at most {out.n_obs:,} cells x {out.n_vars:,} genes, X float32, indices and indptr {index}"
         + (f", layers {', '.join(out.layers)}" if out.layers else ""),
         f"size       at most {output / 1e6:,.0f} MB uncompressed",
         f"memory     predicted peak {budget.peak / 1e6:,.0f} MB of {budget.total / 1e6:,.0f} MB, "

@@ -22,7 +22,7 @@ from .executors import Serial, Threads, n_cores
 from .memory import Budget
 from .protocols import Executor, Source, Transform
 from .report import parameters, provenance, release
-from .schedule import Node, Pass, next_pass, passes, run_path
+from .schedule import Node, Pass, next_pass, passes, run_path, source_passes
 from .spool import Spool, check_space, need
 
 SPOOLS = ".headrace-spool"
@@ -97,7 +97,7 @@ class Run:
         self.kept: set[Any] = set()
 
     def __enter__(self) -> Run:
-        if self.source.spooled and len(self.purposes) > 1:
+        if self.source.spooled and source_passes(self.steps) > 1:
             self._open_spool()
         return self
 

@@ -156,6 +156,14 @@ def passes(steps: Sequence[Any]) -> list[list[str]]:
                 node.transform = node.step  # done; what it has become does not matter here
 
 
+def source_passes(steps: Sequence[Any]) -> int:
+    """Count the passes that look at the source itself: those up to a step that becomes a source of its own."""
+    for number, step in enumerate(steps):
+        if getattr(step, "becomes_source", False):
+            return len(passes(steps[: number + 1])) - 1
+    return len(passes(steps))
+
+
 def counting(steps: Sequence[Any], spec: StreamSpec) -> list[str]:
     """Return the names of the steps that take the source's own values for counts."""
     names = []

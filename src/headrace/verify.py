@@ -1,4 +1,4 @@
-"""Is a file whole and right?"""
+"""Check that a file is whole and right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`headrace verify`: is a file whole and right?"""
+"""`headrace verify`: check that a file is whole and right."""
 
 from __future__ import annotations
 

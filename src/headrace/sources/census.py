@@ -406,7 +406,8 @@ def open_census(census: str | os.PathLike[str] = "stable", *, tiledb_config: Map
         return _open_release(text, dict(tiledb_config or {}))
     if "://" not in text and not os.path.exists(text):
         raise InputError(
-            f"no Census at {text!r}: it is no path, no URI, and no release (those are dates such as 2025-11-08, 'stable' or 'latest')"
+            f"no Census at {text!r}: it is no path, no URI, and no release "
+            "(those are dates such as 2025-11-08, 'stable' or 'latest')"
         )
     opened = Census(Location.of(text, tiledb_config))
     opened._root  # noqa: B018 # a wrong path is named now

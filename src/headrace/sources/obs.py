@@ -77,7 +77,8 @@ def select_cells(
         detail = str(error.__cause__).split("\n")[0].split("\n\nAt:")[0]
         raise InputError(
             f"the filter {value_filter!r} cannot be used: {detail}. "
-            "A filter compares columns of obs with values, e.g. \"tissue == 'liver' and cell_type in ['B cell', 'T cell']\""
+            "A filter compares columns of obs with values, e.g. "
+            "\"tissue == 'liver' and cell_type in ['B cell', 'T cell']\""
         ) from None
     found = table["soma_joinid"].to_numpy()
     if len(found) > 1 and not (np.diff(found) > 0).all():

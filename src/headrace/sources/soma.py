@@ -280,7 +280,8 @@ def choose(var: pd.DataFrame, wanted: Sequence[str], index: str) -> pd.DataFrame
         elif gene in by_name.index:
             if len(by_name[gene]) > 1:
                 raise InputError(
-                    f"the gene name {gene!r} stands for {len(by_name[gene])} genes: {', '.join(by_name[gene])}; give the id"
+                    f"the gene name {gene!r} stands for {len(by_name[gene])} genes: "
+                    f"{', '.join(by_name[gene])}; give the id"
                 )
             ids.extend(by_name[gene])
         else:

@@ -551,7 +551,7 @@ def middle_ranks(values, scratch, n, low, high, keep):  # type: ignore[no-untype
 
 @compiled
 def middle_order(values, second, scratch, n, low, high, keep):  # type: ignore[no-untyped-def]
-    """Clear `keep` where the place (from 1) in `order(values, second)`, ties as they come, is not within low and high."""
+    """Clear `keep` where the place (from 1) in `order(values, second)`, ties as they come, is out of low to high."""
     scratch[:n] = values[:n]
     bottom = select(scratch, n, low - 1)
     top = select(scratch, n, high - 1)
@@ -850,7 +850,7 @@ def from_deltas(indptr, deltas, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def narrow(data, escape, out):  # type: ignore[no-untyped-def]
-    """Write whole numbers below `escape`, and `escape` for larger ones; return how many of those, or -1 if not all are whole."""
+    """Write whole numbers below `escape`, `escape` for larger ones; return how many those are, -1 if not all are whole."""
     large = 0
     whole = True
     for k in range(len(data)):
