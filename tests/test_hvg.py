@@ -477,3 +477,10 @@ def test_passes(hvg: Any, most: int, tmp_path: Any) -> None:
     assert f"{most} passes" in str(plan.explain())
     written = ad.read_h5ad(tmp_path / "out.h5ad").var
     pd.testing.assert_frame_equal(plan.var(), written, check_names=False)
+
+
+def test_seurat_does_not_undo_what_it_does_not_know() -> None:
+    """LogCPM is no log1p: its prior count cannot be taken back."""
+    source = Held(np.eye(4) * 7, pd.DataFrame(index=list("abcd")), pd.DataFrame(index=list("wxyz")))
+    with pytest.raises(hr.PlanError, match="X was logged by LogCPM"):
+        hr.Plan(source, [hr.LogCPM(), hr.HighlyVariableGenes(n_top_genes=2)])

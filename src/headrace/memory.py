@@ -135,5 +135,5 @@ def divide(total: int, spec: StreamSpec, cost: Cost, *, statistics: int, in_flig
 TYPICAL = 240 << 20
 """What a process with all that headrace imports holds."""
 
-OVERHEAD = 60 << 20
+OVERHEAD = 100 << 20
 """Compiled code, thread stacks, fragments of the allocator."""

@@ -7,6 +7,15 @@ import ctypes
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # malloc.h
 
 
+def give_back() -> None:
+    """Give freed memory back to the system after all; elsewhere than on glibc it does nothing."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):
+        return
+    trim(0)
+
+
 def keep_pages() -> None:
     """Ask glibc not to give freed memory back to the system, and to use one arena for all threads.
 

@@ -19,11 +19,18 @@ from .chunk import Chunk, StreamSpec
 from .errors import InputError
 from .events import ChunkDone, Listener, Notice, PassFinished, PassStarted, ignore
 from .executors import Serial, Threads, n_cores
-from .memory import Budget
+from .memory import Budget, resident
+from .pages import give_back
 from .protocols import Executor, Source, Transform
 from .report import parameters, provenance, release
 from .schedule import Node, Pass, next_pass, passes, run_path, source_passes
 from .spool import Spool, check_space, need
+
+PRESSURE = 0.7
+"""The part of the budget from which on freed memory goes back to the system: the heap is in pieces by then."""
+
+PRESSURE_EVERY = 4
+"""Chunks between two looks at it."""
 
 SPOOLS = ".headrace-spool"
 
@@ -158,9 +165,11 @@ class Run:
             chunk = self._kept(ref, chunk)
             return chunk.n_obs, run_path(path, locks, chunk)
 
-        for n_obs, chunk in self.executor.map(work, self._read()):
+        for number, (n_obs, chunk) in enumerate(self.executor.map(work, self._read())):
             self.on_event(ChunkDone(n_obs, chunk.nnz))
             yield chunk
+            if number % PRESSURE_EVERY == 0 and resident() > PRESSURE * self.settings.memory:
+                give_back()
         self.on_event(PassFinished(self.number, time.monotonic() - started))
 
     def _read(self) -> Iterator[tuple[Any, Chunk | None]]:

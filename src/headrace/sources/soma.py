@@ -25,6 +25,7 @@ from .obs import BLOCK, Cells, ObsBlocks, select_cells
 from .x import BLOCK_NNZ, Span, XReader, spans
 
 MIN_TILE_BYTES = 64 << 20
+ENOUGH_FOR_TILES = 240_000_000
 
 TILES_USED = 0.5
 """What TileDB has been seen to take of its budget for tiles."""
@@ -147,7 +148,7 @@ class SomaSource:
         other = copy.copy(self)
         for name in ("_array", "_reader", "_tile_bytes"):
             other.__dict__.pop(name, None)
-        other.__dict__["_tile_base"] = max(MIN_TILE_BYTES, min(TILE_BYTES, memory))
+        other.__dict__["_tile_base"] = TILE_BYTES if memory >= ENOUGH_FOR_TILES else MIN_TILE_BYTES
         return other
 
     # ----------------------------------------------------------------------------------------- looking it up

@@ -850,7 +850,7 @@ def from_deltas(indptr, deltas, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def narrow(data, escape, out):  # type: ignore[no-untyped-def]
-    """Write whole numbers below `escape`, `escape` for larger ones; return how many those are, -1 if not all are whole."""
+    """Write whole numbers, `escape` for larger ones; return how many those are, or -1 if not all are whole."""
     large = 0
     whole = True
     for k in range(len(data)):

@@ -163,6 +163,11 @@ class HighlyVariableGenes:
                 f"HighlyVariableGenes(flavor={self.flavor!r}) takes logged values, but {name} is {holds} here; "
                 "put Log1p() before it"
             )
+        if self.flavor == "seurat" and self.layer is None and "log1p" not in spec.uns and "logcpm" in spec.uns:
+            raise PlanError(
+                "HighlyVariableGenes(flavor='seurat') undoes Log1p(), but X was logged by LogCPM, which adds a prior "
+                "count; use NormalizeTotal(1e6) and Log1p(), or flavor='cell_ranger'"
+            )
         if self.needs_counts and holds not in (Holds.COUNTS, Holds.UNKNOWN):
             saved = [layer for layer, what in spec.layers.items() if what in (Holds.COUNTS, Holds.UNKNOWN)]
             remedy = (
