@@ -181,7 +181,7 @@ def test_soma_without_nnz_in_obs(tmp_path: Path) -> None:
         somaio.from_anndata(str(tmp_path / "e"), adata, measurement_name="RNA", X_layer_name="raw")
     source = hr.open_soma(tmp_path / "e")
     assert source.spec.nnz is None
-    for nnz in (1, 500, 10**9):
+    for nnz in (100, 500, 10**9):
         got = np.vstack([chunk.X.toarray() for chunk in source.read(source.refs(nnz))])
         np.testing.assert_array_equal(got, X.toarray())
     assert source.spec.var.index.tolist() == [f"g{i}" for i in range(90)]

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import LIVER
 
 import headrace as hr
+from conftest import LIVER
 from headrace.memory import parse_bytes
 from headrace.testing import SimulatedDataset, build_census
 
