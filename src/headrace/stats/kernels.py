@@ -684,6 +684,9 @@ def row_quantiles(indptr, data, n, p, out):  # type: ignore[no-untyped-def]
     for r in range(len(indptr) - 1):
         values = data[indptr[r] : indptr[r + 1]].astype(np.float64)
         zeros = n - len(values)
+        if n <= 0:  # no gene is left
+            out[r] = 0.0
+            continue
         below = select(values, len(values), low - 1 - zeros) if low > zeros else 0.0
         above = select(values, len(values), high - 1 - zeros) if high > zeros else 0.0
         h = index - low
