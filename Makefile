@@ -19,6 +19,9 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
+bench: $(READY)
+	$(BIN)/python benchmarks/bulk.py
+
 clean:
 	rm -rf $(VENV) demo dist build
 
