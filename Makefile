@@ -10,6 +10,7 @@ demo: $(READY)
 	$(BIN)/headrace demo --out demo
 
 test: $(READY)
+	$(BIN)/python -m pytest -q --doctest-modules src/headrace
 	$(BIN)/python -m pytest -q
 
 lint: $(READY)
