@@ -7,7 +7,7 @@ must wait, unless it only annotates `var`: then they go on, and its last look is
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from .chunk import Chunk, Holds, StreamSpec
@@ -188,4 +188,15 @@ def run_path(path: Sequence[Any], locks: Sequence[Any], chunk: Chunk) -> Chunk:
     return chunk
 
 
-__all__ = ["Node", "Pass", "counting", "flatten", "front", "next_pass", "passes", "preview", "replace", "run_path"]
+__all__ = [
+    "Node",
+    "Pass",
+    "counting",
+    "flatten",
+    "front",
+    "next_pass",
+    "passes",
+    "preview",
+    "run_path",
+    "source_passes",
+]

@@ -6,9 +6,8 @@ import copy
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
@@ -78,15 +77,10 @@ class SomaSource:
     genes: tuple[str, ...] | None = None
     var_index: str | None = None
     holds: Holds = Holds.UNKNOWN
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was opened or looked up."""
-        return {k: v for k, v in self.__dict__.items() if k in self.__dataclass_fields__ and k != "_lock"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Begin with nothing opened."""
-        self.__dict__.update(state, _lock=threading.Lock())
+        return {k: v for k, v in self.__dict__.items() if k in self.__dataclass_fields__}
 
     # ------------------------------------------------------------------------------------------- what it is
     spooled = True

@@ -58,6 +58,6 @@ def build_demo_census(path: str | PathLike[str]) -> Path:
     Examples
     --------
     >>> build_demo_census("census")  # doctest: +SKIP
-    PosixPath('/home/me/census')
+    PosixPath('census')
     """
     return build_census(path, DEMO)
