@@ -214,3 +214,15 @@ def test_no_spread_and_no_value() -> None:
         hr.FilterOutliers("x", nmads=0)
     with pytest.raises(hr.PlanError, match="obs has no column 'y'"):
         hr.Plan(source, [hr.FilterOutliers("y")])
+
+
+def test_the_highest_genes_whatever_the_values_are() -> None:
+    rng = np.random.default_rng(1)
+    whole = np.floor(rng.lognormal(3, 3, (40, 300))) * (rng.random((40, 300)) < 0.7)  # up to 10**6, many equal
+    for X in (whole, whole / 3, np.where(rng.random(whole.shape) < 0.01, 0.5, whole)):
+        got, expected = both(
+            X, genes(300), np.float32, hr.QCMetrics(percent_top=(1, 50, 100, 299)), percent_top=(1, 50, 100, 299)
+        )
+        for n in (1, 50, 100, 299):
+            name = f"pct_counts_in_top_{n}_genes"
+            np.testing.assert_allclose(got.obs[name], expected.obs[name], rtol=1e-6)

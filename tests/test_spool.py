@@ -91,7 +91,7 @@ def wide(n_vars: int) -> np.ndarray:
 )
 def test_a_part_is_the_chunk_bit_for_bit(X: Any) -> None:
     chunk = chunk_of(X)
-    back = decode(encode(chunk))
+    back = decode(encode(chunk), chunk.obs.iloc[:0])
     for name in ("data", "indices", "indptr"):
         np.testing.assert_array_equal(getattr(back.X, name).view(np.int32), getattr(chunk.X, name).view(np.int32))
     pd.testing.assert_frame_equal(back.obs, chunk.obs, check_exact=True)
@@ -104,15 +104,16 @@ def test_counts_are_compact(liver: Any) -> None:
 
 def test_any_flipped_bit_or_cut_is_noticed() -> None:
     rng = np.random.default_rng(0)
-    stored = encode(chunk_of(rng.poisson(0.3, (200, 300))))
+    chunk = chunk_of(rng.poisson(0.3, (200, 300)))
+    stored, obs = encode(chunk), chunk.obs.iloc[:0]
     for at in rng.integers(0, len(stored) * 8, 300):
         broken = bytearray(stored)
         broken[at // 8] ^= 1 << (at % 8)
         with pytest.raises(ValueError, match="part|written|checksum"):
-            decode(bytes(broken))
+            decode(bytes(broken), obs)
     for length in rng.integers(0, len(stored), 50):
         with pytest.raises(ValueError, match="part|written|checksum"):
-            decode(stored[:length])
+            decode(stored[:length], obs)
 
 
 # --------------------------------------------------------------------------------------------------------- the plan
@@ -174,7 +175,7 @@ def test_a_damaged_part_is_read_anew(liver: Any, tmp_path: Path) -> None:
 
 
 def test_a_part_that_goes_bad_during_the_run_is_named(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "a")
+    spool = Spool(tmp_path / "a", chunk_of(np.eye(4)).obs.iloc[:0])
     with spool.opened({}, keep=True):
         spool.store(0, 4, chunk_of(np.eye(4)))
         path = spool.path(0, 4)
@@ -186,7 +187,7 @@ def test_a_part_that_goes_bad_during_the_run_is_named(tmp_path: Path) -> None:
 
 
 def test_two_runs_on_one_spool(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "a")
+    spool = Spool(tmp_path / "a", chunk_of(np.eye(4)).obs.iloc[:0])
     with (
         spool.opened({}, keep=True),
         pytest.raises(hr.OutputError, match="another run is using the spool"),

@@ -12,8 +12,7 @@ import pandas as pd
 from .chunk import Chunk, StreamSpec
 from .errors import InputError
 from .events import Listener, ignore
-from .executors import n_cores
-from .memory import Budget, default_budget, divide, parse_bytes
+from .memory import Budget, default_budget, divide, n_cores, parse_bytes
 from .protocols import Executor, Sink, Source, Transform
 from .report import Explanation, explain
 from .run import SPOOLS, Run, Settings

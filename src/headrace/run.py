@@ -18,15 +18,15 @@ from typing import Any
 from .chunk import Chunk, StreamSpec
 from .errors import InputError
 from .events import ChunkDone, Listener, Notice, PassFinished, PassStarted, ignore
-from .executors import Serial, Threads, n_cores
-from .memory import Budget, resident
+from .executors import Serial, Threads
+from .memory import Budget, n_cores, resident
 from .pages import give_back
 from .protocols import Executor, Source, Transform
 from .report import parameters, provenance, release
-from .schedule import Node, Pass, next_pass, passes, run_path, source_passes
+from .schedule import Node, Pass, answer, next_pass, passes, run_path, source_passes
 from .spool import Spool, check_space, need
 
-PRESSURE = 0.7
+PRESSURE = 0.85
 """The part of the budget from which on freed memory goes back to the system: the heap is in pieces by then."""
 
 PRESSURE_EVERY = 4
@@ -120,8 +120,7 @@ class Run:
                 return
             for _ in self._stream(following):
                 pass
-            for node in following.looking:
-                node.answer()
+            answer(self.nodes, following, self.spec)
             self._begin_again()
 
     @property
@@ -204,7 +203,7 @@ class Run:
     def _open_spool(self) -> None:
         about = {"source": self.source.provenance(), "steps": [parameters(step) for step in self.steps]}
         root = self.settings.spool or Path(tempfile.gettempdir()) / f"{SPOOLS.strip('.')}-{os.getuid()}"
-        spool = Spool(root / self._fingerprint(about))
+        spool = Spool(root / self._fingerprint(about), self.spec.obs)
         check_space(root, 0 if spool.folder.exists() else need(self.spec.n_obs, self.source.cost().nnz))
         self.spool = self.stack.enter_context(spool.opened(about, self.settings.keep_spool))
         if self.settings.resume:

@@ -2,6 +2,9 @@
 
 A fit looks at the stream as it is where the fit stands. While it has looks left, the steps after it
 must wait, unless it only annotates `var`: then they go on, and its last look is the pass that writes.
+
+A fit that only chooses genes (`chooses_genes`) need not be waited for by one that learns of each gene from that gene
+alone (`by_gene`): that one looks at all genes in the same pass, and forgets those that were not chosen.
 """
 
 from __future__ import annotations
@@ -60,8 +63,19 @@ class Node:
         self.program = self.step.fit(spec)
         self._send(None)
 
-    def answer(self) -> None:
-        """Give the fit what its accumulator has found."""
+    def answer(self, spec: StreamSpec | None = None, genes: Any = None) -> None:
+        """Give the fit what its accumulator has found.
+
+        Parameters
+        ----------
+        spec, genes
+            If it looked before genes were chosen: the stream of those genes, on which it begins again, and which of
+            those that it saw they are.
+        """
+        if spec is not None:
+            seen, self.program = self.asked, None
+            self.begin(spec)
+            self.asked = seen.keep(genes)  # type: ignore[union-attr] # what a fit that is `by_gene` asks for can
         assert self.asked is not None
         self.left -= 1
         self._send(self.asked.result())
@@ -109,8 +123,36 @@ def front(nodes: Sequence[Node]) -> tuple[list[Node], int, bool]:
         if node.left:
             looking.append(node)
             if not node.step.annotates:
-                return looking, number + 1, False
+                reach = number + 1
+                if getattr(node.step, "chooses_genes", False):
+                    reach += _not_waiting(nodes[reach:])
+                    looking += [node for node in nodes[number + 1 : reach] if node.left]
+                return looking, reach, False
     return looking, len(nodes), all(node.left == 1 for node in looking)
+
+
+def _not_waiting(nodes: Sequence[Node]) -> int:
+    """Count the nodes that may see genes before they are chosen, up to the first that may not."""
+    for number, node in enumerate(nodes):
+        waits = isinstance(node.step, Fit) and (node.step.reads_var or not node.step.annotates)
+        if waits or not getattr(node.step, "by_gene", False):
+            return number
+    return len(nodes)
+
+
+def answer(nodes: Sequence[Node], looked: Pass, spec: StreamSpec) -> None:
+    """Give all fits of a pass what they have found; one that did not wait for genes to be chosen, of these alone."""
+    waiting = list(looked.looking)
+    chooser: Any = None
+    for node in nodes:
+        if node in waiting:
+            node.answer(*(() if chooser is None else (spec, chooser.transform.mask)))
+            waiting.remove(node)
+            if not waiting:
+                return
+            if getattr(node.step, "chooses_genes", False):
+                chooser = node
+        spec = node.step.preview(spec) if node.transform is None else node.transform.out(spec)
 
 
 def next_pass(nodes: Sequence[Node], spec: StreamSpec) -> Pass:
@@ -191,6 +233,7 @@ def run_path(path: Sequence[Any], locks: Sequence[Any], chunk: Chunk) -> Chunk:
 __all__ = [
     "Node",
     "Pass",
+    "answer",
     "counting",
     "flatten",
     "front",

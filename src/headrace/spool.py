@@ -1,7 +1,7 @@
 """What has been read from a source, kept on the local disk for later passes and later runs.
 
-One file for each chunk, moved into place when whole. A file has the cells' annotations as an Arrow
-table, and X as row lengths, differences of column numbers, and counts, each in as few bytes as they
+One file for each chunk, moved into place when whole. A file has the cells' annotations (`packed.py`),
+and X as row lengths, differences of column numbers, and counts, each in as few bytes as they
 need, compressed (LZ4 after a transposition of bits) and with a checksum: about 1.3 bytes for each
 non-zero. Values that are large or not whole are kept exactly, in more bytes.
 """
@@ -20,16 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
 
 from .chunk import Chunk, csr
 from .errors import OutputError, SourceError
+from .packed import pack, pack_frame, unpack, unpack_frame
 from .staged import locked, place
 from .stats import kernels
 
-MAGIC = b"headrace spool 1\n"
+MAGIC = b"headrace spool 2\n"
 ESCAPE = 65535
 BYTES_PER_NNZ = 2.0
 """What `explain` reckons with; full-length assays, with large counts, come to about 2."""
@@ -43,9 +42,12 @@ class Spool:
     ----------
     folder
         Where the parts are. Its name is the plan's fingerprint: another plan has another folder.
+    obs
+        No rows: the names and dtypes of the columns of `obs`, categories included.
     """
 
     folder: Path
+    obs: pd.DataFrame
 
     @contextmanager
     def opened(self, about: dict[str, Any], keep: bool) -> Iterator[Spool]:
@@ -89,7 +91,7 @@ class Spool:
         """
         path = self.path(start, stop)
         try:
-            return decode(path.read_bytes())
+            return decode(path.read_bytes(), self.obs)
         except FileNotFoundError:
             raise SourceError(f"the spool's part {path} has vanished; run again to read it anew") from None
         except ValueError as error:
@@ -128,37 +130,29 @@ def encode(chunk: Chunk) -> bytes:
     kernels.to_deltas(X.indptr, X.indices, deltas)
     counts = np.empty(X.nnz, dtype=np.uint16)
     large = kernels.narrow(X.data, ESCAPE, counts)
-    values = [_pack(counts), _pack(X.data[counts == ESCAPE])] if large >= 0 else [_pack(X.data), b""]
-    table = pa.Table.from_pandas(chunk.obs, preserve_index=True)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
-        writer.write_table(table)
-    meta = {"n_vars": X.shape[1], "deltas": deltas.dtype.str, "whole": bool(large >= 0), "nnz": int(X.nnz)}
-    parts = [json.dumps(meta).encode(), sink.getvalue().to_pybytes(), _pack(lengths), _pack(deltas), *values]
+    escaped = X.data[counts == ESCAPE] if large > 0 else X.data[:0]
+    meta = {"shape": X.shape, "nnz": int(X.nnz), "deltas": deltas.dtype.str, "whole": large >= 0, "large": len(escaped)}
+    values = pack(counts if large >= 0 else X.data)
+    parts = [json.dumps(meta).encode(), *pack_frame(chunk.obs), pack(lengths), pack(deltas), values, pack(escaped)]
     header = b"".join(struct.pack("<QI", len(part), zlib.crc32(part)) for part in parts)
     start = MAGIC + struct.pack("<I", len(parts)) + header
     return b"".join([start, struct.pack("<I", zlib.crc32(start)), *parts])
 
 
-def decode(stored: bytes) -> Chunk:
-    """Undo `encode`; raise ValueError if anything is wrong with the bytes."""
-    meta_bytes, obs_bytes, lengths_bytes, deltas_bytes, values_bytes, large_bytes = sections(stored)
-    meta = json.loads(bytes(meta_bytes))
-    obs: pd.DataFrame = pa.ipc.open_stream(pa.py_buffer(obs_bytes)).read_all().to_pandas()
-    lengths = _unpack(lengths_bytes, np.uint32)
-    indptr = np.zeros(len(lengths) + 1, dtype=np.int32)
-    np.cumsum(lengths, out=indptr[1:])
-    indices = np.empty(meta["nnz"], dtype=np.int32)
-    kernels.from_deltas(indptr, _unpack(deltas_bytes, np.dtype(meta["deltas"])), indices)
-    if meta["whole"]:
-        counts = _unpack(values_bytes, np.uint16)
-        data = counts.astype(np.float32)
-        large = _unpack(large_bytes, np.float32)
-        if len(large):
-            data[counts == ESCAPE] = large
-    else:
-        data = _unpack(values_bytes, np.float32)
-    return Chunk(csr(data, indices, indptr, meta["n_vars"]), obs)
+def decode(stored: bytes, empty: pd.DataFrame) -> Chunk:
+    """Undo `encode`; raise ValueError if the bytes are not right. `empty` is the stream's `obs` without rows."""
+    described, numbers, text, others, *arrays = sections(stored)
+    meta = json.loads(bytes(described))
+    (n_obs, n_vars), nnz = meta["shape"], meta["nnz"]
+    indptr = np.zeros(n_obs + 1, dtype=np.int32)
+    np.cumsum(unpack(arrays[0], np.uint32, n_obs), out=indptr[1:])
+    indices = np.empty(nnz, dtype=np.int32)
+    kernels.from_deltas(indptr, unpack(arrays[1], meta["deltas"], nnz), indices)
+    values = unpack(arrays[2], np.uint16 if meta["whole"] else np.float32, nnz)
+    data = values.astype(np.float32, copy=False)
+    if meta["large"]:
+        data[values == ESCAPE] = unpack(arrays[3], np.float32, meta["large"])
+    return Chunk(csr(data, indices, indptr, n_vars), unpack_frame(numbers, text, others, empty, n_obs))
 
 
 def sections(stored: bytes) -> list[memoryview]:
@@ -182,26 +176,6 @@ def sections(stored: bytes) -> list[memoryview]:
     if start != len(view):
         raise ValueError("it is longer than it was written")
     return out
-
-
-def _pack(values: npt.NDArray[Any]) -> bytes:
-    """Compress an array."""
-    from numcodecs import blosc  # only a plan that needs a spool needs it
-
-    if not len(values):
-        return b""
-    blosc.use_threads = False  # there are threads around it
-    return bytes(blosc.compress(np.ascontiguousarray(values), b"lz4", 5, blosc.BITSHUFFLE, 0))
-
-
-def _unpack(packed: memoryview, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Undo `_pack`."""
-    from numcodecs import blosc
-
-    if not len(packed):
-        return np.empty(0, dtype=dtype)
-    blosc.use_threads = False
-    return np.frombuffer(blosc.decompress(bytes(packed)), dtype=dtype)
 
 
 def need(n_obs: int, nnz: int) -> int:

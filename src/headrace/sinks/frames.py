@@ -12,9 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .hdf5 import Appender, Compression
+from .hdf5 import Appender, Storage
 
 SPILL_ROWS = 1 << 18
+
+BLOCK_ROWS = 1 << 15
+"""Rows that are put away at once: a call for each column of each chunk would cost more than writing X."""
 
 
 class FrameWriter:
@@ -41,11 +44,9 @@ class FrameWriter:
         empty: pd.DataFrame,
         folder: Path,
         most: int,
-        compression: Compression,
-        checksum: bool,
+        storage: Storage,
     ) -> None:
-        self.group = group
-        self.settings: dict[str, Any] = {"compression": compression, "checksum": checksum, "most": most}
+        self.group, self.most, self.storage = group, most, storage
         index = str(empty.index.name or "_index")
         if index in empty.columns:
             index = "_index"
@@ -53,24 +54,38 @@ class FrameWriter:
         names = [str(name) for name in empty.columns]
         attributes["column-order"] = np.array(names, dtype=h5py.string_dtype())
         group.attrs.update(attributes)
+        self.waiting: list[pd.DataFrame] = []
+        self.rows = 0
         self.index = _Strings(group, index, most)
         self.columns = {name: self._column(name, empty[name].dtype, folder) for name in names}
 
     def _column(self, name: str, dtype: Any, folder: Path) -> _Strings | _Numbers | _Categories:
         if isinstance(dtype, pd.CategoricalDtype):
-            return _Categories(self.group, name, dtype, folder, self.settings)
+            return _Categories(self.group, name, dtype, folder, self.most, self.storage)
         if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
-            return _Numbers(self.group, name, dtype, self.settings)
-        return _Strings(self.group, name, self.settings["most"])
+            return _Numbers(self.group, name, dtype, self.most, self.storage)
+        return _Strings(self.group, name, self.most)
 
     def append(self, frame: pd.DataFrame) -> None:
         """Add rows."""
+        self.waiting.append(frame)
+        self.rows += len(frame)
+        if self.rows >= BLOCK_ROWS:
+            self._put_away()
+
+    def _put_away(self) -> None:
+        """Write the rows that wait."""
+        if not self.waiting:
+            return
+        frame = self.waiting[0] if len(self.waiting) == 1 else pd.concat(self.waiting)
         self.index.append(frame.index)
         for name, column in self.columns.items():
             column.append(frame[name])
+        self.waiting, self.rows = [], 0
 
     def finish(self) -> None:
         """Write what waited."""
+        self._put_away()
         for column in (self.index, *self.columns.values()):
             column.finish()
 
@@ -84,10 +99,10 @@ class FrameWriter:
 class _Numbers:
     """A numeric or boolean column."""
 
-    def __init__(self, group: h5py.Group, name: str, dtype: np.dtype[Any], settings: dict[str, Any]) -> None:
+    def __init__(self, group: h5py.Group, name: str, dtype: np.dtype[Any], most: int, storage: Storage) -> None:
         self.dtype = dtype
         stored = np.dtype(bool) if dtype.kind == "b" else dtype
-        self.out = Appender(group, name, stored, **settings)
+        self.out = Appender(group, name, stored, storage, most=most)
         self.out.dataset.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
 
     def append(self, values: pd.Series) -> None:
@@ -123,9 +138,9 @@ class _Categories:
     """A categorical column; at the end, only the categories in use are left."""
 
     def __init__(
-        self, group: h5py.Group, name: str, dtype: pd.CategoricalDtype, folder: Path, settings: dict[str, Any]
+        self, group: h5py.Group, name: str, dtype: pd.CategoricalDtype, folder: Path, most: int, storage: Storage
     ) -> None:
-        self.group, self.name, self.dtype, self.settings = group, name, dtype, settings
+        self.group, self.name, self.dtype, self.most, self.storage = group, name, dtype, most, storage
         self.spill = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 # lives as long as the writer
         self.used = np.zeros(len(dtype.categories) + 1, dtype=bool)  # the last is "no value", code -1
 
@@ -144,13 +159,12 @@ class _Categories:
         group.attrs.update({"encoding-type": "categorical", "encoding-version": "0.2.0"})
         group.attrs["ordered"] = bool(self.dtype.ordered)
         if categories.dtype.kind in "biuf":
-            settings = {**self.settings, "most": len(categories)}
-            out = _Numbers(group, "categories", categories.dtype, settings)
+            out = _Numbers(group, "categories", categories.dtype, len(categories), self.storage)
             out.append(pd.Series(categories))
             out.finish()
         else:
             _Strings(group, "categories", len(categories)).append(categories)
-        codes = Appender(group, "codes", narrow, **self.settings)
+        codes = Appender(group, "codes", narrow, self.storage, most=self.most)
         codes.dataset.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
         for part in self._codes():
             codes.append(renumber[part].astype(narrow))

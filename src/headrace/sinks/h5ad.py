@@ -14,10 +14,12 @@ from scipy import sparse
 
 from ..chunk import Chunk, Matrix, StreamSpec
 from ..errors import OutputError
+from ..memory import n_cores
 from ..staged import staged
 from .digests import record
 from .frames import FrameWriter
-from .hdf5 import Appender, Compression, Output
+from .hdf5 import ALIGNED, Appender, Compression, Output, Storage
+from .outbox import Outbox
 
 INT32_MAX = 2**31 - 1
 
@@ -50,8 +52,10 @@ class H5ad:
             output = Output(partial)
             stack.callback(output.close)
             try:
-                with h5py.File(output, "w", libver=("v110", "latest")) as file:
-                    writer = H5adWriter(file, spec, partial.parent, self.compression, self.checksum)
+                with h5py.File(output, "w", libver=("v110", "latest"), **ALIGNED) as file:
+                    outbox = Outbox(threads=n_cores())
+                    stack.callback(outbox.close)
+                    writer = H5adWriter(file, spec, partial.parent, Storage(self.compression, self.checksum, outbox))
                     stack.callback(writer.close)
                     yield writer
             except OSError as error:
@@ -70,16 +74,14 @@ class H5adWriter:
         file: h5py.File,
         spec: StreamSpec,
         folder: Path,
-        compression: Compression,
-        checksum: bool,
+        storage: Storage,
     ) -> None:
-        self.file, self.folder = file, folder
-        self.settings: dict[str, Any] = {"compression": compression, "checksum": checksum}
+        self.file, self.folder, self.storage = file, folder, storage
         self.most = (spec.n_obs, spec.nnz)
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
             _dict(file, name)
-        self.obs = FrameWriter(file.create_group("obs"), spec.obs, folder, spec.n_obs, compression, checksum)
+        self.obs = FrameWriter(file.create_group("obs"), spec.obs, folder, spec.n_obs, storage)
         self.matrices: dict[str, SparseWriter | DenseWriter] = {}
         self.n_obs = 0
 
@@ -101,9 +103,10 @@ class H5adWriter:
             self.matrices[name].finish((self.n_obs, spec.n_vars))
         self.obs.finish()
         group = self.file.create_group("var")
-        var = FrameWriter(group, spec.var.iloc[:0], self.folder, spec.n_vars, **self.settings)
+        var = FrameWriter(group, spec.var.iloc[:0], self.folder, spec.n_vars, self.storage)
         var.append(spec.var)
         var.finish()
+        self.storage.outbox.flush()
         for key, value in spec.uns.items():
             write_elem(self.file["uns"], key, value)
         record(self.file)
@@ -115,24 +118,22 @@ class H5adWriter:
     def _append(self, name: str, X: Matrix) -> None:
         if name not in self.matrices:
             kind = SparseWriter if sparse.issparse(X) else DenseWriter
-            self.matrices[name] = kind(self.file, name, X.shape[1], self.most, self.settings)
+            self.matrices[name] = kind(self.file, name, X.shape[1], self.most, self.storage)
         self.matrices[name].append(X)
 
 
 class SparseWriter:
     """A CSR matrix in anndata's encoding; `indices` and `indptr` have the same dtype."""
 
-    def __init__(
-        self, file: h5py.File, name: str, n_vars: int, most: tuple[int, int | None], settings: dict[str, Any]
-    ) -> None:
+    def __init__(self, file: h5py.File, name: str, n_vars: int, most: tuple[int, int | None], storage: Storage) -> None:
         n_obs, nnz = most
         wide = nnz is None or nnz > INT32_MAX
         self.group = file.create_group(name)
         self.group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0"})
         index = np.int64 if wide else np.int32
-        self.data = Appender(self.group, "data", np.float32, most=nnz, **settings)
-        self.indices = Appender(self.group, "indices", index, most=nnz, **settings)
-        self.indptr = Appender(self.group, "indptr", index, most=n_obs + 1, **settings)
+        self.data = Appender(self.group, "data", np.float32, storage, most=nnz)
+        self.indices = Appender(self.group, "indices", index, storage, most=nnz)
+        self.indptr = Appender(self.group, "indptr", index, storage, most=n_obs + 1)
         self.indptr.append(np.zeros(1, dtype=index))
         self.nnz = 0
 
@@ -153,10 +154,8 @@ class SparseWriter:
 class DenseWriter:
     """A dense matrix in anndata's encoding."""
 
-    def __init__(
-        self, file: h5py.File, name: str, n_vars: int, most: tuple[int, int | None], settings: dict[str, Any]
-    ) -> None:
-        self.rows = Appender(file, name, np.float32, width=(n_vars,), most=most[0], **settings)
+    def __init__(self, file: h5py.File, name: str, n_vars: int, most: tuple[int, int | None], storage: Storage) -> None:
+        self.rows = Appender(file, name, np.float32, storage, width=(n_vars,), most=most[0])
         self.rows.dataset.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
 
     def append(self, X: np.ndarray[Any, Any]) -> None:

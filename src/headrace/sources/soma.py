@@ -226,7 +226,7 @@ class SomaSource:
         if not getattr(array, "is_sparse", False):
             raise InputError(f"layer {self.layer!r} of {self.where} is dense; headrace reads sparse layers")
         where = Location(array.uri, self.location.config)
-        return where.open(where.context(tile_bytes=self._tile_base + int(array.nnz // 80)))
+        return where.open(where.context(self._tile_base + int(array.nnz // 80), BUFFER_BYTES))
 
     @cached_property
     def _tile_base(self) -> int:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ..chunk import Chunk
 from ..protocols import Accumulator
 
@@ -12,7 +15,8 @@ class Both:
     """Two accumulators that see the same cells; either may be None."""
 
     def __init__(self, left: Accumulator[Any] | None, right: Accumulator[Any] | None) -> None:
-        self.left, self.right = left, right
+        self.left: Any = left
+        self.right: Any = right
 
     def update(self, chunk: Chunk) -> None:
         """Take in the cells of one chunk."""
@@ -25,6 +29,11 @@ class Both:
         for mine, theirs in ((self.left, other.left), (self.right, other.right)):
             if mine is not None and theirs is not None:
                 mine.merge(theirs)
+
+    def keep(self, genes: npt.NDArray[np.bool_]) -> Both:
+        """Return both as if they had only seen some genes; both must be able to."""
+        left, right = (one and one.keep(genes) for one in (self.left, self.right))
+        return Both(left, right)
 
     def result(self) -> tuple[Any, Any]:
         """Return both results."""

@@ -175,6 +175,14 @@ class SumsByGroup:
             mine.cells += theirs.cells
             add_words(mine.words, theirs.words, self.whole)
 
+    def keep(self, genes: npt.NDArray[np.bool_]) -> SumsByGroup:
+        """Return the same as if it had only seen the genes where `genes`, shape (n_vars,), is True."""
+        measured = self.measured and Measured(self.measured.seen[:, genes], self.measured.row_of)
+        kept = SumsByGroup(self.groups, int(genes.sum()), self.look, whole=self.whole, measured=measured)
+        kept.blocks = {code: Block(block.words[genes], block.cells) for code, block in self.blocks.items()}
+        kept.bound = self.bound
+        return kept
+
     def result(self) -> MomentsByGroup:
         """Return the moments; they share the sums, which are not copied."""
         return MomentsByGroup(self.groups, self.n_vars, self.whole, self.measured, dict(sorted(self.blocks.items())))

@@ -98,6 +98,12 @@ class GeneCells:
         """Take in the cells of one chunk."""
         kernels.count_genes(self.look.csr(chunk).indices, self.counts)
 
+    def keep(self, genes: npt.NDArray[np.bool_]) -> GeneCells:
+        """Return the same as if it had only seen the genes where `genes`, shape (n_vars,), is True."""
+        kept = GeneCells(0, self.look)
+        kept.counts = self.counts[genes]
+        return kept
+
     def merge(self, other: GeneCells) -> None:
         """Take in all that `other` has seen."""
         self.counts += other.counts

@@ -140,6 +140,11 @@ class HighlyVariableGenes:
         return self.flavor not in ("seurat", "cell_ranger")
 
     @property
+    def by_gene(self) -> bool:
+        """Whether the first look learns of each gene from that gene alone; residuals need the totals of cells."""
+        return self.flavor != "pearson_residuals"
+
+    @property
     def cutoffs(self) -> Cutoffs:
         """Bounds on mean and normalised dispersion."""
         return Cutoffs(self.min_mean, self.max_mean, self.min_disp, self.max_disp)

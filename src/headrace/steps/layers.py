@@ -25,6 +25,7 @@ class SaveLayer:
     """
 
     name: str
+    by_gene = True
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the cells with the layer; nothing is copied."""

@@ -206,6 +206,7 @@ class QCGenes:
     passes = 1
     annotates = True
     reads_var = False
+    by_gene = True
 
     def memory(self, spec: StreamSpec) -> int:
         """Predict the bytes of the statistics."""
@@ -219,8 +220,9 @@ class QCGenes:
     def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
         """Sum up every gene; return the annotation."""
         look = Look(self.layer)
+        whole = (spec.holds if self.layer is None else spec.layers[self.layer]) == Holds.COUNTS
         n_cells, moments = yield Both(
-            GeneCells(spec.n_vars, look), SumsByGroup(Groups(), spec.n_vars, look, whole=False)
+            GeneCells(spec.n_vars, look), SumsByGroup(Groups(), spec.n_vars, look, whole=whole)
         )
         of, kind = moments.all(), self.expr_type
         columns: dict[str, Any] = {f"n_cells_by_{kind}": n_cells, f"mean_{kind}": of.mean}

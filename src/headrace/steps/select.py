@@ -90,6 +90,7 @@ class FilterGenes:
     passes = 1
     annotates = False
     reads_var = False
+    chooses_genes = True
 
     def __post_init__(self) -> None:
         check_bounds("FilterGenes", self)

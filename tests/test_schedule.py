@@ -1,0 +1,44 @@
+"""Which steps share a pass, and that it does not show."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import headrace as hr
+
+
+# ----------------------------------------------------------------------------- looking before genes are chosen
+@pytest.mark.parametrize("batch_key", [None, "donor_id"])
+def test_what_looks_before_genes_are_chosen_finds_what_it_finds_after(demo_census: Path, batch_key: str | None) -> None:
+    census = hr.open_census(demo_census)
+    cells = census.query("mus_musculus", genes="any", obs_filter="is_primary_data == True")
+    steps = [
+        hr.FilterCells(min_genes=100),
+        hr.FilterGenes(min_cells=20),
+        hr.SaveLayer("counts"),
+        hr.QCMetrics(percent_top=())[1],
+        hr.HighlyVariableGenes(n_top_genes=200, flavor="seurat_v3", batch_key=batch_key, unfitted="skip"),
+        hr.NormalizeTotal(1e4),
+        hr.Log1p(),
+    ]
+    waits = hr.FilterCells(min_counts=0)  # what comes after it needs the genes that are left
+    at_once, waiting = (hr.Plan(cells, each) for each in (steps, [*steps[:2], waits, *steps[2:]]))
+    assert (at_once.explain().passes, waiting.explain().passes) == (2, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", hr.UnfittedBatchWarning)
+        a, b = at_once.to_anndata(), waiting.to_anndata()
+    assert 0 < a.n_vars < cells.spec.n_vars
+    pd.testing.assert_frame_equal(a.var, b.var, check_exact=True)
+    assert (a.X != b.X).nnz == 0
+
+
+def test_a_step_that_needs_all_chosen_genes_waits(demo_census: Path) -> None:
+    cells = hr.open_census(demo_census).query("mus_musculus")
+    residuals = hr.HighlyVariableGenes(n_top_genes=50, flavor="pearson_residuals")
+    assert hr.Plan(cells, [hr.FilterGenes(min_cells=5), residuals]).explain().passes == 3
+    normalized = [hr.FilterGenes(min_cells=5), hr.NormalizeTotal(1e4), hr.Log1p(), hr.HighlyVariableGenes()]
+    assert hr.Plan(cells, normalized).explain().passes == 2
