@@ -21,6 +21,7 @@ from scipy import sparse
 import headrace as hr
 from conftest import LIVER
 from headrace.held import Held
+from headrace.sinks.elements import write_element
 
 
 @pytest.fixture(scope="module")
@@ -300,3 +301,37 @@ def test_umask_is_honoured(liver: hr.CensusQuery, tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert (tmp_path / "x.h5ad").stat().st_mode & 0o777 == 0o640
+
+
+def test_uns_is_written_as_anndata_writes_it(tmp_path: Path) -> None:
+    from anndata.io import write_elem
+
+    values: dict[str, Any] = {
+        "text": "é\n",
+        "empty": "",
+        "int": 3,
+        "big": 2**40,
+        "float": 0.1,
+        "bool": True,
+        "numpy": np.float32(1.5),
+        "flag": np.bool_(False),
+        "array": np.arange(6, dtype=np.int16).reshape(2, 3),
+        "words": np.array(["a", "b"], dtype=object),
+        "frame": pd.DataFrame({"x": [1, 2]}),
+        "nested": {"empty": {}, "deep": {"n": np.int64(1)}},
+    }
+    for name, write in (("ours", write_element), ("theirs", write_elem)):
+        with h5py.File(tmp_path / name, "w") as file:
+            write(file, "uns", values)
+    with h5py.File(tmp_path / "ours") as ours, h5py.File(tmp_path / "theirs") as theirs:
+        names: list[str] = []
+        theirs.visit(names.append)
+        found: list[str] = []
+        ours.visit(found.append)
+        assert sorted(found) == sorted(names)
+        for name in names:
+            a, b = ours[name], theirs[name]
+            assert {k: str(v) for k, v in a.attrs.items()} == {k: str(v) for k, v in b.attrs.items()}, name
+            if isinstance(b, h5py.Dataset):
+                assert (a.dtype, a.shape) == (b.dtype, b.shape), name
+                np.testing.assert_array_equal(a[()], b[()])

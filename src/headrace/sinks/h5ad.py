@@ -17,6 +17,7 @@ from ..errors import OutputError
 from ..memory import n_cores
 from ..staged import staged
 from .digests import record
+from .elements import write_element
 from .frames import FrameWriter
 from .hdf5 import ALIGNED, Appender, Compression, Output, Storage
 from .outbox import Outbox
@@ -95,8 +96,6 @@ class H5adWriter:
 
     def finish(self, spec: StreamSpec) -> None:
         """Write genes and `uns`, and what is left in buffers."""
-        from anndata.io import write_elem  # slow to import, and only needed here
-
         for name in ("X", *(f"layers/{layer}" for layer in spec.layers)):
             if name not in self.matrices:  # no chunk came
                 self._append(name, sparse.csr_array((0, spec.n_vars), dtype=np.float32))
@@ -108,7 +107,7 @@ class H5adWriter:
         var.finish()
         self.storage.outbox.flush()
         for key, value in spec.uns.items():
-            write_elem(self.file["uns"], key, value)
+            write_element(self.file["uns"], key, value)
         record(self.file)
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from ..errors import InputError, nearest
 from ..protocols import Cost
 from .location import BUFFER_BYTES, TILE_BYTES, Location, reading
 from .obs import BLOCK, Cells, ObsBlocks, select_cells
-from .x import BLOCK_NNZ, Span, XReader, spans
+from .x import BLOCK_NNZ, Span, XReader, largest_band, spans
 
 MIN_TILE_BYTES = 64 << 20
 ENOUGH_FOR_TILES = 240_000_000
@@ -134,7 +134,8 @@ class SomaSource:
     def cost(self) -> Cost:
         """Estimate what reading takes, by the Census's 1.6 bytes per stored value."""
         nnz = int(self._nnz_per_cell.sum())
-        buffers = 2 * 3 * BUFFER_BYTES + 2 * BLOCK * 200 + 2 * 8 * min(nnz, BLOCK_NNZ)
+        band = largest_band(self.cells.joinids, self._nnz_per_cell)
+        buffers = 2 * 3 * BUFFER_BYTES + 2 * BLOCK * 200 + 2 * 8 * min(band, BLOCK_NNZ)
         return Cost(nnz, int(1.6 * nnz), int(TILES_USED * self._tile_bytes) + buffers + len(self.cells.joinids) * 24)
 
     def within(self, memory: int) -> Self:

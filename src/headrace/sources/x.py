@@ -77,6 +77,14 @@ def spans(joinids: npt.NDArray[np.int64], nnz: npt.NDArray[np.int64], target: in
     return out
 
 
+def largest_band(joinids: npt.NDArray[np.int64], nnz: npt.NDArray[np.int64]) -> int:
+    """Return the most non-zeros that cells of one band have; parameters as in `spans`."""
+    if not len(joinids):
+        return 0
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(joinids // BAND)) + 1])
+    return int(np.add.reduceat(nnz, starts).max())
+
+
 class XReader:
     """Reads spans of cells as CSR.
 
