@@ -4,7 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types bench clean
+# For the benchmarks (see benchmarks/README.md). {size} in a path stands for the size.
+SIZE ?= 20k
+PEERS ?= benchmarks/.peers
+CENSUS ?=
+H5AD ?=
+MORE ?=
+
+.PHONY: demo test lint types bench bench-stream bench-bulk bench-scaling bench-memory peers faults clean
 
 demo: $(READY)
 	$(BIN)/headrace demo --out demo
@@ -20,8 +27,30 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-bench: $(READY)
+bench: bench-stream bench-bulk
+
+bench-stream: $(READY)
+	$(BIN)/python benchmarks/stream.py --size $(SIZE) --peers '$(PEERS)' --census '$(CENSUS)' --h5ad '$(H5AD)' $(MORE)
+
+bench-bulk: $(READY)
 	$(BIN)/python benchmarks/bulk.py
+
+bench-scaling: $(READY)
+	$(BIN)/python benchmarks/scaling.py --census '$(CENSUS)' --plot benchmarks/scaling.svg $(MORE)
+
+bench-memory: $(READY)
+	$(BIN)/python benchmarks/budgets.py --census '$(CENSUS)' $(MORE)
+
+peers: $(READY)
+	$(BIN)/python benchmarks/peers/install.py '$(PEERS)'
+
+# Kills, calls that fail, full disks, flipped bits, in full: about an hour. The tests run a small part of it.
+N ?= 200
+faults: $(READY)
+	$(BIN)/python tests/faults/campaign.py --kills $(N) --cli 20
+	$(BIN)/python tests/faults/eio.py
+	$(BIN)/python tests/faults/disk.py
+	$(BIN)/python tests/faults/flips.py
 
 clean:
 	rm -rf $(VENV) demo dist build

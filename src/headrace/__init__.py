@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .sinks.table import Table
     from .sources.census import Census, CensusQuery, DuplicateCellsWarning, FewGenesWarning, open_census
     from .sources.counts import AnnotationWarning, BulkCounts, FractionalCountsWarning, open_counts
+    from .sources.h5ad import open_h5ad
     from .sources.soma import open_soma
     from .steps.bulk import FilterByExpr, NormFactors
     from .steps.cells import FilterCells, FilterOutliers
@@ -77,6 +78,7 @@ _WHERE = {
     **dict.fromkeys(
         ("Census", "CensusQuery", "DuplicateCellsWarning", "FewGenesWarning", "open_census"), "sources.census"
     ),
+    "open_h5ad": "sources.h5ad",
     "open_soma": "sources.soma",
     **dict.fromkeys(("Verdict", "verify_h5ad"), "verify"),
     **dict.fromkeys(("FilterCells", "FilterOutliers"), "steps.cells"),
@@ -150,6 +152,7 @@ __all__ = [
     "Verdict",
     "open_census",
     "open_counts",
+    "open_h5ad",
     "open_soma",
     "recipes",
     "verify_h5ad",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -81,20 +81,32 @@ class Budget:
         the source and the sink buffer, statistics.
     per_nnz
         Bytes for each non-zero of a chunk, over all the chunks that are alive at once.
+    held_nnz
+        Non-zeros of a chunk that memory is needed for: fewer than `chunk_nnz` if all cells together have few.
     """
 
     total: int
     chunk_nnz: int
     fixed: int
     per_nnz: int
+    held_nnz: int
 
     @property
     def peak(self) -> int:
         """The predicted peak of resident memory, in bytes."""
-        return self.fixed + self.per_nnz * self.chunk_nnz
+        return self.fixed + self.per_nnz * self.held_nnz
 
 
-def divide(total: int, spec: StreamSpec, cost: Cost, *, statistics: int, in_flight: int, dense: int = 0) -> Budget:
+def divide(
+    total: int,
+    spec: StreamSpec,
+    cost: Cost,
+    *,
+    statistics: int,
+    in_flight: int,
+    dense: int = 0,
+    spooled: bool = False,
+) -> Budget:
     """Choose the size of chunks.
 
     Parameters
@@ -111,6 +123,8 @@ def divide(total: int, spec: StreamSpec, cost: Cost, *, statistics: int, in_flig
         Chunks worked on at once.
     dense
         Genes of the widest dense matrix that a step makes, or 0.
+    spooled
+        Whether the source is read in a pass of its own, and what is written comes from the spool.
 
     Raises
     ------
@@ -118,12 +132,23 @@ def divide(total: int, spec: StreamSpec, cost: Cost, *, statistics: int, in_flig
         If not even small chunks fit; says the least budget that would do.
     """
     matrices = 1 + len(spec.layers)
-    read = 8  # indices and values, as they come from the source
-    worked_on = 16 + 4 * (matrices + 3)  # with genes chosen: both twice; a value for each layer and step
     cells_per_nnz = spec.n_obs / max(1, cost.nnz)
-    per_nnz = 2 * read + (in_flight + 1) * int(worked_on + 2 * 4 * dense * cells_per_nnz)
     sink = matrices * (4 << 20) + len(spec.obs.columns) * min(1 << 20, 16 * spec.n_obs)
-    fixed = OVERHEAD + TYPICAL + cost.memory + statistics + sink + spec.n_vars * 400
+    fixed = OVERHEAD + TYPICAL + statistics + sink + spec.n_vars * 400
+    # a chunk as it came, its values after a step or two and in every layer, what a kernel holds meanwhile
+    worked_on = 12 + 4 * (matrices + 1) + int(2 * 4 * dense * cells_per_nnz)
+    if not spooled:
+        return _choose(total, spec, cost, in_flight, fixed + cost.memory, 2 * RAW + (in_flight + 1) * worked_on)
+    reading = _choose(total, spec, cost, in_flight, fixed + cost.memory, 2 * RAW + (in_flight + 1) * (RAW + PACKED))
+    chosen_genes = RAW + 4 * len(spec.layers)  # cut out of the chunk, so there twice
+    writing = _choose(total, spec, cost, in_flight, fixed, (in_flight + 1) * (worked_on + chosen_genes))
+    smaller = min(reading, writing, key=lambda one: one.chunk_nnz)
+    both = [replace(one, chunk_nnz=smaller.chunk_nnz, held_nnz=smaller.held_nnz) for one in (reading, writing)]
+    return max(both, key=lambda one: one.peak)
+
+
+def _choose(total: int, spec: StreamSpec, cost: Cost, in_flight: int, fixed: int, per_nnz: int) -> Budget:
+    """Choose the size of chunks, given what a pass takes beside them and for each of their non-zeros."""
     largest = max(cost.nnz // max(1, spec.n_obs) * 4, MIN_CHUNK_NNZ)
     room = (total - fixed) // per_nnz
     chunk_nnz = MAX_CHUNK_NNZ
@@ -135,11 +160,17 @@ def divide(total: int, spec: StreamSpec, cost: Cost, *, statistics: int, in_flig
             f"this plan cannot run in {total / 1e6:.0f} MB: it needs at least {least / 1e6:.0f} MB, of which "
             f"{fixed / 1e6:.0f} MB are fixed; raise memory, or choose fewer layers, genes or groups"
         )
-    return Budget(total, chunk_nnz, fixed, per_nnz)
+    return Budget(total, chunk_nnz, fixed, per_nnz, min(chunk_nnz, cost.nnz // in_flight))
 
+
+RAW = 8
+"""Bytes of a non-zero as it comes: its column and its value."""
+
+PACKED = 6
+"""Bytes of a non-zero on its way into the spool."""
 
 TYPICAL = 240 << 20
 """What a process with all that headrace imports holds."""
 
-OVERHEAD = 100 << 20
+OVERHEAD = 116 << 20
 """Compiled code, thread stacks, fragments of the allocator."""

@@ -179,7 +179,15 @@ class Plan:
             dense = max(dense, min(spec.n_vars, n_top) if getattr(step, "densifies", False) else 0)
         in_flight = int(getattr(settings.workers(), "in_flight", n_cores() + 1))
         cost = self.source.within(settings.memory // 4).cost()
-        return divide(settings.memory, self._preview, cost, statistics=statistics, in_flight=in_flight, dense=dense)
+        return divide(
+            settings.memory,
+            self._preview,
+            cost,
+            statistics=statistics,
+            in_flight=in_flight,
+            dense=dense,
+            spooled=self.source.spooled and source_passes(self.steps) > 1,
+        )
 
 
 def _bytes(memory: int | str | None) -> int:

@@ -36,6 +36,8 @@ class Cost:
     """Bytes as stored."""
     memory: int
     """Bytes held beside the chunks while reading."""
+    disk: int = 0
+    """Bytes of temporary files while reading."""
 
 
 @runtime_checkable

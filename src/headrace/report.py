@@ -63,6 +63,8 @@ def explain(
         lines.append(f"  pass {number}   from {where}: {why}{reason}")
     if spooled:
         lines.append(f"disk       about {need(spec.n_obs, cost.nnz) / 1e6:,.0f} MB for the spool, while it runs")
+    if cost.disk:
+        lines.append(f"disk       about {cost.disk / 1e6:,.0f} MB of temporary files, while it runs")
     lines.append("steps")
     lines += [f"  {describe(step)}" for step in steps] or ["  none"]
     lines += _assays(source, steps, spec)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -109,6 +110,18 @@ def test_plan_on_a_real_study(name: str, shared: Path) -> None:
     expected = result(of, REAL[name], hr.Serial())
     for n_obs, executor in [(23, hr.Threads(2, 3)), (100, AnyOrder(0)), (300, hr.Threads(4, 5))]:
         assert_same(result(replace(of, n_obs=n_obs), REAL[name], executor), expected, f"{n_obs}")
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "dense"])
+def test_plan_on_an_h5ad(form: str, tmp_path: Path) -> None:
+    of = source()
+    X = of.X.toarray() if form == "dense" else sparse.csr_matrix(of.X).asformat(form)
+    anndata.AnnData(X, of.obs, of.var).write_h5ad(tmp_path / "x.h5ad", compression="gzip")
+    stored = hr.open_h5ad(tmp_path / "x.h5ad")
+    for name in ("workbench", "HVG seurat_v3", "FilterOutliers", "Scale"):
+        expected = result(Held(of.X, of.obs, of.var), STEPS[name], hr.Serial())
+        for nnz, executor in [(1, hr.Serial()), (300, hr.Threads(3, 4)), (1000, AnyOrder(5)), (10**9, hr.Serial())]:
+            assert_same(result(Cut(stored, nnz), STEPS[name], executor), expected, f"{name} {nnz}")
 
 
 @pytest.mark.parametrize("genes", ["measured", "any"])

@@ -32,20 +32,40 @@ def settings(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -
 
 SOURCE, STEPS, RUN = "Cells and genes", "Steps, in this order", "Output and run"
 
-CENSUS = (
-    option(
+
+def _census(required: bool) -> Callable[[F], F]:
+    return option(
         "--census",
-        required=True,
+        required=required,
         metavar="PATH|RELEASE|S3",
         help="A Census: its path or s3:// URI, or a release such as 2025-11-08, stable or latest.",
         section=SOURCE,
-    ),
+    )
+
+
+TILEDB = (
     option(
         "--tiledb-config",
         callback=settings,
         multiple=True,
         metavar="KEY=VALUE",
         help="A setting of TileDB, e.g. vfs.s3.region=eu-west-1. May be given several times.",
+        section=SOURCE,
+    ),
+)
+H5AD = (
+    option("--h5ad", metavar="FILE", help="A local .h5ad file, instead of a Census.", section=SOURCE),
+    option("--raw", is_flag=True, help="Read raw.X of the file, with the genes of raw.var.", section=SOURCE),
+    option(
+        "--holds",
+        type=click.Choice(["counts", "normalized", "logged", "standardized"]),
+        help="What the file's matrix holds; counts are expected.",
+        section=SOURCE,
+    ),
+    option(
+        "--var-index",
+        metavar="COLUMN",
+        help="Column of the file's var with the ids of genes; by default its own index.",
         section=SOURCE,
     ),
 )
@@ -79,8 +99,8 @@ QUERY = (
     ),
     option(
         "--layer-in",
-        type=click.Choice(["raw", "normalized"]),
-        help="Which layer of the Census to read; raw (counts) by default.",
+        metavar="raw|normalized|NAME",
+        help="Which layer to read: of the Census, raw (counts) by default; of a file, X by default.",
         section=SOURCE,
     ),
 )
@@ -155,7 +175,8 @@ SPOOL = (
     ),
     option("--keep-spool", is_flag=True, help="Leave it there when the file is whole.", section=RUN),
 )
-PLAN = (*CENSUS, *QUERY, RECIPE, *STEP_FLAGS, *OUTPUT, *SPOOL)
+CENSUS = (_census(required=True), *TILEDB)
+PLAN = (_census(required=False), *TILEDB, *H5AD, *QUERY, RECIPE, *STEP_FLAGS, *OUTPUT, *SPOOL)
 
 
 def options(given: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:

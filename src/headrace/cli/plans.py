@@ -15,6 +15,7 @@ from ..errors import InputError, nearest
 from .bulk import METHODS
 
 GENE_RULES = ("measured", "any", "all")
+CENSUS_LAYERS = ("raw", "normalized")
 STEP_NAMES = (
     "layer",
     "min_genes",
@@ -79,8 +80,7 @@ def job(given: Mapping[str, Any], *, needs_out: bool) -> Job:
 
     said = Recipe() if given["recipe"] is None else recipe(given["recipe"])
     query = {**said.query, **_query(given)}
-    if "organism" not in query:
-        raise _usage("Missing option '--organism'.")
+    _check_source(given, query)
     out = _out(given["out"] or said.output.path, overwrite=given["overwrite"])
     if needs_out and out is None:
         raise _usage("Missing option '--out'.")
@@ -90,8 +90,7 @@ def job(given: Mapping[str, Any], *, needs_out: bool) -> Job:
 
         parse_bytes(memory)
     compression = given["compression"] or said.output.compression
-    census = hr.open_census(given["census"], tiledb_config=given["tiledb_config"])
-    plan = hr.Plan(census.query(**query), said.steps if given["recipe"] is not None else _steps(given))
+    plan = hr.Plan(_source(given, query), said.steps if given["recipe"] is not None else _steps(given))
     return Job(plan, out, "gzip" if compression == "gzip" else None, memory)
 
 
@@ -116,6 +115,40 @@ def read_genes(genes: str) -> str | list[str]:
     if not any(listed):
         raise InputError(f"--genes {genes}: the file lists no gene; write one id or name a line")
     return [gene for gene in listed if gene]
+
+
+def _check_source(given: Mapping[str, Any], query: Mapping[str, Any]) -> None:
+    """Raise if options do not say where cells come from, or say it twice."""
+    of_file = [f"--{name.replace('_', '-')}" for name in ("raw", "holds", "var_index") if given[name]]
+    if given["h5ad"] is None:
+        if given["census"] is None:
+            raise _usage("Missing option '--census'. (A local file is given by --h5ad.)")
+        if of_file:
+            raise _usage(f"{', '.join(of_file)}: for a file, which --h5ad names")
+        if given["layer_in"] not in (None, *CENSUS_LAYERS):
+            raise _usage(f"--layer-in: {given['layer_in']!r} is not one of 'raw', 'normalized'")
+        if "organism" not in query:
+            raise _usage("Missing option '--organism'.")
+        return
+    if given["census"] is not None:
+        raise _usage("--census and --h5ad both say where cells come from; give one")
+    asked = [name for name in query if name != "layer"]
+    if asked or given["tiledb_config"]:
+        names = ", ".join([*asked, *(["tiledb_config"] if given["tiledb_config"] else [])])
+        raise _usage(f"{names}: for a Census; a file of --h5ad is read whole, and steps choose its cells and genes")
+
+
+def _source(given: Mapping[str, Any], query: Mapping[str, Any]) -> Any:
+    """Open what cells come from."""
+    if given["h5ad"] is None:
+        return hr.open_census(given["census"], tiledb_config=given["tiledb_config"]).query(**query)
+    return hr.open_h5ad(
+        given["h5ad"],
+        layer=query.get("layer"),
+        raw=given["raw"],
+        holds=given["holds"],
+        var_index=given["var_index"],
+    )
 
 
 def _query(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -135,8 +135,10 @@ class SomaSource:
         """Estimate what reading takes, by the Census's 1.6 bytes per stored value."""
         nnz = int(self._nnz_per_cell.sum())
         band = largest_band(self.cells.joinids, self._nnz_per_cell)
-        buffers = 2 * 3 * BUFFER_BYTES + 2 * BLOCK * 200 + 2 * 8 * min(band, BLOCK_NNZ)
-        return Cost(nnz, int(1.6 * nnz), int(TILES_USED * self._tile_bytes) + buffers + len(self.cells.joinids) * 24)
+        n_obs = len(self.cells.joinids)
+        buffers = 2 * 3 * BUFFER_BYTES + 2 * 200 * min(n_obs, BLOCK) + 2 * 8 * min(band, BLOCK_NNZ)
+        tiles = min(int(TILES_USED * self._tile_bytes), 20 * nnz)
+        return Cost(nnz, int(1.6 * nnz), tiles + buffers + 24 * n_obs)
 
     def within(self, memory: int) -> Self:
         """Return the same source with less memory for TileDB's tiles, if it must be."""
