@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import sparse
 
 import headrace as hr
 from conftest import LIVER
+from headrace.held import Held
+from headrace.sinks.digests import RowDigest, row_marks
 
 
 @pytest.fixture(scope="module", params=[None, "gzip"], ids=["plain", "gzip"])
@@ -76,9 +84,34 @@ def test_it_finds_changed_text(text: bytes, good: Path, tmp_path: Path) -> None:
     assert hr.verify_h5ad(path).problems
 
 
+def move(indices: h5py.Dataset) -> None:
+    """Take a value to the next column, where there is room for it."""
+    first = indices[:1000].astype(int)
+    at = int(np.flatnonzero(np.diff(first) > 1)[0])
+    indices[at] = first[at] + 1
+
+
+def widen(matrix: h5py.Group) -> None:
+    values = matrix["data"][:].astype(np.float64)
+    del matrix["data"]
+    matrix["data"] = values
+
+
 CHANGES = {
     "unsorted": (lambda f: f["X/indices"].__setitem__(slice(0, 2), f["X/indices"][:2][::-1]), "columns not sorted"),
-    "out of range": (lambda f: f["X/indices"].__setitem__(0, 10**6), "a column outside of 0"),
+    "out of range": (lambda f: f["X/indices"].__setitem__(0, 10**6), "a column outside of the genes"),
+    "value": (lambda f: f["X/data"].__setitem__(5, f["X/data"][5] * 1.0001), "X: the sums of its rows"),
+    "layer value": (lambda f: f["layers/counts/data"].__setitem__(7, 8191), "layers/counts: the sums of its rows"),
+    "last value": (lambda f: f["X/data"].__setitem__(-1, f["X/data"][-1] * 2), "X: the sums of its rows"),
+    "column": (lambda f: move(f["X/indices"]), "X: the sums of its rows"),
+    "rows": (lambda f: f["uns/headrace/digests/rows"].__delitem__("X"), "X: no digest of its rows"),
+    "digest": (lambda f: f["uns/headrace/digests/text"].__setitem__((), 1), "the text of the file"),
+    "encoding": (
+        lambda f: f["uns/headrace/digests/text"].attrs.__setitem__("encoding-version", "0.3.0"),
+        "the digests have other attributes",
+    ),
+    "category": (lambda f: f["obs/cell_type/codes"].__setitem__(3, 120), "codes of no category"),
+    "dtype": (lambda f: widen(f["X"]), "values are float64"),
     "zero": (lambda f: f["X/data"].__setitem__(5, 0), "stored zeros"),
     "nan": (lambda f: f["X/data"].__setitem__(5, np.nan), "NaN"),
     "short": (lambda f: f["X/data"].resize(10, axis=0), "non-zeros"),
@@ -110,3 +143,66 @@ def test_no_file_and_no_hdf5(tmp_path: Path) -> None:
     (tmp_path / "text.h5ad").write_text("text")
     with pytest.raises(hr.InputError, match="is no HDF5 file"):
         hr.verify_h5ad(tmp_path / "text.h5ad")
+
+
+# -------------------------------------------------------------------------------------------- what has no checksum
+def held() -> Held:
+    rng = np.random.default_rng(0)
+    obs = pd.DataFrame({"n": np.arange(50)}, index=[f"cell {i}" for i in range(50)])
+    var = pd.DataFrame(index=[f"gene {i}" for i in range(20)])
+    return Held(rng.poisson(1.0, (50, 20)), obs, var, uns={"numbers": np.arange(5.0), "more": {"of": np.eye(2)}})
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("name", ["X/data", "X/indices", "obs/n", "uns/numbers", "uns/more/of"])
+def test_numbers_without_a_checksum(name: str, compression: Any, tmp_path: Path) -> None:
+    path = tmp_path / "x.h5ad"
+    hr.Plan(held()).write_h5ad(path, checksum=False, compression=compression)
+    assert hr.verify_h5ad(path).problems == ()
+    with h5py.File(path, "r+") as file:
+        last = tuple(size - 1 for size in file[name].shape)
+        file[name][last] = file[name][last] + 1
+    assert hr.verify_h5ad(path).problems
+
+
+def test_a_dense_matrix(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5ad"
+    hr.Plan(held(), [hr.NormalizeTotal(10), hr.Log1p(), hr.Scale()]).write_h5ad(path)
+    assert hr.verify_h5ad(path).problems == ()
+    with h5py.File(path, "r+") as file:
+        file["X"][49, 19] += 1
+    assert hr.verify_h5ad(path).problems == ("X: the sums of its rows are not those of what was written",)
+
+
+def test_the_digest_of_rows_does_not_depend_on_chunks() -> None:
+    X = sparse.random(1000, 300, density=0.1, format="csr", dtype=np.float32, random_state=0)
+    X = sparse.csr_array(X)
+    values = set()
+    for cuts in ([0, 1000], [0, 1, 999, 1000], list(range(0, 1001, 8))):
+        digest = RowDigest()
+        for start, stop in pairwise(cuts):
+            digest.update(X[start:stop])
+        values.add(digest.value)
+    assert len(values) == 1
+    expected = X.toarray().astype(np.float64).sum(axis=1)
+    for marks in (row_marks(X), row_marks(X.toarray())):
+        np.testing.assert_allclose(marks[:, 0].copy().view(np.float64), expected, rtol=1e-12)
+        np.testing.assert_array_equal(marks[:, 1], row_marks(X)[:, 1])
+
+
+def test_flat_memory(tmp_path: Path) -> None:
+    """Twelve million values take no more than two million do."""
+    peaks = []
+    for n in (2_000, 12_000):
+        X = sparse.csr_array(np.ones((n, 1000), dtype=np.float32))
+        obs, var = pd.DataFrame(index=[str(i) for i in range(n)]), pd.DataFrame(index=[str(i) for i in range(1000)])
+        hr.Plan(Held(X, obs, var)).write_h5ad(tmp_path / f"{n}.h5ad")
+        code = (
+            "import sys, headrace as hr; assert hr.verify_h5ad(sys.argv[1]).problems == ()\n"
+            "print(next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / f"{n}.h5ad")], capture_output=True, text=True, check=True
+        )
+        peaks.append(int(done.stdout) / 1e3)
+    assert peaks[1] < peaks[0] + 30, peaks

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .digests import text_mark
 from .hdf5 import Appender, Storage
 
 SPILL_ROWS = 1 << 18
@@ -89,6 +90,12 @@ class FrameWriter:
         for column in (self.index, *self.columns.values()):
             column.finish()
 
+    @property
+    def marks(self) -> dict[str, int]:
+        """The marks of the columns of text, by their names in the file."""
+        texts = (each for each in (self.index, *self.columns.values()) if isinstance(each, _Strings))
+        return {text.dataset.name.lstrip("/"): text.mark for text in texts}
+
     def close(self) -> None:
         """Let go of temporary files."""
         for column in self.columns.values():
@@ -121,6 +128,7 @@ class _Strings:
             name, shape=(0,), maxshape=(None,), dtype=h5py.string_dtype(), chunks=(chunk,)
         )
         self.dataset.attrs.update({"encoding-type": "string-array", "encoding-version": "0.2.0"})
+        self.mark = 0
 
     def append(self, values: Any) -> None:
         if len(values):
@@ -129,6 +137,7 @@ class _Strings:
                 text = np.array(["" if pd.isna(value) else str(value) for value in text], dtype=object)
             self.dataset.resize(len(self.dataset) + len(text), axis=0)
             self.dataset[-len(text) :] = text
+            self.mark = text_mark(text, self.mark)
 
     def finish(self) -> None:
         """Nothing waits."""

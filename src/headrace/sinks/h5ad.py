@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..chunk import Chunk, Matrix, StreamSpec
 from ..errors import OutputError
 from ..memory import n_cores
 from ..staged import staged
-from .digests import record
+from .digests import RowDigest, record, row_marks
 from .elements import write_element
 from .frames import FrameWriter
 from .hdf5 import ALIGNED, Appender, Compression, Output, Storage
@@ -49,14 +50,14 @@ class H5ad:
     @contextmanager
     def open(self, spec: StreamSpec) -> Iterator[H5adWriter]:
         """Begin the file; leaving the block normally moves it into place."""
-        with staged(self.path, self.overwrite) as partial, ExitStack() as stack:
-            output = Output(partial)
+        with staged(self.path, self.overwrite) as beside, ExitStack() as stack:
+            output = Output(beside)
             stack.callback(output.close)
             try:
                 with h5py.File(output, "w", libver=("v110", "latest"), **ALIGNED) as file:
                     outbox = Outbox(threads=n_cores())
                     stack.callback(outbox.close)
-                    writer = H5adWriter(file, spec, partial.parent, Storage(self.compression, self.checksum, outbox))
+                    writer = H5adWriter(file, spec, beside.parent, Storage(self.compression, self.checksum, outbox))
                     stack.callback(writer.close)
                     yield writer
             except OSError as error:
@@ -84,6 +85,7 @@ class H5adWriter:
             _dict(file, name)
         self.obs = FrameWriter(file.create_group("obs"), spec.obs, folder, spec.n_obs, storage)
         self.matrices: dict[str, SparseWriter | DenseWriter] = {}
+        self.rows: dict[str, RowDigest] = {}
         self.n_obs = 0
 
     def write(self, chunk: Chunk) -> None:
@@ -108,7 +110,7 @@ class H5adWriter:
         self.storage.outbox.flush()
         for key, value in spec.uns.items():
             write_element(self.file["uns"], key, value)
-        record(self.file)
+        record(self.file, self.rows, {**self.obs.marks, **var.marks})
 
     def close(self) -> None:
         """Let go of temporary files, whatever has happened."""
@@ -118,6 +120,8 @@ class H5adWriter:
         if name not in self.matrices:
             kind = SparseWriter if sparse.issparse(X) else DenseWriter
             self.matrices[name] = kind(self.file, name, X.shape[1], self.most, self.storage)
+            self.rows[name] = RowDigest()
+        self.storage.outbox.put(partial(row_marks, X), self.rows[name].add)
         self.matrices[name].append(X)
 
 

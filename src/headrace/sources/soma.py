@@ -137,7 +137,7 @@ class SomaSource:
         band = largest_band(self.cells.joinids, self._nnz_per_cell)
         n_obs = len(self.cells.joinids)
         buffers = 2 * 3 * BUFFER_BYTES + 2 * 200 * min(n_obs, BLOCK) + 2 * 8 * min(band, BLOCK_NNZ)
-        tiles = min(int(TILES_USED * self._tile_bytes), 20 * nnz)
+        tiles = min(max(int(TILES_USED * self._tile_bytes), min(self._tile_bytes, MIN_TILE_BYTES)), 20 * nnz)
         return Cost(nnz, int(1.6 * nnz), tiles + buffers + 24 * n_obs)
 
     def within(self, memory: int) -> Self:
