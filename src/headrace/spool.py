@@ -29,6 +29,9 @@ from .staged import locked, place
 from .stats import kernels
 
 MAGIC = b"headrace spool 2\n"
+NAME = r"[0-9a-f]{16,64}"
+"""A spool's folder: a plan's fingerprint."""
+
 ESCAPE = 65535
 BYTES_PER_NNZ = 2.0
 """What `explain` reckons with; full-length assays, with large counts, come to about 2."""
@@ -94,8 +97,12 @@ class Spool:
             return decode(path.read_bytes(), self.obs)
         except FileNotFoundError:
             raise SourceError(f"the spool's part {path} has vanished; run again to read it anew") from None
+        except OSError as error:
+            raise SourceError(
+                f"the spool's part {path} cannot be read: {error.strerror}; run again to read it anew"
+            ) from error
         except ValueError as error:
-            path.unlink(missing_ok=True)
+            _remove(path)
             raise SourceError(f"the spool's part {path} is damaged ({error}); run again to read it anew") from None
 
     def whole(self, start: int, stop: int) -> bool:
@@ -103,10 +110,10 @@ class Spool:
         path = self.path(start, stop)
         try:
             sections(path.read_bytes())
-        except FileNotFoundError:
-            return False
+        except OSError:
+            return False  # whatever is wrong with it, a new one takes its place
         except ValueError:
-            path.unlink(missing_ok=True)
+            _remove(path)
             return False
         return True
 
@@ -158,9 +165,9 @@ def decode(stored: bytes, empty: pd.DataFrame) -> Chunk:
 def sections(stored: bytes) -> list[memoryview]:
     """Cut a part into its sections, or raise ValueError if one is not as it was written."""
     view = memoryview(stored)
-    if not stored.startswith(MAGIC):
-        raise ValueError("it does not begin as a part")
     at = len(MAGIC)
+    if not stored.startswith(MAGIC) or len(view) < at + 4:
+        raise ValueError("it does not begin as a part")
     (n,) = struct.unpack_from("<I", view, at)
     end = at + 4 + 12 * n
     if n > 64 or len(view) < end + 4 or zlib.crc32(view[:end]) != struct.unpack_from("<I", view, end)[0]:
@@ -199,12 +206,25 @@ def check_space(folder: Path, bytes_needed: int) -> None:
 def found(folder: Path) -> list[dict[str, Any]]:
     """List the spools in a folder: name, bytes, parts, what they are about."""
     out = []
-    for each in sorted(folder.glob("*/about.json")):
-        parts = list(each.parent.glob("*.part"))
-        about = json.loads(each.read_text())
-        size = sum(part.stat().st_size for part in parts)
-        out.append({"folder": str(each.parent), "bytes": size, "parts": len(parts), "about": about})
+    for each in sorted(folder.glob("*/")):
+        if not re.fullmatch(NAME, each.name):
+            continue  # not one of ours
+        parts = list(each.glob("*.part"))
+        about: dict[str, Any] = {}
+        size = 0
+        with suppress(OSError, ValueError):  # a run that was killed at its very beginning or end has none
+            about = json.loads((each / "about.json").read_text())
+        for part in parts:
+            with suppress(FileNotFoundError):  # a run ends just now
+                size += part.stat().st_size
+        out.append({"folder": str(each), "bytes": size, "parts": len(parts), "about": about})
     return out
+
+
+def _remove(path: Path) -> None:
+    """Remove a part that is damaged; if it cannot be, a new one takes its place."""
+    with suppress(OSError):
+        path.unlink()
 
 
 def clean(folder: Path, on_each: Callable[[Path], None] = lambda path: None) -> int:
@@ -212,8 +232,6 @@ def clean(folder: Path, on_each: Callable[[Path], None] = lambda path: None) -> 
     removed = 0
     for entry in found(folder):
         path = Path(entry["folder"])
-        if not re.fullmatch(r"[0-9a-f]{16,64}", path.name):
-            continue  # not one of ours
         try:
             with locked(path, "the spool"):
                 shutil.rmtree(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -37,16 +38,19 @@ def staged(target: Path, overwrite: bool = False) -> Iterator[Path]:
         except BlockingIOError:
             raise OutputError(f"another run is writing {target}; wait for it, or choose another name") from None
         try:
-            os.truncate(handle, 0)
+            with _named(f"cannot write to {target.parent}"):
+                os.truncate(handle, 0)
             yield partial
             check_target(target, overwrite)
-            os.fsync(handle)
-            os.replace(partial, target)
-            _sync_folder(target.parent)
+            with _named(f"writing {target} failed; nothing was left there"):
+                os.fsync(handle)
+                os.replace(partial, target)
         except BaseException:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 os.unlink(partial)
             raise
+        with _named(f"{target} is whole and in place, but the disk does not confirm its name; check the disk"):
+            _sync_folder(target.parent)
     finally:
         os.close(handle)
 
@@ -66,7 +70,8 @@ def place(data: bytes, target: Path) -> None:
 @contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
     """Hold a folder for one run; a second one is refused."""
-    handle = os.open(folder, os.O_RDONLY)
+    with _named(f"cannot open {what} {folder}"):
+        handle = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,10 +92,22 @@ def check_target(target: Path, overwrite: bool) -> None:
         raise OutputError(f"there is no folder {target.parent} to write {target.name} to")
 
 
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Turn the system's error into ours."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{what}: {error.strerror}") from error
+
+
 def _sync_folder(folder: Path) -> None:
     """Make the rename itself last."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems have no such thing
+            raise
     finally:
         os.close(handle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,8 @@ class FrameWriter:
         """Let go of temporary files."""
         for column in self.columns.values():
             if isinstance(column, _Categories):
-                column.spill.close()
+                with suppress(OSError):  # it may still want to write, to a disk that is full
+                    column.spill.close()
 
 
 class _Numbers:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,6 @@ import numpy as np
 from scipy import sparse
 
 from ..chunk import Chunk, Matrix, StreamSpec
-from ..errors import OutputError
 from ..memory import n_cores
 from ..staged import staged
 from .digests import RowDigest, record, row_marks
@@ -51,21 +50,23 @@ class H5ad:
     def open(self, spec: StreamSpec) -> Iterator[H5adWriter]:
         """Begin the file; leaving the block normally moves it into place."""
         with staged(self.path, self.overwrite) as beside, ExitStack() as stack:
-            output = Output(beside)
+            output = Output(beside, self.path)
             stack.callback(output.close)
             try:
                 with h5py.File(output, "w", libver=("v110", "latest"), **ALIGNED) as file:
                     outbox = Outbox(threads=n_cores())
                     stack.callback(outbox.close)
-                    writer = H5adWriter(file, spec, beside.parent, Storage(self.compression, self.checksum, outbox))
+                    storage = Storage(self.compression, self.checksum, outbox)
+                    with output.told():
+                        writer = H5adWriter(file, spec, beside.parent, storage, output.told)
                     stack.callback(writer.close)
                     yield writer
-            except OSError as error:
-                raise OutputError(
-                    f"writing {self.path} failed: {output.error or error}; nothing was left there"
-                ) from error
+            except Exception as error:
+                if output.error is None:
+                    raise
+                raise output.failure(error) from error
             if output.error is not None:
-                raise OutputError(f"writing {self.path} failed: {output.error}; nothing was left there")
+                raise output.failure(output.error) from output.error
 
 
 class H5adWriter:
@@ -77,8 +78,9 @@ class H5adWriter:
         spec: StreamSpec,
         folder: Path,
         storage: Storage,
+        told: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        self.file, self.folder, self.storage = file, folder, storage
+        self.file, self.folder, self.storage, self.told = file, folder, storage, told
         self.most = (spec.n_obs, spec.nnz)
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
@@ -90,14 +92,19 @@ class H5adWriter:
 
     def write(self, chunk: Chunk) -> None:
         """Append cells."""
-        self.obs.append(chunk.obs)
-        self._append("X", chunk.X)
-        for name, layer in chunk.layers.items():
-            self._append(f"layers/{name}", layer)
+        with self.told():
+            self.obs.append(chunk.obs)
+            self._append("X", chunk.X)
+            for name, layer in chunk.layers.items():
+                self._append(f"layers/{name}", layer)
         self.n_obs += chunk.n_obs
 
     def finish(self, spec: StreamSpec) -> None:
         """Write genes and `uns`, and what is left in buffers."""
+        with self.told():
+            self._finish(spec)
+
+    def _finish(self, spec: StreamSpec) -> None:
         for name in ("X", *(f"layers/{layer}" for layer in spec.layers)):
             if name not in self.matrices:  # no chunk came
                 self._append(name, sparse.csr_array((0, spec.n_vars), dtype=np.float32))

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import OutputError
 from ..stats import kernels
 from .outbox import Outbox
 
@@ -173,8 +176,9 @@ def _create(
 class Output:
     """The file under HDF5: every write goes through here.
 
-    HDF5 does not survive a write that fails: it tries again when it closes, and may crash. So the first
-    error is kept and raised, and from then on writes are taken and dropped, since the file is lost anyway.
+    HDF5 does not survive a write that fails: it tries again when it closes, and h5py calls on with the exception
+    still set, which ends in a SystemError or a crash. So HDF5 is never told: the first error is kept, from then on
+    writes are taken and dropped, since the file is lost anyway, and `told` tells whoever writes.
 
     Whole pages go to the disk directly, if the file system can do that (`O_DIRECT`), past the system's
     memory of files: nothing is copied, and a long file does not fill memory with pages that nobody
@@ -185,15 +189,21 @@ class Output:
     ----------
     path
         An existing file.
+    target
+        What it will become, for messages.
     """
 
     STRIDE = 32 << 20
 
-    def __init__(self, path: Path) -> None:
-        self.handle = os.open(path, os.O_RDWR)
+    def __init__(self, path: Path, target: Path) -> None:
+        self.target = target
+        self.error: OSError | None = None
+        try:
+            self.handle = os.open(path, os.O_RDWR)
+        except OSError as error:
+            raise self.failure(error) from error
         self.direct = _open_direct(path)
         self.position = 0
-        self.error: OSError | None = None
         self.buffered = 0
         self.drained = 0
         self.grown = threading.Event()
@@ -227,7 +237,7 @@ class Output:
         return n
 
     def write(self, data: Any) -> int:
-        """Write all of `data`, or keep and raise the error."""
+        """Write all of `data`, or keep the error."""
         view = memoryview(data).cast("B")
         done = 0
         while done < len(view) and self.error is None:
@@ -235,7 +245,6 @@ class Output:
                 done += self._write_some(view[done:], self.position + done)
             except OSError as error:
                 self.error = error
-                raise
         self.position += len(view)
         if self.buffered >= self.STRIDE:
             self.buffered = 0
@@ -261,11 +270,35 @@ class Output:
         """Set the size of the file."""
         size = self.position if size is None else size
         if self.error is None:
-            os.ftruncate(self.handle, size)
+            try:
+                os.ftruncate(self.handle, size)
+            except OSError as error:
+                self.error = error
         return size
 
     def flush(self) -> None:
         """Nothing is buffered here."""
+
+    # ------------------------------------------------------------------------------------------ what goes wrong
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Raise `OutputError` if what is written within the block does not get there."""
+        try:
+            yield
+        except Exception as error:
+            if self.error is None and not isinstance(error, OSError):
+                raise
+            raise self.failure(error) from error
+        if self.error is not None:
+            raise self.failure(self.error) from self.error
+
+    def failure(self, error: BaseException) -> OutputError:
+        """Put into words why the file was not written."""
+        reason = self.error or error
+        return OutputError(
+            f"writing {self.target} failed: {getattr(reason, 'strerror', None) or reason}; nothing was left there; "
+            "free some space, or choose another place"
+        )
 
     # ------------------------------------------------------------------------------------------------ the drain
     def close(self) -> None:
