@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from scipy import sparse
 
 from ..chunk import Chunk, Matrix, StreamSpec
 from ..memory import n_cores
+from ..protocols import Writer
 from ..staged import staged
 from .digests import RowDigest, record, row_marks
 from .elements import write_element
@@ -47,9 +49,19 @@ class H5ad:
     checksum: bool = True
 
     @contextmanager
-    def open(self, spec: StreamSpec) -> Iterator[H5adWriter]:
+    def open(self, spec: StreamSpec) -> Iterator[Writer]:
         """Begin the file; leaving the block normally moves it into place."""
-        with staged(self.path, self.overwrite) as beside, ExitStack() as stack:
+        with (
+            staged(self.path, self.overwrite) as beside,
+            ThreadPoolExecutor(1, thread_name_prefix="headrace-hdf5") as thread,
+            _apart(self._file(beside, spec), thread) as writer,
+        ):
+            yield writer
+
+    @contextmanager
+    def _file(self, beside: Path, spec: StreamSpec) -> Iterator[H5adWriter]:
+        """Open the HDF5 file and close it."""
+        with ExitStack() as stack:
             output = Output(beside, self.path)
             stack.callback(output.close)
             try:
@@ -67,6 +79,38 @@ class H5ad:
                 raise output.failure(error) from error
             if output.error is not None:
                 raise output.failure(output.error) from output.error
+
+
+@contextmanager
+def _apart(file: AbstractContextManager[H5adWriter], thread: ThreadPoolExecutor) -> Iterator[Writer]:
+    """Do everything with a file in one thread, which is not the main one.
+
+    HDF5 calls back into Python for every write. In the main thread, Ctrl-C may be raised in the middle of that, which
+    HDF5 does not survive; here it is raised where the main thread waits.
+    """
+    writer = thread.submit(file.__enter__).result()
+    try:
+        yield _Apart(writer, thread)
+    except BaseException as error:
+        thread.submit(file.__exit__, type(error), error, error.__traceback__).result()
+        raise
+    thread.submit(file.__exit__, None, None, None).result()
+
+
+@dataclass(frozen=True)
+class _Apart:
+    """A writer whose calls are done in another thread."""
+
+    writer: H5adWriter
+    thread: ThreadPoolExecutor
+
+    def write(self, chunk: Chunk) -> None:
+        """Append cells."""
+        self.thread.submit(self.writer.write, chunk).result()
+
+    def finish(self, spec: StreamSpec) -> None:
+        """Write what is known only now."""
+        self.thread.submit(self.writer.finish, spec).result()
 
 
 class H5adWriter:
