@@ -336,3 +336,18 @@ def test_uns_is_written_as_anndata_writes_it(tmp_path: Path) -> None:
             if isinstance(b, h5py.Dataset):
                 assert (a.dtype, a.shape) == (b.dtype, b.shape), name
                 np.testing.assert_array_equal(a[()], b[()])
+
+
+def test_missing_whole_numbers_and_booleans_stay_missing(tmp_path: Path) -> None:
+    obs = pd.DataFrame(
+        {
+            "n": pd.array([1, None, 3, 2**60], dtype="Int64"),
+            "small": pd.array([None, 7, 8, 9], dtype="UInt8"),
+            "good": pd.array([True, None, False, True], dtype="boolean"),
+        },
+        index=list("abcd"),
+    )
+    source = Held(np.eye(4), obs, pd.DataFrame(index=list("wxyz")), n_obs=3)
+    hr.Plan(source).write_h5ad(tmp_path / "out.h5ad")
+    pd.testing.assert_frame_equal(ad.read_h5ad(tmp_path / "out.h5ad").obs, obs, check_index_type=False)
+    assert not hr.verify_h5ad(tmp_path / "out.h5ad").problems

@@ -125,10 +125,13 @@ class _Check:
             lengths.append(len(index))
             for column in table.attrs["column-order"]:
                 entry = table[column]
-                size = len(entry["codes"]) if isinstance(entry, h5py.Group) else len(entry)
-                if size != len(index):
-                    self.problems.append(f"{name}[{column!r}] has {size} entries for {len(index)} rows")
-                if isinstance(entry, h5py.Group) and not self._codes(entry):
+                parts = [entry]
+                if isinstance(entry, h5py.Group):  # of categories, or of values of which some are missing
+                    parts = [entry["codes"]] if "codes" in entry else [entry["values"], entry["mask"]]
+                for part in parts:
+                    if len(part) != len(index):
+                        self.problems.append(f"{name}[{column!r}] has {len(part)} entries for {len(index)} rows")
+                if isinstance(entry, h5py.Group) and "codes" in entry and not self._codes(entry):
                     self.problems.append(f"{name}[{column!r}] has codes of no category")
         self.shape = (lengths[0], lengths[1])
 

@@ -61,11 +61,13 @@ class FrameWriter:
         self.index = _Strings(group, index, most)
         self.columns = {name: self._column(name, empty[name].dtype, folder) for name in names}
 
-    def _column(self, name: str, dtype: Any, folder: Path) -> _Strings | _Numbers | _Categories:
+    def _column(self, name: str, dtype: Any, folder: Path) -> _Strings | _Numbers | _Nullable | _Categories:
         if isinstance(dtype, pd.CategoricalDtype):
             return _Categories(self.group, name, dtype, folder, self.most, self.storage)
         if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
             return _Numbers(self.group, name, dtype, self.most, self.storage)
+        if isinstance(dtype, pd.api.extensions.ExtensionDtype) and dtype.kind in "biu":
+            return _Nullable(self.group, name, dtype, self.most, self.storage)
         return _Strings(self.group, name, self.most)
 
     def append(self, frame: pd.DataFrame) -> None:
@@ -119,6 +121,26 @@ class _Numbers:
 
     def finish(self) -> None:
         self.out.finish()
+
+
+class _Nullable:
+    """A column of whole numbers or booleans, some missing."""
+
+    def __init__(self, group: h5py.Group, name: str, dtype: Any, most: int, storage: Storage) -> None:
+        inner = group.create_group(name)
+        kind = "nullable-boolean" if dtype.kind == "b" else "nullable-integer"
+        inner.attrs.update({"encoding-type": kind, "encoding-version": "0.1.0"})
+        self.values = _Numbers(inner, "values", dtype.numpy_dtype, most, storage)
+        self.mask = _Numbers(inner, "mask", np.dtype(bool), most, storage)
+
+    def append(self, values: pd.Series) -> None:
+        missing = values.isna()
+        self.values.append(values.fillna(False if self.values.dtype.kind == "b" else 0))
+        self.mask.append(missing)
+
+    def finish(self) -> None:
+        self.values.finish()
+        self.mask.finish()
 
 
 class _Strings:
