@@ -486,10 +486,19 @@ def test_notices_are_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ being stopped
+SLOWLY = """
+import runpy, time
+from headrace.sinks.h5ad import H5adWriter
+finish = H5adWriter.finish
+H5adWriter.finish = lambda *given: (time.sleep(1), finish(*given))[1]  # time enough to be stopped in
+runpy.run_module("headrace", run_name="__main__", alter_sys=True)
+"""
+
+
 def start(census: Path, out: Path) -> subprocess.Popen[str]:
     """Begin an export over an old file, and wait until it writes."""
     out.write_text("old")
-    command = [sys.executable, "-m", "headrace", "export", *mouse(census, "--recipe", "full-length")]
+    command = [sys.executable, "-c", SLOWLY, "export", *mouse(census, "--recipe", "full-length")]
     process = subprocess.Popen(
         [*command, "--overwrite", "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
