@@ -504,7 +504,7 @@ def start(census: Path, out: Path) -> subprocess.Popen[str]:
     )
     partial = out.with_name(f".{out.name}.partial")
     end = time.monotonic() + 60
-    while not partial.exists() and process.poll() is None:
+    while not (partial.exists() and partial.stat().st_size) and process.poll() is None:
         assert time.monotonic() < end, "it does not begin to write"
         time.sleep(0.002)
     return process
