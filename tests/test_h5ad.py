@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -22,6 +24,7 @@ from scipy import sparse
 import headrace as hr
 from conftest import LIVER
 from headrace.held import Held
+from headrace.sinks import hdf5
 from headrace.sinks.elements import write_element
 
 
@@ -351,3 +354,27 @@ def test_missing_whole_numbers_and_booleans_stay_missing(tmp_path: Path) -> None
     hr.Plan(source).write_h5ad(tmp_path / "out.h5ad")
     pd.testing.assert_frame_equal(ad.read_h5ad(tmp_path / "out.h5ad").obs, obs, check_index_type=False)
     assert not hr.verify_h5ad(tmp_path / "out.h5ad").problems
+
+
+@pytest.mark.parametrize("refused", ["when it is opened", "when it is written"])
+def test_where_nothing_can_be_written_directly_the_bytes_are_the_same(
+    refused: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X = np.random.default_rng(0).poisson(1, (500, 2000))  # more than a stored chunk of 1 MiB
+    source = Held(X, pd.DataFrame(index=map(str, range(500))), pd.DataFrame(index=map(str, range(2000))))
+    hr.Plan(source).write_h5ad(tmp_path / "directly.h5ad")
+    pwrite, tried = os.pwrite, []
+
+    def not_here(handle: int, data: Any, offset: int) -> int:
+        if fcntl.fcntl(handle, fcntl.F_GETFL) & getattr(os, "O_DIRECT", 0):
+            tried.append(offset)
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return pwrite(handle, data, offset)
+
+    if refused == "when it is opened":
+        monkeypatch.setattr(hdf5, "_open_direct", lambda path: None)
+    else:
+        monkeypatch.setattr(os, "pwrite", not_here)
+    hr.Plan(source).write_h5ad(tmp_path / "otherwise.h5ad")
+    assert len(tried) <= 1, "once is enough to know"
+    assert (tmp_path / "otherwise.h5ad").read_bytes() == (tmp_path / "directly.h5ad").read_bytes()

@@ -39,7 +39,6 @@ def script(name: str, *arguments: str) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------------------------------------------- the campaigns
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_kills() -> None:
     figures = script("campaign.py", "--kills", "25", "--small")
     assert figures["failures"] == 0
@@ -63,7 +62,6 @@ def test_full_disks() -> None:
     assert figures["command line"]["exit_code"] == 1
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_flips() -> None:
     figures = script("flips.py", "--flips", "30")
     for kind in ("plain", "gzip", "no checksum"):

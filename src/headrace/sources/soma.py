@@ -21,7 +21,8 @@ from ..errors import InputError, nearest
 from ..protocols import Cost
 from .location import BUFFER_BYTES, TILE_BYTES, Location, reading
 from .obs import BLOCK, Cells, ObsBlocks, select_cells
-from .x import BLOCK_NNZ, Span, XReader, largest_band, spans
+from .spans import Span
+from .x import BLOCK_NNZ, XReader, largest_band, spans
 
 MIN_TILE_BYTES = 64 << 20
 ENOUGH_FOR_TILES = 240_000_000

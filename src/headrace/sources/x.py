@@ -9,7 +9,6 @@ noticed by their numbers, read one chunk at a time, counted first, and sorted wh
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from ..chunk import csr
 from ..errors import SourceError
 from ..stats import kernels
 from .location import reading
+from .spans import Span
 
 BAND = 2048
 """Cells per band: the extent of a tile of the Census's X."""
@@ -34,14 +34,6 @@ back to the system (`malloc_trim`), and fetching it again takes longer than deco
 BLOCK_NNZ = 8_000_000
 """Non-zeros that are put into rows at once. A band of 2048 cells is cut into smaller chunks afterwards; only
 one that has more than this (full-length assays) is asked for in parts."""
-
-
-@dataclass(frozen=True)
-class Span:
-    """Some consecutive cells of a query, by position; the reference to one chunk."""
-
-    start: int
-    stop: int
 
 
 def spans(joinids: npt.NDArray[np.int64], nnz: npt.NDArray[np.int64], target: int) -> list[Span]:
