@@ -88,9 +88,9 @@ def _apart(file: AbstractContextManager[H5adWriter], thread: ThreadPoolExecutor)
     HDF5 calls back into Python for every write. In the main thread, Ctrl-C may be raised in the middle of that, which
     HDF5 does not survive; here it is raised where the main thread waits.
     """
-    writer = thread.submit(file.__enter__).result()
+    opened = thread.submit(file.__enter__)
     try:
-        yield _Apart(writer, thread)
+        yield _Apart(opened.result(), thread)
     except BaseException as error:
         thread.submit(file.__exit__, type(error), error, error.__traceback__).result()
         raise
