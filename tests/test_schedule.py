@@ -24,6 +24,7 @@ def test_what_looks_before_genes_are_chosen_finds_what_it_finds_after(demo_censu
         hr.HighlyVariableGenes(n_top_genes=200, flavor="seurat_v3", batch_key=batch_key, unfitted="skip"),
         hr.NormalizeTotal(1e4),
         hr.Log1p(),
+        hr.SelectGenes("highly_variable"),
     ]
     waits = hr.FilterCells(min_counts=0)  # what comes after it needs the genes that are left
     at_once, waiting = (hr.Plan(cells, each) for each in (steps, [*steps[:2], waits, *steps[2:]]))

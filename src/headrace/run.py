@@ -158,6 +158,9 @@ class Run:
         started = time.monotonic()
         path = (*self.before, *current.path)
         locks = [threading.Lock() if hasattr(stop, "update") else None for stop in path]
+        for stop in path:
+            if hasattr(stop, "scratch"):
+                stop.scratch = self.disk
 
         def work(item: tuple[Any, Chunk | None]) -> tuple[int, Chunk]:
             ref, chunk = item
@@ -200,11 +203,15 @@ class Run:
                 return
 
     # ----------------------------------------------------------------------------------------------- the spool
+    @property
+    def disk(self) -> Path:
+        """The folder for what does not fit in memory."""
+        return self.settings.spool or Path(tempfile.gettempdir()) / f"{SPOOLS.strip('.')}-{os.getuid()}"
+
     def _open_spool(self) -> None:
         about = {"source": self.source.provenance(), "steps": [parameters(step) for step in self.steps]}
-        root = self.settings.spool or Path(tempfile.gettempdir()) / f"{SPOOLS.strip('.')}-{os.getuid()}"
-        spool = Spool(root / self._fingerprint(about), self.spec.obs)
-        check_space(root, 0 if spool.folder.exists() else need(self.spec.n_obs, self.source.cost().nnz))
+        spool = Spool(self.disk / self._fingerprint(about), self.spec.obs)
+        check_space(self.disk, 0 if spool.folder.exists() else need(self.spec.n_obs, self.source.cost().nnz))
         self.spool = self.stack.enter_context(spool.opened(about, self.settings.keep_spool))
         if self.settings.resume:
             self.kept = {ref for ref in self.refs if spool.whole(ref.start, ref.stop)}

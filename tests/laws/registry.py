@@ -18,8 +18,8 @@ from headrace.protocols import Fit, Source
 from headrace.schedule import flatten
 from headrace.stats.bygroup import Measured, MomentsByGroup, SumsByGroup
 from headrace.stats.cells import DominantGenes, LibrarySizes, ValuesByGroup
-from headrace.stats.excess import Excess
 from headrace.stats.groups import Groups
+from headrace.stats.histograms import Histograms, HistogramsByGroup
 from headrace.stats.look import Look
 from headrace.stats.moments import GeneCells, MomentSums
 from headrace.stats.pearson import DatasetTotals
@@ -77,7 +77,7 @@ ACCUMULATORS: dict[str, Callable[[StreamSpec], Any]] = {
     "SumsByGroup measured": lambda spec: SumsByGroup(
         _BY_BATCH, spec.n_vars, Look(unlog=True), whole=False, measured=Measured.of(spec)
     ),
-    "Excess": lambda spec: Excess(_BY_BATCH, dict.fromkeys(range(6), np.full(spec.n_vars, 2, dtype=np.int32))),
+    "HistogramsByGroup": lambda spec: HistogramsByGroup(_BY_BATCH, spec.n_vars, measured=Measured.of(spec)),
     "GeneCells": lambda spec: GeneCells(spec.n_vars),
     "LibrarySizes": lambda spec: LibrarySizes(),
     "ValuesByGroup": lambda spec: ValuesByGroup("depth", _BY_BATCH),
@@ -168,6 +168,10 @@ def assert_same(a: Any, b: Any, where: str = "") -> None:
     """Equal, and equal in every byte."""
     if isinstance(a, MomentsByGroup):
         assert_same([(c, a.n_cells(c), a.of(c)) for c in a.codes], [(c, b.n_cells(c), b.of(c)) for c in b.codes], where)
+        assert_same(a.all(), b.all(), where)
+    elif isinstance(a, Histograms):
+        caps = np.linspace(0, 40, a.n_seen)
+        assert_same(*([(c, h.n_cells(c), h.of(c), h.clipped(c, caps)) for c in h.codes] for h in (a, b)), where)
         assert_same(a.all(), b.all(), where)
     elif sparse.issparse(a):
         for part in ("shape", "indptr", "indices", "data"):

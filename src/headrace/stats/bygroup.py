@@ -120,8 +120,8 @@ class SumsByGroup:
 
     @staticmethod
     def memory(groups: int, n_vars: int, *, whole: bool) -> int:
-        """Predict its bytes for a number of groups that come."""
-        return groups * n_vars * (16 if whole else 32)
+        """Predict its bytes for a number of groups that come, and of the moments of one of them."""
+        return n_vars * (groups * (16 if whole else 32) + 100)
 
     @property
     def wide(self) -> bool:
@@ -147,10 +147,7 @@ class SumsByGroup:
         add(X.indptr, X.indices, X.data, rows, words)
 
     def _make_room(self, X: sparse.csr_array) -> None:
-        largest = int(X.data.max()) if X.nnz else 0
-        if largest >= LARGEST_COUNT:
-            raise CountsError(f"a count of {largest} is too large: counts are below 2**31; is this a matrix of counts?")
-        self._raise_bound(X.shape[0] * largest**2)
+        self._raise_bound(X.shape[0] * largest_count(X) ** 2)
 
     def _raise_bound(self, by: int) -> None:
         was = self.wide
@@ -235,6 +232,14 @@ class MomentsByGroup:
         words = block.words
         squares = words[:, 1].astype(np.float64) if words.shape[1] == 2 else in_parts(words[:, 1], words[:, 2])
         return GroupMoments(n, words[:, 0].astype(np.float64), squares)
+
+
+def largest_count(X: sparse.csr_array) -> int:
+    """Return the largest value of a matrix of counts, or raise `CountsError` if it is none."""
+    largest = int(X.data.max()) if X.nnz else 0
+    if largest >= LARGEST_COUNT:
+        raise CountsError(f"a count of {largest} is too large: counts are below 2**31; is this a matrix of counts?")
+    return largest
 
 
 def rows_by_group(codes: Ints) -> Iterator[tuple[int, Ints]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from .bygroup import Floats, GroupMoments
 from .loess import CannotFitError, trend
@@ -51,11 +50,6 @@ def expected(moments: GroupMoments, span: float) -> Expected:
         raise CannotFitError("no gene varies")
     fit = trend(np.log10(mean[varies]), np.log10(var[varies]), span)
     return Expected(fit.fitted, fit.jitter)
-
-
-def whole_below(cap: Floats) -> npt.NDArray[np.int32]:
-    """Return the largest whole number that is not above `cap`: counts above the one are above the other."""
-    return np.minimum(np.floor(cap), 2.0**31 - 1).astype(np.int32)
 
 
 def standardized_variance(moments: GroupMoments, clip: GroupMoments, std: Floats) -> Floats:

@@ -14,12 +14,12 @@ from ..protocols import Accumulator, Transform
 from ..stats.both import Both
 from ..stats.bygroup import MomentsByGroup, SumsByGroup
 from ..stats.dispersion import CombinedDispersions, dispersion_table, expressed_table, top_genes
-from ..stats.excess import Excess, clipped
+from ..stats.histograms import Histograms, HistogramsByGroup
 from ..stats.loess import CannotFitError
 from ..stats.look import Look
 from ..stats.pearson import DatasetTotals, Model, ResidualSums
 from ..stats.ranks import TopGenes, first
-from ..stats.vst import Expected, expected, standardized_variance, whole_below
+from ..stats.vst import Expected, expected, standardized_variance
 from .annotate import AnnotateGenes
 
 if TYPE_CHECKING:
@@ -82,20 +82,16 @@ def choose(hvg: HighlyVariableGenes, table: Any) -> Any:
 
 
 def by_trend(hvg: HighlyVariableGenes, spec: StreamSpec) -> Fitting:
-    """Flavors "seurat_v3" and "seurat_v3_paper": variance beyond a trend of the mean; two passes."""
-    groups, look, measured = hvg.groups(spec), Look(hvg.layer), hvg.measured(spec)
-    moments: MomentsByGroup = yield SumsByGroup(groups, spec.n_vars, look, whole=True, measured=measured)
-    trends = trends_of(hvg, moments)
-    caps = {code: whole_below(one.cap(moments.of(code))) for code, one in trends.items()}
-    above = yield Excess(groups, caps, look)
+    """Flavors "seurat_v3" and "seurat_v3_paper": variance beyond a trend of the mean; one pass."""
+    measured = hvg.measured(spec)
+    counts: Histograms = yield HistogramsByGroup(hvg.groups(spec), spec.n_vars, Look(hvg.layer), measured)
     n = hvg.n_top_genes or 2000
     top = TopGenes(spec.n_vars, n)
-    for code, one in trends.items():
-        of = moments.of(code)
-        clip = clipped(moments, code, one.cap(of), above.get(code))
-        score = standardized_variance(of, clip, one.std(of))
+    for code, one in trends_of(hvg, counts).items():
+        of = counts.of(code)
+        score = standardized_variance(of, counts.clipped(code, one.cap(of)), one.std(of))
         top.add(score, None if measured is None else np.asarray(of.n) > 0)
-    rank, n_batches, of = top.median_rank, top.n_groups, moments.all()
+    rank, n_batches, of = top.median_rank, top.n_groups, counts.all()
     keys: list[Any] = [rank, -n_batches] if hvg.flavor == "seurat_v3" else [-n_batches, rank]
     columns: dict[str, Any] = {
         "highly_variable": first(keys, n),
@@ -109,7 +105,7 @@ def by_trend(hvg: HighlyVariableGenes, spec: StreamSpec) -> Fitting:
     return AnnotateGenes(columns, {"hvg": {"flavor": hvg.flavor}})
 
 
-def trends_of(hvg: HighlyVariableGenes, moments: MomentsByGroup) -> dict[int, Expected]:
+def trends_of(hvg: HighlyVariableGenes, moments: Histograms) -> dict[int, Expected]:
     """Fit the trend of every batch; name those that have none, and those that needed noise."""
     trends: dict[int, Expected] = {}
     failed, moved = [], []

@@ -10,6 +10,7 @@ from ..errors import InputError, PlanError, nearest
 from ..stats.bygroup import Measured, SumsByGroup
 from ..stats.dispersion import Cutoffs
 from ..stats.groups import Groups
+from ..stats.histograms import HistogramsByGroup
 from .flavors import Fitting, by_dispersion, by_residuals, by_trend
 
 Flavor = Literal["seurat", "cell_ranger", "seurat_v3", "seurat_v3_paper", "pearson_residuals"]
@@ -38,9 +39,9 @@ class HighlyVariableGenes:
         How many genes to mark. None: those within the cutoffs, or 2000 for "seurat_v3";
         "pearson_residuals" must be told.
     flavor
-        "seurat" (Satija et al. 2015) and "cell_ranger" (Zheng et al. 2017) take logged values, in one
-        pass. "seurat_v3" and "seurat_v3_paper" (Stuart et al. 2019) and "pearson_residuals" (Lause et
-        al. 2021) take counts, in two. A pass that is the last is the one that writes.
+        "seurat" (Satija et al. 2015) and "cell_ranger" (Zheng et al. 2017) take logged values,
+        "seurat_v3" and "seurat_v3_paper" (Stuart et al. 2019) counts, all in one pass; "pearson_residuals"
+        (Lause et al. 2021) takes counts, in two. A pass that is the last is the one that writes.
     batch_key
         Column or columns of `obs`: genes are chosen in every batch, and the choices combined by the
         flavor's rule in scanpy. Several columns make a batch of each combination. Cells
@@ -81,7 +82,7 @@ class HighlyVariableGenes:
     >>> hr.HighlyVariableGenes(n_top_genes=2000).flavor
     'seurat'
     >>> hr.HighlyVariableGenes(flavor="seurat_v3", layer="counts", batch_key="donor_id").passes
-    2
+    1
     """
 
     n_top_genes: int | None = None
@@ -131,8 +132,8 @@ class HighlyVariableGenes:
 
     @property
     def passes(self) -> int:
-        """One for dispersions, two where the second looks at what the first has found."""
-        return 2 if self.needs_counts else 1
+        """One, or two where the second looks at what the first has found."""
+        return 2 if self.flavor == "pearson_residuals" else 1
 
     @property
     def needs_counts(self) -> bool:
@@ -152,8 +153,11 @@ class HighlyVariableGenes:
     def memory(self, spec: StreamSpec) -> int:
         """Predict the bytes of the statistics, if every possible batch comes."""
         groups = min(len(self.groups(spec)), max(1, spec.n_obs))
-        second = 0 if not self.needs_counts else 40 if self.flavor == "pearson_residuals" else 12
-        return SumsByGroup.memory(groups, spec.n_vars, whole=self.needs_counts) + groups * spec.n_vars * second
+        if self.flavor.startswith("seurat_v3"):
+            trends = 8 * groups * spec.n_vars
+            return HistogramsByGroup.memory(groups, spec.n_vars, spec.nnz or spec.n_obs * spec.n_vars) + trends
+        residuals = 40 * groups * spec.n_vars if self.needs_counts else 0
+        return SumsByGroup.memory(groups, spec.n_vars, whole=self.needs_counts) + residuals
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise unless the flavor finds what it takes."""

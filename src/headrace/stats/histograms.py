@@ -1,0 +1,209 @@
+"""How often each gene has each count, in every group of cells: what is asked of counts later, this answers exactly.
+
+Small counts are looked up in a table, large ones are few and counted as they come (`tally.py`). The variance
+of clipped counts, whose clip is known only when all cells have been seen, so takes one look.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..chunk import Chunk
+from . import kernels
+from .bygroup import Floats, GroupMoments, Ints, Measured, in_parts, largest_count, rows_by_group
+from .groups import Groups
+from .look import Look
+from .tally import Tally
+
+VALUE_BITS = 31
+"""Bits of a count; above them in a key are gene and group."""
+
+WIDEST, NARROWEST = 32, 4
+"""Counts below so many are in the table; fewer, if there are many groups."""
+
+TABLES = 32 << 20
+"""Bytes that all groups' tables may take before they are made narrower."""
+
+
+@dataclass
+class Table:
+    """The small counts of one group."""
+
+    number: int
+    """In which order the groups came: large counts are tallied under it."""
+    times: npt.NDArray[np.uint32]
+    """Shape (genes, width): in how many cells the gene has this count; in column 0, how many were larger."""
+    cells: Ints
+    """Cells of each dataset; of one dataset if what was measured does not matter."""
+
+
+class HistogramsByGroup:
+    """Accumulates how often each gene has each count, by group.
+
+    Parameters
+    ----------
+    groups
+        Groups of cells; those that come take memory.
+    n_vars
+        Number of genes.
+    look
+        Which matrix of the chunk; it holds counts.
+    measured
+        Which genes each dataset measured, if that matters.
+    """
+
+    def __init__(self, groups: Groups, n_vars: int, look: Look | None = None, measured: Measured | None = None) -> None:
+        self.groups, self.n_vars, self.look, self.measured = groups, n_vars, look or Look(), measured
+        self.width = width(len(groups), n_vars)
+        self.tables: dict[int, Table] = {}
+        self.tally = Tally(n_vars << VALUE_BITS, at_once=n_vars)
+        self.genes: npt.NDArray[np.bool_] | None = None
+
+    @staticmethod
+    def memory(groups: int, n_vars: int, nnz: int) -> int:
+        """Predict its bytes for a number of groups that come, and of the moments of one of them."""
+        return n_vars * (groups * 4 * width(groups, n_vars) + 100) + Tally.memory(n_vars, nnz)
+
+    @property
+    def scratch(self) -> Path | None:
+        """Where a temporary file may go."""
+        return self.tally.scratch
+
+    @scratch.setter
+    def scratch(self, folder: Path) -> None:
+        self.tally.scratch = folder
+
+    def update(self, chunk: Chunk) -> None:
+        """Take in the cells of one chunk."""
+        X = self.look.csr(chunk)
+        largest_count(X)
+        datasets = None if self.measured is None else self.measured.rows(chunk)
+        tally = self.tally
+        for code, rows in rows_by_group(self.groups.codes(chunk)):
+            table = self._table(code)
+            cells = None if datasets is None else datasets[rows]
+            table.cells += len(rows) if cells is None else np.bincount(cells, minlength=len(table.cells))
+            first, done = np.uint64(table.number * self.n_vars), 0
+            while done < len(rows):
+                done, tally.n = kernels.add_counts(
+                    X.indptr, X.indices, X.data, rows, done, table.times, first, tally.buffer, tally.n
+                )
+                if done < len(rows):
+                    tally.make_room()
+
+    def _table(self, code: int) -> Table:
+        if code not in self.tables:
+            n_datasets = 1 if self.measured is None else len(self.measured.seen)
+            times = np.zeros((self.n_vars, self.width), dtype=np.uint32)
+            self.tables[code] = Table(len(self.tables), times, np.zeros(n_datasets, np.int64))
+        return self.tables[code]
+
+    def merge(self, other: HistogramsByGroup) -> None:
+        """Take in all that `other` has seen."""
+        ranges = {}
+        for code, theirs in other.tables.items():
+            mine = self._table(code)
+            mine.times += theirs.times
+            mine.cells += theirs.cells
+            ranges[theirs.number] = mine.number
+        self.tally.merge(other.tally, ranges)
+
+    def keep(self, genes: npt.NDArray[np.bool_]) -> HistogramsByGroup:
+        """Return the same as if it had only seen the genes where `genes`, shape (n_vars,), is True."""
+        kept = copy.copy(self)
+        kept.genes = genes
+        return kept
+
+    def result(self) -> Histograms:
+        """Return the histograms; they share the tables, which are not copied."""
+        return Histograms(
+            self.groups, self.n_vars, self.measured, dict(sorted(self.tables.items())), self.tally, self.genes
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Histograms:
+    """How often each gene has each count in the groups that have come; asked one group at a time.
+
+    Parameters
+    ----------
+    genes
+        Those that are asked about, of all that were seen; None is all.
+    """
+
+    groups: Groups
+    n_seen: int
+    measured: Measured | None
+    tables: dict[int, Table] = field(repr=False)
+    tally: Tally = field(repr=False)
+    genes: npt.NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.tables)
+
+    @property
+    def codes(self) -> list[int]:
+        """The numbers of the groups, in order."""
+        return list(self.tables)
+
+    def n_cells(self, code: int) -> int:
+        """Count the cells of a group."""
+        return int(self.tables[code].cells.sum())
+
+    def of(self, code: int) -> GroupMoments:
+        """Return the moments of one group."""
+        return self._moments(self.tables[code].cells, self._sums(code))
+
+    def all(self) -> GroupMoments:
+        """Return the moments of all cells that have a group."""
+        tables = list(self.tables.values())
+        cells = np.sum([table.cells for table in tables], axis=0) if tables else np.zeros(1, np.int64)
+        n_genes = self.n_seen if self.genes is None else int(self.genes.sum())
+        words = np.zeros((n_genes, 4), dtype=np.int64)
+        for code in self.codes:
+            words += self._sums(code)
+        return self._moments(cells, words)
+
+    def clipped(self, code: int, cap: Floats) -> GroupMoments:
+        """Return the moments of one group with the counts above `cap`, shape (genes,), counted as `cap`."""
+        words = self._sums(code)
+        over = self._sums(code, np.minimum(np.floor(cap), 2.0**VALUE_BITS).astype(np.int64))
+        times = over[:, 0]
+        total = (words[:, 1] - over[:, 1]) + times * cap
+        squares = in_parts(words[:, 2] - over[:, 2], words[:, 3] - over[:, 3]) + times * cap**2
+        return GroupMoments(self._n(self.tables[code].cells), total, squares)
+
+    def _sums(self, code: int, above: Ints | None = None) -> Ints:
+        """Sum 1, x and x**2 over the counts above a bound, shape (genes, 4); x**2 as its low 32 bits and the rest."""
+        bound = np.zeros(self.n_seen, dtype=np.int64)
+        if above is not None:
+            bound[slice(None) if self.genes is None else self.genes] = above
+        words = np.zeros((self.n_seen, 4), dtype=np.int64)
+        table = self.tables[code]
+        kernels.sum_table(table.times, bound, words)
+        for keys, counts in self.tally.entries(table.number):
+            kernels.sum_counts(keys, counts, bound, words)
+        return words if self.genes is None else words[self.genes]
+
+    def _n(self, cells: Ints) -> int | Ints:
+        """Count the cells that measured a gene: one number, or shape (genes,)."""
+        if self.measured is None:
+            return int(cells.sum())
+        n = self.measured.n(cells)
+        return n if self.genes is None else n[self.genes]
+
+    def _moments(self, cells: Ints, words: Ints) -> GroupMoments:
+        return GroupMoments(self._n(cells), words[:, 1].astype(np.float64), in_parts(words[:, 2], words[:, 3]))
+
+
+def width(groups: int, n_vars: int) -> int:
+    """Return how many counts the tables of so many groups have columns for: a power of 2."""
+    columns = WIDEST
+    while columns > NARROWEST and groups * n_vars * 4 * columns > TABLES:
+        columns //= 2
+    return columns
