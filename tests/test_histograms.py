@@ -122,6 +122,15 @@ def test_the_temporary_file_goes_where_it_is_told_and_leaves_nothing(
     assert os.listdir(tmp_path) == ["beside.h5ad"]
 
 
+def test_explain_says_what_disk_it_may_need() -> None:
+    spec = hr.chunk.StreamSpec(genes(), pd.DataFrame(), 10**6, nnz=5 * 10**8)
+    assert hr.HighlyVariableGenes(10, "seurat_v3").disk(spec) == 5 * 10**8
+    assert hr.HighlyVariableGenes(10).disk(spec) == 0
+    source = hr.held.Held(counts(), pd.DataFrame(index=[f"c{i}" for i in range(N_CELLS)]), genes())
+    plan = hr.Plan(source, [hr.HighlyVariableGenes(10, "seurat_v3", span=0.8)])
+    assert "temporary files" not in str(plan.explain())  # few enough to stay in memory
+
+
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tally, "BUFFER", 64)
     monkeypatch.setattr(tally, "MOST", 200)

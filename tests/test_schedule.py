@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 import headrace as hr
+from headrace.schedule import Node, next_pass
+from headrace.steps.qc import MeasureCells
 
 
 # ----------------------------------------------------------------------------- looking before genes are chosen
@@ -35,6 +37,32 @@ def test_what_looks_before_genes_are_chosen_finds_what_it_finds_after(demo_censu
     assert 0 < a.n_vars < cells.spec.n_vars
     pd.testing.assert_frame_equal(a.var, b.var, check_exact=True)
     assert (a.X != b.X).nnz == 0
+
+
+# ------------------------------------------------------------------------- columns that nobody reads in this pass
+BOUNDED = hr.FilterCells(max={"pct_counts_in_top_50_genes": 90.0})
+
+
+@pytest.mark.parametrize(
+    ("steps", "measured"),
+    [
+        ([hr.QCMetrics((), (50,)), hr.FilterCells(min_genes=50), hr.FilterGenes(min_cells=3)], False),
+        ([hr.QCMetrics((), (50,)), BOUNDED, hr.FilterGenes(min_cells=3)], True),
+        ([hr.QCMetrics((), (50,)), hr.FilterOutliers("total_counts"), hr.FilterGenes(min_cells=3)], True),
+        ([hr.QCMetrics((), (50,)), hr.NormalizeTotal(1e4), hr.FilterGenes(min_cells=3)], True),  # it does not say
+    ],
+)
+def test_columns_that_nobody_reads_wait_for_the_last_pass(
+    demo_census: Path, steps: list[object], measured: bool
+) -> None:
+    cells = hr.open_census(demo_census).query("mus_musculus")
+    plan = hr.Plan(cells, steps)
+    first = next_pass([Node.of(step) for step in plan.steps], cells.spec)
+    assert not first.last
+    assert measured == any(isinstance(stop, MeasureCells) for stop in first.path)
+    got = plan.to_anndata()
+    for name in ("total_counts", "pct_counts_in_top_50_genes"):
+        assert got.obs[name].notna().all()
 
 
 def test_a_step_that_needs_all_chosen_genes_waits(demo_census: Path) -> None:

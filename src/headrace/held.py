@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -93,7 +92,7 @@ class Held:
     def within(self, memory: int) -> Self:
         """Return the same source: it takes no more than it has."""
         del memory
-        return copy.copy(self)
+        return self
 
     def cost(self) -> Cost:
         """Return what is held: nothing has to be read."""

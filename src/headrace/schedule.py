@@ -172,7 +172,21 @@ def next_pass(nodes: Sequence[Node], spec: StreamSpec) -> Pass:
                 path.append(node.asked)
                 current = node.step.preview(current)
         if looking or last:
-            return Pass(tuple(path), tuple(looking), last)
+            return Pass(tuple(path) if last else without_idle(path), tuple(looking), last)
+
+
+def without_idle(path: Sequence[Any]) -> tuple[Any, ...]:
+    """Leave out what only adds columns to `obs` (`adds_obs`) that nothing after it is known to read (`reads_obs`)."""
+    used: list[Any] = []
+    read: set[str] | None = set()
+    for stop in reversed(path):
+        added = getattr(stop, "adds_obs", None)
+        if added is not None and read is not None and read.isdisjoint(added):
+            continue
+        used.append(stop)
+        more = getattr(stop, "reads_obs", None)
+        read = None if read is None or more is None else read.union(more)
+    return tuple(reversed(used))
 
 
 def preview(steps: Sequence[Any], spec: StreamSpec) -> StreamSpec:
@@ -242,4 +256,5 @@ __all__ = [
     "preview",
     "run_path",
     "source_passes",
+    "without_idle",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -97,20 +97,27 @@ def _apart(file: AbstractContextManager[H5adWriter], thread: ThreadPoolExecutor)
     thread.submit(file.__exit__, None, None, None).result()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Apart:
-    """A writer whose calls are done in another thread."""
+    """A writer whose calls are done in another thread, one chunk behind."""
 
     writer: H5adWriter
     thread: ThreadPoolExecutor
+    last: Future[None] | None = None
 
     def write(self, chunk: Chunk) -> None:
-        """Append cells."""
-        self.thread.submit(self.writer.write, chunk).result()
+        """Append cells, when those before are written."""
+        self._wait()
+        self.last = self.thread.submit(self.writer.write, chunk)
 
     def finish(self, spec: StreamSpec) -> None:
         """Write what is known only now."""
+        self._wait()
         self.thread.submit(self.writer.finish, spec).result()
+
+    def _wait(self) -> None:
+        if self.last is not None:
+            self.last.result()
 
 
 class H5adWriter:

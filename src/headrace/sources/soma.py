@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
@@ -120,7 +119,7 @@ class SomaSource:
         fragments = sorted(os.listdir(f"{uri}/__fragments")) if os.path.isdir(f"{uri}/__fragments") else []
         cells = hashlib.sha256(self.cells.joinids.tobytes()).hexdigest()
         genes = hashlib.sha256(self.columns.gene_map.tobytes()).hexdigest()
-        return json.dumps([self._array.uri, int(self._array.nnz), fragments, cells, genes])
+        return json.dumps([self._array.uri, self._stored, fragments, cells, genes])
 
     def provenance(self) -> dict[str, Any]:
         """Say what was asked for, in plain values; never where it was read from."""
@@ -143,10 +142,13 @@ class SomaSource:
 
     def within(self, memory: int) -> Self:
         """Return the same source with less memory for TileDB's tiles, if it must be."""
-        other = copy.copy(self)
-        for name in ("_array", "_reader", "_tile_bytes"):
-            other.__dict__.pop(name, None)
-        other.__dict__["_tile_base"] = TILE_BYTES if memory >= ENOUGH_FOR_TILES else MIN_TILE_BYTES
+        tiles = TILE_BYTES if memory >= ENOUGH_FOR_TILES else MIN_TILE_BYTES
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)  # with what was looked up, unlike a copy
+        if tiles != self._tile_base:
+            for name in ("_array", "_reader", "_tile_bytes"):
+                other.__dict__.pop(name, None)
+            other.__dict__["_tile_base"] = tiles
         return other
 
     # ----------------------------------------------------------------------------------------- looking it up
@@ -230,7 +232,13 @@ class SomaSource:
         if not getattr(array, "is_sparse", False):
             raise InputError(f"layer {self.layer!r} of {self.where} is dense; headrace reads sparse layers")
         where = Location(array.uri, self.location.config)
-        return where.open(where.context(self._tile_base + int(array.nnz // 80), BUFFER_BYTES))
+        self.__dict__["_stored"] = stored = int(array.nnz)
+        return where.open(where.context(self._tile_base + stored // 80, BUFFER_BYTES))
+
+    @cached_property
+    def _stored(self) -> int:
+        """How many values X holds: not looked up twice, since it takes a while."""
+        return int(self._array.nnz)
 
     @cached_property
     def _tile_base(self) -> int:
@@ -239,14 +247,14 @@ class SomaSource:
     @cached_property
     def _tile_bytes(self) -> int:
         own = dict(self.location.config).get("sm.mem.total_budget")
-        return int(own) if own else self._tile_base + int(self._array.nnz // 80)
+        return int(own) if own else self._tile_base + self._stored // 80
 
     @cached_property
     def _nnz_per_cell(self) -> npt.NDArray[np.int64]:
         """How many values each cell has, or the average where obs does not tell."""
         if self.cells.nnz is not None:
             return self.cells.nnz
-        average = -(-int(self._array.nnz) // max(1, int(self._experiment.obs.count)))
+        average = -(-self._stored // max(1, int(self._experiment.obs.count)))
         return np.full(len(self.cells.joinids), average)
 
     @cached_property

@@ -18,6 +18,17 @@ class Both:
         self.left: Any = left
         self.right: Any = right
 
+    @property
+    def reads_obs(self) -> tuple[str, ...] | None:
+        """Columns of `obs` that either needs; None if one does not say."""
+        read: tuple[str, ...] = ()
+        for one in (self.left, self.right):
+            names = () if one is None else getattr(one, "reads_obs", None)
+            if names is None:
+                return None
+            read += tuple(names)
+        return read
+
     def update(self, chunk: Chunk) -> None:
         """Take in the cells of one chunk."""
         for one in (self.left, self.right):

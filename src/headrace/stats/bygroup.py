@@ -118,10 +118,15 @@ class SumsByGroup:
         self.bound = 0
         """No sum of squares is above this."""
 
+    @property
+    def reads_obs(self) -> tuple[str, ...]:
+        """Columns of `obs` that it needs."""
+        return self.groups.reads_obs(self.measured)
+
     @staticmethod
     def memory(groups: int, n_vars: int, *, whole: bool) -> int:
         """Predict its bytes for a number of groups that come, and of the moments of one of them."""
-        return n_vars * (groups * (16 if whole else 32) + 100)
+        return n_vars * (groups * (16 if whole else 32) + 120)
 
     @property
     def wide(self) -> bool:

@@ -49,6 +49,10 @@ class Groups:
                 )
         return Groups(columns, tuple(categories))
 
+    def reads_obs(self, measured: object | None) -> tuple[str, ...]:
+        """Return the columns of `obs` that a statistic by group reads, if `measured` matters to it."""
+        return self.columns if measured is None else (*self.columns, "dataset_id")
+
     def __len__(self) -> int:
         return int(np.prod([len(c) for c in self.categories], dtype=np.int64))
 

@@ -18,7 +18,7 @@ from . import kernels
 from .bygroup import Floats, GroupMoments, Ints, Measured, in_parts, largest_count, rows_by_group
 from .groups import Groups
 from .look import Look
-from .tally import Tally
+from .tally import MOST, Tally
 
 VALUE_BITS = 31
 """Bits of a count; above them in a key are gene and group."""
@@ -64,10 +64,20 @@ class HistogramsByGroup:
         self.tally = Tally(n_vars << VALUE_BITS, at_once=n_vars)
         self.genes: npt.NDArray[np.bool_] | None = None
 
+    @property
+    def reads_obs(self) -> tuple[str, ...]:
+        """Columns of `obs` that it needs."""
+        return self.groups.reads_obs(self.measured)
+
     @staticmethod
     def memory(groups: int, n_vars: int, nnz: int) -> int:
         """Predict its bytes for a number of groups that come, and of the moments of one of them."""
         return n_vars * (groups * 4 * width(groups, n_vars) + 100) + Tally.memory(n_vars, nnz)
+
+    @staticmethod
+    def disk(nnz: int) -> int:
+        """Predict the most bytes of its temporary file: of full-length counts half a byte per non-zero was seen."""
+        return nnz if nnz > MOST else 0
 
     @property
     def scratch(self) -> Path | None:

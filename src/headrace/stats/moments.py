@@ -90,6 +90,8 @@ def as_float(words: npt.NDArray[np.uint64]) -> Floats:
 class GeneCells:
     """Counts in how many cells each gene is above zero; the result has shape (genes,), int64."""
 
+    reads_obs = ()
+
     def __init__(self, n_vars: int, look: Look | None = None) -> None:
         self.look = look or Look()
         self.counts = np.zeros(n_vars, dtype=np.int64)

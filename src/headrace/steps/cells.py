@@ -65,20 +65,21 @@ class FilterCells:
             n_genes = _genes_per_cell(chunk.X)
             chunk = chunk.with_obs(n_genes=n_genes)
             mask &= within(n_genes, self.min_genes, self.max_genes)
-        for column in self._columns:
+        for column in self.reads_obs:
             low, high = (self.min or {}).get(column), (self.max or {}).get(column)
             mask &= within(chunk.obs[column].to_numpy(np.float64), low, high)
         return take_cells(chunk, mask)
 
     @property
-    def _columns(self) -> list[str]:
+    def reads_obs(self) -> list[str]:
+        """The columns that have bounds."""
         return list(dict.fromkeys([*(self.min or {}), *(self.max or {})]))
 
     def out(self, spec: StreamSpec) -> StreamSpec:
         """Describe the stream with the new columns; how many cells are left is not known yet."""
         if any(v is not None for name, v in vars(self).items() if name not in ("min", "max")):
             check_zero("FilterCells", spec)
-        for column in self._columns:
+        for column in self.reads_obs:
             check_numeric("FilterCells", column, spec)
         if self.min_counts is not None or self.max_counts is not None:
             spec = spec.with_obs(n_counts="float64")

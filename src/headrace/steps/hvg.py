@@ -155,9 +155,13 @@ class HighlyVariableGenes:
         groups = min(len(self.groups(spec)), max(1, spec.n_obs))
         if self.flavor.startswith("seurat_v3"):
             trends = 8 * groups * spec.n_vars
-            return HistogramsByGroup.memory(groups, spec.n_vars, spec.nnz or spec.n_obs * spec.n_vars) + trends
+            return HistogramsByGroup.memory(groups, spec.n_vars, _nnz(spec)) + trends
         residuals = 40 * groups * spec.n_vars if self.needs_counts else 0
         return SumsByGroup.memory(groups, spec.n_vars, whole=self.needs_counts) + residuals
+
+    def disk(self, spec: StreamSpec) -> int:
+        """Predict the most bytes of temporary files."""
+        return HistogramsByGroup.disk(_nnz(spec)) if self.flavor.startswith("seurat_v3") else 0
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise unless the flavor finds what it takes."""
@@ -209,3 +213,8 @@ class HighlyVariableGenes:
         if "dataset_id" not in spec.obs:
             raise PlanError("HighlyVariableGenes(measured_only=True): obs has no column 'dataset_id'")
         return Measured.of(spec)
+
+
+def _nnz(spec: StreamSpec) -> int:
+    """Return the most non-zeros that can come."""
+    return spec.n_obs * spec.n_vars if spec.nnz is None else spec.nnz

@@ -26,6 +26,7 @@ class SaveLayer:
 
     name: str
     by_gene = True
+    reads_obs = ()
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the cells with the layer; nothing is copied."""

@@ -205,6 +205,7 @@ class Log1p:
     """
 
     base: float | None = None
+    reads_obs = ()
 
     def __post_init__(self) -> None:
         if self.base is not None and not (self.base > 0 and self.base != 1 and isfinite(self.base)):

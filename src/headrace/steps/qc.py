@@ -8,6 +8,7 @@ from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from ..chunk import Chunk, Holds, StreamSpec
 from ..errors import InputError, PlanError, nearest
@@ -187,13 +188,22 @@ class MeasureCells:
 
     def out(self, spec: StreamSpec) -> StreamSpec:
         """Describe the stream of described cells."""
-        no_cells = Chunk(np.zeros((0, spec.n_vars), np.float32), spec.obs)
-        made = type(self)(QCCells(**{**vars(self.about), "layer": None}), self.sets)(no_cells).obs
+        made = self._describe(spec.obs, spec.n_vars)
         marked = self.sets if isinstance(self.about.qc_vars, Mapping) else {}
         dtypes = {
             name: made[name].dtype for name in made if name not in spec.obs or made[name].dtype != spec.obs[name].dtype
         }
         return spec.with_obs(**dtypes).with_var(**marked)
+
+    @property
+    def adds_obs(self) -> list[str]:
+        """Names of the columns."""
+        return list(self._describe(pd.DataFrame(), max((len(genes) for genes in self.sets.values()), default=0)))
+
+    def _describe(self, obs: pd.DataFrame, n_vars: int) -> pd.DataFrame:
+        """Return `obs`, which has no rows, with the columns."""
+        about = QCCells(**{**vars(self.about), "layer": None})
+        return type(self)(about, self.sets)(Chunk(np.zeros((0, n_vars), np.float32), obs)).obs
 
 
 @dataclass(frozen=True)
