@@ -15,7 +15,7 @@ from .protocols import Cost
 
 MOST = 4 * 10**9
 MIN_CHUNK_NNZ = 1 << 16
-MAX_CHUNK_NNZ = 2_000_000
+MAX_CHUNK_NNZ = 1_600_000
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
@@ -169,8 +169,8 @@ RAW = 8
 PACKED = 6
 """Bytes of a non-zero on its way into the spool."""
 
-TYPICAL = 240 << 20
-"""What a process with all that headrace imports holds."""
+TYPICAL = 170 << 20
+"""What a process holds in which headrace is imported, and what it needs for any plan."""
 
 OVERHEAD = 116 << 20
 """Compiled code, thread stacks, fragments of the allocator."""

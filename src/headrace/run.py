@@ -165,7 +165,7 @@ class Run:
         def work(item: tuple[Any, Chunk | None]) -> tuple[int, Chunk]:
             ref, chunk = item
             chunk = self._kept(ref, chunk)
-            return chunk.n_obs, run_path(path, locks, chunk)
+            return chunk.n_obs, replace(run_path(path, locks, chunk), unlogged=None)  # nobody looks at it any more
 
         for number, (n_obs, chunk) in enumerate(self.executor.map(work, self._read())):
             self.on_event(ChunkDone(n_obs, chunk.nnz))

@@ -21,7 +21,7 @@ BUFFER_BYTES = 4 << 20
 TABLE_BUFFER_BYTES = 1 << 20
 """Of each column of obs or var, of which there are dozens."""
 
-TILE_BYTES = 256 << 20
+TILE_BYTES = 160 << 20
 """For decoded tiles of X. Twice as fast as TileDB's default of 10 GiB, since memory is reused."""
 
 

@@ -26,6 +26,9 @@ from .x import BLOCK_NNZ, XReader, largest_band, spans
 MIN_TILE_BYTES = 64 << 20
 ENOUGH_FOR_TILES = 240_000_000
 
+IMPORTED = 80 << 20
+"""What tiledbsoma and its libraries hold."""
+
 TILES_USED = 0.5
 """What TileDB has been seen to take of its budget for tiles."""
 
@@ -138,7 +141,7 @@ class SomaSource:
         n_obs = len(self.cells.joinids)
         buffers = 2 * 3 * BUFFER_BYTES + 2 * 200 * min(n_obs, BLOCK) + 2 * 8 * min(band, BLOCK_NNZ)
         tiles = min(max(int(TILES_USED * self._tile_bytes), min(self._tile_bytes, MIN_TILE_BYTES)), 20 * nnz)
-        return Cost(nnz, int(1.6 * nnz), tiles + buffers + 24 * n_obs)
+        return Cost(nnz, int(1.6 * nnz), IMPORTED + tiles + buffers + 24 * n_obs)
 
     def within(self, memory: int) -> Self:
         """Return the same source with less memory for TileDB's tiles, if it must be."""

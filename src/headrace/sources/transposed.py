@@ -86,7 +86,7 @@ class Csc:
         dealing = 2 * RECORD * BLOCK_NNZ + BUFFERS + decoding(self.data) + decoding(self.indices)
         band = (RECORD + 8) * min(BAND_NNZ, self.nnz)
         tiles = self.data.tile_bytes + self.indices.tile_bytes
-        return self.indptr.nbytes + 20 * self.n_obs + tiles + max(dealing, 2 * band)
+        return self.indptr.nbytes + 20 * self.n_obs + tiles + max(dealing, band)
 
     def peek(self) -> npt.NDArray[np.float64]:  # noqa: D102
         return peek(self.disk, self.data)

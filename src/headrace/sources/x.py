@@ -59,8 +59,9 @@ def spans(joinids: npt.NDArray[np.int64], nnz: npt.NDArray[np.int64], target: in
         if left > start:
             out.append(Span(start, left))
             start = left
-        while total[right] - total[start] > target:  # a band too large for one span
-            stop = int(np.searchsorted(total, total[start] + target, side="right")) - 1
+        while total[right] - total[start] > target:  # a band too large for one span: in parts of about one size
+            rest = int(total[right] - total[start])
+            stop = int(np.searchsorted(total, total[start] + rest / -(-rest // target), side="right")) - 1
             stop = min(max(stop, start + 1), right)
             out.append(Span(start, stop))
             start = stop

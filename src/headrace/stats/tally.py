@@ -96,9 +96,9 @@ class Tally:
 
     @staticmethod
     def memory(at_once: int, keys: int) -> int:
-        """Predict its bytes for a number of keys."""
+        """Predict its bytes for a number of keys: tables are half full as a rule."""
         buffer = max(BUFFER, at_once)
-        return 8 * min(keys, buffer) + 12 * min(keys, MOST + buffer)
+        return 4 * min(keys, buffer) + 6 * min(keys, MOST + buffer)
 
     @cached_property
     def buffer(self) -> Keys:
