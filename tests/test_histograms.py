@@ -13,9 +13,11 @@ import pytest
 from scipy import sparse
 
 import headrace as hr
+from headrace import scratch
 from headrace.chunk import Chunk
 from headrace.held import canonical
 from headrace.stats import histograms, tally
+from headrace.stats.bygroup import Measured
 from headrace.stats.groups import Groups
 from headrace.stats.histograms import Histograms, HistogramsByGroup
 
@@ -107,19 +109,27 @@ def test_many_groups_have_narrow_tables() -> None:
     assert predicted <= 260e6
 
 
+def scattered(monkeypatch: pytest.MonkeyPatch) -> hr.Plan:
+    """Return a plan whose large counts do not fit in memory."""
+    monkeypatch.setattr(tally, "BUFFER", 64)
+    monkeypatch.setattr(tally, "MOST", 200)
+    source = hr.held.Held(counts(), pd.DataFrame(index=[f"c{i}" for i in range(N_CELLS)]), genes())
+    return hr.Plan(source, [hr.HighlyVariableGenes(10, "seurat_v3", span=0.8)])
+
+
 def test_the_temporary_file_goes_where_it_is_told_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tally, "BUFFER", 64)
-    monkeypatch.setattr(tally, "MOST", 200)
     there = []
-    make = tally.TemporaryFile
-    monkeypatch.setattr(tally, "TemporaryFile", lambda **where: (there.append(where["dir"]), make(**where))[1])
-    source = hr.held.Held(counts(), pd.DataFrame(index=[f"c{i}" for i in range(N_CELLS)]), genes())
-    plan = hr.Plan(source, [hr.HighlyVariableGenes(10, "seurat_v3", span=0.8)])
-    plan.write_h5ad(tmp_path / "beside.h5ad", spool=tmp_path / "spool")
-    assert there == [tmp_path / "spool"]
-    assert os.listdir(tmp_path) == ["beside.h5ad"]
+    make = scratch.TemporaryFile
+    monkeypatch.setattr(scratch, "TemporaryFile", lambda **where: (there.append(where["dir"]), make(**where))[1])
+    plan = scattered(monkeypatch)
+    (tmp_path / "mine").mkdir()
+    plan.write_h5ad(tmp_path / "beside.h5ad", spool=tmp_path / "mine")
+    plan.write_h5ad(tmp_path / "beside.h5ad", spool=tmp_path / "mine" / "not there", overwrite=True)
+    assert there == [tmp_path / "mine", tmp_path / "mine" / "not there", tmp_path / "mine"]
+    assert sorted(os.listdir(tmp_path)) == ["beside.h5ad", "mine"]
+    assert os.listdir(tmp_path / "mine") == []
 
 
 def test_explain_says_what_disk_it_may_need() -> None:
@@ -132,15 +142,33 @@ def test_explain_says_what_disk_it_may_need() -> None:
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tally, "BUFFER", 64)
-    monkeypatch.setattr(tally, "MOST", 200)
     full = Path("/dev/full").open
-    monkeypatch.setattr(tally, "TemporaryFile", lambda **where: full("wb", buffering=0))
-    source = hr.held.Held(counts(), pd.DataFrame(index=[f"c{i}" for i in range(N_CELLS)]), genes())
-    plan = hr.Plan(source, [hr.HighlyVariableGenes(10, "seurat_v3", span=0.8)])
-    with pytest.raises(hr.OutputError, match="cannot write temporary data to .*spool: No space left on device"):
-        plan.write_h5ad(tmp_path / "out.h5ad", spool=tmp_path / "spool")
+    monkeypatch.setattr(scratch, "TemporaryFile", lambda **where: full("wb", buffering=0))
+    with pytest.raises(hr.OutputError, match=r"cannot write a temporary file in .*: No space left on device; .*spool="):
+        scattered(monkeypatch).write_h5ad(tmp_path / "out.h5ad", spool=tmp_path)
     assert not (tmp_path / "out.h5ad").exists()
+
+
+def test_what_comes_back_otherwise_than_it_went_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = scratch.os.preadv
+
+    def flipped(fd: int, buffers: list[memoryview], offset: int) -> int:
+        n = read(fd, buffers, offset)
+        buffers[0][n // 2] ^= 4
+        return n
+
+    monkeypatch.setattr(scratch.os, "preadv", flipped)
+    with pytest.raises(hr.SourceError, match="the temporary file in .* is damaged"):
+        scattered(monkeypatch).var()
+
+
+def test_no_cell_is_left(sizes: None) -> None:
+    """Of datasets that measured other genes, too."""
+    seen = np.array([[True] * N_GENES, [False] * N_GENES])
+    for measured in (None, Measured(seen, np.array([0, 1]))):
+        moments = HistogramsByGroup(Groups(), N_GENES, measured=measured).result().all()
+        assert np.all(moments.n == 0)
+        assert moments.total.tolist() == [0.0] * N_GENES
 
 
 def test_too_large_a_count_is_refused() -> None:

@@ -14,7 +14,7 @@ ROOT = Path(headrace.__file__).parent
 LAYERS = [
     {"pages"},
     {"chunk", "errors", "events", "ahead"},
-    {"staged", "packed"},
+    {"staged", "packed", "scratch"},
     {"protocols"},
     {"held", "memory"},
     {"stats"},

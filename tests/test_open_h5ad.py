@@ -24,7 +24,7 @@ from headrace.cli import main
 from headrace.errors import CountsError, InputError, OutputError, SourceError
 from headrace.held import Held
 from headrace.sources.h5matrix import Csr, Dense
-from headrace.sources.transposed import Csc, Scratch
+from headrace.sources.transposed import Csc
 from laws.registry import assert_same
 from laws.registry import source as simulated
 
@@ -733,7 +733,7 @@ def test_the_temporary_file_of_csc_is_never_seen_and_needs_room(
     with pytest.raises(OutputError, match=f"needs about .* in {scratch}"):
         read(hr.open_h5ad(path, scratch=scratch), 500)
     monkeypatch.undo()
-    monkeypatch.setattr(Scratch, "_write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(os, "pwrite", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OutputError, match="No space left on device; free some space"):
         read(hr.open_h5ad(path, scratch=scratch), 500)
 

@@ -106,6 +106,7 @@ def divide(
     in_flight: int,
     dense: int = 0,
     spooled: bool = False,
+    most: int = MAX_CHUNK_NNZ,
 ) -> Budget:
     """Choose the size of chunks.
 
@@ -125,6 +126,8 @@ def divide(
         Genes of the widest dense matrix that a step makes, or 0.
     spooled
         Whether the source is read in a pass of its own, and what is written comes from the spool.
+    most
+        Non-zeros per chunk if there is room.
 
     Raises
     ------
@@ -134,24 +137,26 @@ def divide(
     matrices = 1 + len(spec.layers)
     cells_per_nnz = spec.n_obs / max(1, cost.nnz)
     sink = matrices * (4 << 20) + len(spec.obs.columns) * min(1 << 20, 16 * spec.n_obs)
-    fixed = OVERHEAD + TYPICAL + statistics + sink + spec.n_vars * 400
+    fixed = OVERHEAD + TYPICAL + cost.resident + statistics + sink + spec.n_vars * 400
     # a chunk as it came, its values after a step or two and in every layer, what a kernel holds meanwhile
     worked_on = 12 + 4 * (matrices + 1) + int(2 * 4 * dense * cells_per_nnz)
     if not spooled:
-        return _choose(total, spec, cost, in_flight, fixed + cost.memory, 2 * RAW + (in_flight + 1) * worked_on)
-    reading = _choose(total, spec, cost, in_flight, fixed + cost.memory, 2 * RAW + (in_flight + 1) * (RAW + PACKED))
+        return _choose(total, spec, cost, in_flight, most, fixed + cost.memory, 2 * RAW + (in_flight + 1) * worked_on)
+    reading = _choose(
+        total, spec, cost, in_flight, most, fixed + cost.memory, 2 * RAW + (in_flight + 1) * (RAW + PACKED)
+    )
     chosen_genes = RAW + 4 * len(spec.layers)  # cut out of the chunk, so there twice
-    writing = _choose(total, spec, cost, in_flight, fixed, (in_flight + 1) * (worked_on + chosen_genes))
+    writing = _choose(total, spec, cost, in_flight, most, fixed, (in_flight + 1) * (worked_on + chosen_genes))
     smaller = min(reading, writing, key=lambda one: one.chunk_nnz)
     both = [replace(one, chunk_nnz=smaller.chunk_nnz, held_nnz=smaller.held_nnz) for one in (reading, writing)]
     return max(both, key=lambda one: one.peak)
 
 
-def _choose(total: int, spec: StreamSpec, cost: Cost, in_flight: int, fixed: int, per_nnz: int) -> Budget:
+def _choose(total: int, spec: StreamSpec, cost: Cost, in_flight: int, most: int, fixed: int, per_nnz: int) -> Budget:
     """Choose the size of chunks, given what a pass takes beside them and for each of their non-zeros."""
     largest = max(cost.nnz // max(1, spec.n_obs) * 4, MIN_CHUNK_NNZ)
     room = (total - fixed) // per_nnz
-    chunk_nnz = MAX_CHUNK_NNZ
+    chunk_nnz = most
     while chunk_nnz > room and chunk_nnz > largest:
         chunk_nnz //= 2  # few sizes, so that an interrupted run is likely to find the parts it left
     if chunk_nnz > room:

@@ -12,7 +12,7 @@ import pandas as pd
 from .chunk import Chunk, StreamSpec
 from .errors import InputError
 from .events import Listener, ignore
-from .memory import Budget, default_budget, divide, n_cores, parse_bytes
+from .memory import MAX_CHUNK_NNZ, Budget, default_budget, divide, n_cores, parse_bytes
 from .protocols import Executor, Sink, Source, Transform
 from .report import Explanation, explain
 from .run import SPOOLS, Run, Settings
@@ -187,6 +187,7 @@ class Plan:
             in_flight=in_flight,
             dense=dense,
             spooled=self.source.spooled and source_passes(self.steps) > 1,
+            most=getattr(self.source, "most_nnz", MAX_CHUNK_NNZ),
         )
 
 

@@ -36,6 +36,8 @@ class Cost:
     """Bytes as stored."""
     memory: int
     """Bytes held beside the chunks while reading."""
+    resident: int = 0
+    """Bytes that the process holds from then on: libraries."""
     disk: int = 0
     """Bytes of temporary files while reading."""
 

@@ -67,7 +67,7 @@ def explain(
         lines.append(f"disk       about {cost.disk / 1e6:,.0f} MB of temporary files, while it runs")
     aside = sum(step.disk(spec) for step in steps if hasattr(step, "disk"))
     if aside:
-        lines.append(f"disk       up to {aside / 1e6:,.0f} MB of temporary files, if many counts are large")
+        lines.append(f"disk       about {aside / 1e6:,.0f} MB of temporary files, if many counts are large")
     lines.append("steps")
     lines += [f"  {describe(step)}" for step in steps] or ["  none"]
     lines += _assays(source, steps, spec)

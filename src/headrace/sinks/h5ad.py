@@ -90,7 +90,9 @@ def _apart(file: AbstractContextManager[H5adWriter], thread: ThreadPoolExecutor)
     """
     opened = thread.submit(file.__enter__)
     try:
-        yield _Apart(opened.result(), thread)
+        writer = _Apart(opened.result(), thread)
+        yield writer
+        writer.wait()
     except BaseException as error:
         thread.submit(file.__exit__, type(error), error, error.__traceback__).result()
         raise
@@ -107,15 +109,16 @@ class _Apart:
 
     def write(self, chunk: Chunk) -> None:
         """Append cells, when those before are written."""
-        self._wait()
+        self.wait()
         self.last = self.thread.submit(self.writer.write, chunk)
 
     def finish(self, spec: StreamSpec) -> None:
         """Write what is known only now."""
-        self._wait()
+        self.wait()
         self.thread.submit(self.writer.finish, spec).result()
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Wait for the last chunk to be written."""
         if self.last is not None:
             self.last.result()
 

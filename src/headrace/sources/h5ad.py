@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import tempfile
@@ -57,6 +58,7 @@ class H5adSource:
     holds: Holds = Holds.UNKNOWN
     var_index: str | None = None
     scratch: str | None = None
+    most_nnz = 1_200_000  # of a chunk: larger ones take memory and gain nothing
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was opened or looked up."""
@@ -84,14 +86,14 @@ class H5adSource:
             yield Chunk(X, self._obs.read(span.start, span.stop))
 
     def within(self, memory: int) -> Self:
-        """Return the same source: what it takes is given by the file."""
+        """Return the same source, opened anew: what it takes is given by the file."""
         del memory
-        return self
+        return copy.copy(self)  # a run's temporary files go with the run
 
     def cost(self) -> Cost:
         """Say what reading all of it takes."""
         about = self._matrix
-        return Cost(about.expected, about.bytes, about.memory + self._obs.memory, about.scratch)
+        return Cost(about.expected, about.bytes, about.memory + self._obs.memory, disk=about.scratch)
 
     def value_counts(self, column: str) -> dict[str, int]:
         """Count the cells of each value of a column of obs."""

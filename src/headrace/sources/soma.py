@@ -141,7 +141,7 @@ class SomaSource:
         n_obs = len(self.cells.joinids)
         buffers = 2 * 3 * BUFFER_BYTES + 2 * 200 * min(n_obs, BLOCK) + 2 * 8 * min(band, BLOCK_NNZ)
         tiles = min(max(int(TILES_USED * self._tile_bytes), min(self._tile_bytes, MIN_TILE_BYTES)), 20 * nnz)
-        return Cost(nnz, int(1.6 * nnz), IMPORTED + tiles + buffers + 24 * n_obs)
+        return Cost(nnz, int(1.6 * nnz), tiles + buffers + 24 * n_obs, IMPORTED)
 
     def within(self, memory: int) -> Self:
         """Return the same source with less memory for TileDB's tiles, if it must be."""
@@ -224,8 +224,8 @@ class SomaSource:
             return self._measurement.var.read().concat().to_pandas()
 
     @cached_property
-    def _array(self) -> Any:
-        """X, opened with as much memory for tiles as its size needs."""
+    def _stored_array(self) -> Any:
+        """X as the measurement gives it."""
         known = list(self._measurement.X) if "X" in self._measurement else []
         if self.layer not in known:
             raise InputError(
@@ -234,14 +234,18 @@ class SomaSource:
         array = self._measurement.X[self.layer]
         if not getattr(array, "is_sparse", False):
             raise InputError(f"layer {self.layer!r} of {self.where} is dense; headrace reads sparse layers")
-        where = Location(array.uri, self.location.config)
-        self.__dict__["_stored"] = stored = int(array.nnz)
-        return where.open(where.context(self._tile_base + stored // 80, BUFFER_BYTES))
+        return array
 
     @cached_property
     def _stored(self) -> int:
-        """How many values X holds: not looked up twice, since it takes a while."""
-        return int(self._array.nnz)
+        """How many values X holds; to look it up takes a while."""
+        return int(self._stored_array.nnz)
+
+    @cached_property
+    def _array(self) -> Any:
+        """X, opened with as much memory for tiles as its size needs."""
+        where = Location(self._stored_array.uri, self.location.config)
+        return where.open(where.context(self._tile_base + self._stored // 80, BUFFER_BYTES))
 
     @cached_property
     def _tile_base(self) -> int:

@@ -7,11 +7,8 @@ band is read back whole and put into rows: values come in the order of genes, so
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 import threading
-import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,13 +22,14 @@ from scipy import sparse
 from ..chunk import csr
 from ..errors import OutputError, SourceError
 from ..held import rounded
+from ..scratch import Scratch
 from ..stats import kernels
 from .h5values import Names, decoding, finished, peek, read_indices, read_values, stacked, too_large
 from .hdf5 import Stored
 from .preads import Disk, Reader, threads
 from .spans import Span, cut
 
-BAND_NNZ = 2_000_000
+BAND_NNZ = 1_200_000
 """Non-zeros per band of cells: as many as the largest chunk has."""
 
 BLOCK_NNZ = 1 << 19
@@ -136,18 +134,18 @@ class Csc:
     def _load(self, number: int) -> sparse.csr_array:
         """Return the cells of a band."""
         with self.lock:
-            scratch = self._scratch
+            bands = self._dealt
         band = self._bands[number]
-        where, values = scratch.load(number)
+        where, values = bands.load(number)
         indptr = (self._total[band.start : band.stop + 1] - self._total[band.start]).astype(np.int32)
         indices, data = np.empty(len(values), dtype=np.int32), np.empty(len(values), dtype=np.float32)
         kernels.gather(where, values, band.start, indptr[:-1].copy(), indices, data)
         return finished(indptr, indices, (data, None), band.start, len(self.indptr) - 1, self.names)
 
     @cached_property
-    def _scratch(self) -> Scratch:
+    def _dealt(self) -> Bands:
         """The temporary file, filled."""
-        scratch = Scratch(self.folder, [int(self._total[b.stop] - self._total[b.start]) for b in self._bands])
+        bands = Bands(self.folder, [int(self._total[b.stop] - self._total[b.start]) for b in self._bands])
         band_of = np.empty(self.n_obs, dtype=np.int32)
         for number, band in enumerate(self._bands):
             band_of[band.start : band.stop] = number
@@ -161,16 +159,16 @@ class Csc:
                 if wide is not None and self.names.counts:
                     at = int(rounded(wide.astype(np.float64))[0])
                     raise too_large(self.names, wide[at], int(rows[at]), self._column(start + at))
-                column = scratch.deal(rows, data, start, self.indptr, column, band_of)
-        scratch.finish()
-        return scratch
+                column = bands.deal(rows, data, start, self.indptr, column, band_of)
+        bands.finish()
+        return bands
 
     def _column(self, at: int) -> int:
         """Return the gene that a value belongs to, by the value's position."""
         return int(np.searchsorted(self.indptr, at, side="right")) - 1
 
 
-class Scratch:
+class Bands:
     """Values by band of cells, in a file that has no name.
 
     Parameters
@@ -195,9 +193,7 @@ class Scratch:
         self.written = np.zeros(len(nnz), dtype=np.int64)
         self.where = np.empty((len(nnz), room, 2), dtype=np.int32)
         self.values = np.empty((len(nnz), room), dtype=np.float32)
-        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-            self.fd = os.dup(file.fileno())
-        weakref.finalize(self, os.close, self.fd)
+        self.file = Scratch(folder, "scratch=")
 
     def deal(
         self,
@@ -230,33 +226,16 @@ class Scratch:
         n = self.nnz[band]
         where, values = np.empty((n, 2), dtype=np.int32), np.empty(n, dtype=np.float32)
         start = RECORD * int(self.starts[band])
-        for out, offset in ((where, start), (values, start + 8 * n)):
-            view = memoryview(out.reshape(-1).view(np.uint8).data)
-            while len(view):
-                got = os.preadv(self.fd, [view[: 1 << 30]], offset)
-                if got <= 0:
-                    raise SourceError(f"the temporary file in {self.folder} has lost its end")
-                view, offset = view[got:], offset + got
+        self.file.read(where, start)
+        self.file.read(values, start + 8 * n)
         return where, values
 
     def _flush(self, band: int) -> None:
         n, done, start = int(self.fill[band]), int(self.written[band]), RECORD * int(self.starts[band])
-        try:
-            self._write(self.where[band, :n], start + 8 * done)
-            self._write(self.values[band, :n], start + 8 * self.nnz[band] + 4 * done)
-        except OSError as error:
-            raise OutputError(
-                f"cannot write a temporary file in {self.folder}: {error.strerror}; free some space or choose another "
-                "folder with scratch="
-            ) from error
+        self.file.write(self.where[band, :n], start + 8 * done)
+        self.file.write(self.values[band, :n], start + 8 * self.nnz[band] + 4 * done)
         self.written[band] += n
         self.fill[band] = 0
-
-    def _write(self, values: npt.NDArray[Any], offset: int) -> None:
-        view = memoryview(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
-        while len(view):
-            n = os.pwrite(self.fd, view[: 1 << 30], offset)
-            view, offset = view[n:], offset + n
 
 
 def _rows(X: sparse.csr_array, start: int, stop: int) -> sparse.csr_array:

@@ -61,7 +61,7 @@ def spans(joinids: npt.NDArray[np.int64], nnz: npt.NDArray[np.int64], target: in
             start = left
         while total[right] - total[start] > target:  # a band too large for one span: in parts of about one size
             rest = int(total[right] - total[start])
-            stop = int(np.searchsorted(total, total[start] + rest / -(-rest // target), side="right")) - 1
+            stop = int(np.searchsorted(total, total[start] + rest // -(-rest // target), side="right")) - 1
             stop = min(max(stop, start + 1), right)
             out.append(Span(start, stop))
             start = stop

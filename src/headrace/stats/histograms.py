@@ -76,7 +76,7 @@ class HistogramsByGroup:
 
     @staticmethod
     def disk(nnz: int) -> int:
-        """Predict the most bytes of its temporary file: of full-length counts half a byte per non-zero was seen."""
+        """Predict the bytes of its temporary file if many counts are large: full-length ones took half of that."""
         return nnz if nnz > MOST else 0
 
     @property
@@ -172,7 +172,9 @@ class Histograms:
     def all(self) -> GroupMoments:
         """Return the moments of all cells that have a group."""
         tables = list(self.tables.values())
-        cells = np.sum([table.cells for table in tables], axis=0) if tables else np.zeros(1, np.int64)
+        cells = np.zeros(1 if self.measured is None else len(self.measured.seen), dtype=np.int64)
+        for table in tables:
+            cells += table.cells
         n_genes = self.n_seen if self.genes is None else int(self.genes.sum())
         words = np.zeros((n_genes, 4), dtype=np.int64)
         for code in self.codes:

@@ -1,25 +1,21 @@
-"""How often each number came, for many numbers: in memory what fits, the rest in a temporary file.
-
-The file has no name, so it is gone when the process is, however that ends.
-"""
+"""How often each number came, for many numbers: in memory what fits, the rest in a temporary file."""
 
 from __future__ import annotations
 
-import os
-import weakref
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryFile, gettempdir
-from typing import IO, Any
+from tempfile import gettempdir
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import OutputError
+from ..errors import SourceError
 from ..packed import pack, unpack
+from ..scratch import Scratch
 from . import kernels
 
 Keys = npt.NDArray[np.uint64]
@@ -32,43 +28,43 @@ MOST = 2 << 20
 """Different numbers kept in memory."""
 
 
-class Scratch:
-    """A temporary file, closed when nothing refers to it."""
-
-    def __init__(self, folder: Path | None) -> None:
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        self.file: IO[bytes] = TemporaryFile(dir=folder)  # noqa: SIM115
-        weakref.finalize(self, self.file.close)
-        if folder is not None:
-            with suppress(OSError):  # something else is there
-                folder.rmdir()
+AT_ONCE = 1 << 17
+"""Keys that are packed together."""
 
 
 @dataclass(frozen=True)
 class Part:
     """Some keys and how often each came, in a file."""
 
-    scratch: Scratch
+    file: Scratch
     at: int
     keys: int
     """Bytes of the keys; those of their counts follow."""
     counts: int
+    checksum: int
     n: int
 
     @staticmethod
-    def write(scratch: Scratch, keys: Keys, counts: Counts) -> Part:
-        """Append sorted keys to a file."""
+    def write(file: Scratch, at: int, keys: Keys, counts: Counts) -> Part:
+        """Write sorted keys at a place in a file."""
         steps, times = pack(np.diff(keys, prepend=np.uint64(0))), pack(counts)
-        part = Part(scratch, scratch.file.tell(), len(steps), len(times), len(keys))
-        scratch.file.write(steps + times)
-        return part
+        stored = steps + times
+        file.write(stored, at)
+        return Part(file, at, len(steps), len(times), zlib.crc32(stored), len(keys))
+
+    @property
+    def end(self) -> int:
+        """Where in the file it ends."""
+        return self.at + self.keys + self.counts
 
     def read(self) -> tuple[Keys, Counts]:
-        """Read them back."""
-        stored = memoryview(os.pread(self.scratch.file.fileno(), self.keys + self.counts, self.at))
-        steps: Any = unpack(stored[: self.keys], np.uint64, self.n)
-        return np.cumsum(steps, out=steps), unpack(stored[self.keys :], np.uint32, self.n)
+        """Read them back, or raise `SourceError`."""
+        stored = np.empty(self.keys + self.counts, dtype=np.uint8)
+        self.file.read(stored, self.at)
+        if zlib.crc32(stored.data) != self.checksum:
+            raise SourceError(f"the temporary file in {self.file.folder} is damaged; check the disk")
+        steps: Any = unpack(stored[: self.keys].data, np.uint64, self.n)
+        return np.cumsum(steps, out=steps), unpack(stored[self.keys :].data, np.uint32, self.n)
 
 
 class Tally:
@@ -87,18 +83,18 @@ class Tally:
         self.n = 0
         """Keys in the buffer."""
         self.scratch: Path | None = None
-        """Where the temporary file goes; None is the system's folder for such files."""
+        """The folder of the temporary file; None is the system's for such files."""
         self._keys: Keys = np.empty(0, dtype=np.uint64)
         self._counts: Counts = np.empty(0, dtype=np.uint32)
         self._known = 0
         self._parts: dict[int, list[Part]] = {}
         self._file: Scratch | None = None
+        self._end = 0
 
     @staticmethod
     def memory(at_once: int, keys: int) -> int:
-        """Predict its bytes for a number of keys: tables are half full as a rule."""
-        buffer = max(BUFFER, at_once)
-        return 4 * min(keys, buffer) + 6 * min(keys, MOST + buffer)
+        """Predict its bytes for a number of keys."""
+        return 12 * min(keys, max(BUFFER, at_once)) + 12 * min(keys, MOST)
 
     @cached_property
     def buffer(self) -> Keys:
@@ -120,9 +116,7 @@ class Tally:
         """Take in all that `other` has counted; `ranges` says which of its ranges is which one here."""
         for theirs, mine in ranges.items():
             for keys, counts in other._in_memory(theirs):
-                for at in range(0, len(keys), BUFFER):
-                    some = keys[at : at + BUFFER] + np.uint64(mine * self.span)
-                    self._add(some, counts[at : at + BUFFER])
+                self._add(keys + np.uint64(mine * self.span), counts)
             self._parts.setdefault(mine, []).extend(other._parts.get(theirs, []))
 
     def entries(self, number: int) -> Iterator[tuple[Keys, Counts]]:
@@ -134,8 +128,9 @@ class Tally:
     def _in_memory(self, number: int) -> Iterator[tuple[Keys, Counts]]:
         self.make_room()
         start, stop = self._bounds(number)
-        if stop > start:
-            yield self._keys[start:stop] - np.uint64(number * self.span), self._counts[start:stop]
+        for at in range(start, stop, AT_ONCE):
+            some = slice(at, min(at + AT_ONCE, stop))
+            yield self._keys[some] - np.uint64(number * self.span), self._counts[some]
 
     def _add(self, keys: Keys, counts: Counts) -> None:
         """Take in keys in order, each once."""
@@ -153,20 +148,14 @@ class Tally:
         """Move what is in memory to the file."""
         keys, counts = self._keys[: self._known], self._counts[: self._known]
         first, last = (int(keys[i]) // self.span for i in (0, -1))
-        try:
-            self._file = self._file or Scratch(self.scratch)
-            for number in range(first, last + 1):
-                start, stop = self._bounds(number)
-                if stop > start:
-                    part = Part.write(self._file, keys[start:stop] - np.uint64(number * self.span), counts[start:stop])
-                    self._parts.setdefault(number, []).append(part)
-            self._file.file.flush()
-        except OSError as error:
-            folder = self.scratch or gettempdir()
-            raise OutputError(
-                f"cannot write temporary data to {folder}: {error.strerror}; free some space or choose another "
-                "folder with spool="
-            ) from error
+        self._file = self._file or Scratch(self.scratch or gettempdir(), "spool= or TMPDIR")
+        for number in range(first, last + 1):
+            start, stop = self._bounds(number)
+            for at in range(start, stop, AT_ONCE):
+                some = slice(at, min(at + AT_ONCE, stop))
+                part = Part.write(self._file, self._end, keys[some] - np.uint64(number * self.span), counts[some])
+                self._end = part.end
+                self._parts.setdefault(number, []).append(part)
         self._known = 0
 
     def _bounds(self, number: int) -> tuple[int, int]:

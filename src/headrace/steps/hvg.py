@@ -160,7 +160,7 @@ class HighlyVariableGenes:
         return SumsByGroup.memory(groups, spec.n_vars, whole=self.needs_counts) + residuals
 
     def disk(self, spec: StreamSpec) -> int:
-        """Predict the most bytes of temporary files."""
+        """Predict the bytes of temporary files, if many counts are large."""
         return HistogramsByGroup.disk(_nnz(spec)) if self.flavor.startswith("seurat_v3") else 0
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
