@@ -88,7 +88,9 @@ class H5adSource:
     def within(self, memory: int) -> Self:
         """Return the same source, opened anew: what it takes is given by the file."""
         del memory
-        return copy.copy(self)  # a run's temporary files go with the run
+        other = copy.copy(self)  # a run's temporary files go with the run
+        other.__dict__["var"] = self.var
+        return other
 
     def cost(self) -> Cost:
         """Say what reading all of it takes."""
