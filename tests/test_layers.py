@@ -31,7 +31,7 @@ LAYERS = [
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 ONLY = {
-    "numba": {"stats/kernels.py"},
+    "numba": {"stats/kernels/compiled.py"},
     "tiledbsoma": {"sources", "testing", "sinks/soma.py", "report.py"},
     "cellxgene_census": {"sources"},
     "h5py": {
