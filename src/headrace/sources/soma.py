@@ -137,9 +137,11 @@ class SomaSource:
     def cost(self) -> Cost:
         """Estimate what reading takes, by the Census's 1.6 bytes per stored value."""
         nnz = int(self._nnz_per_cell.sum())
-        band = largest_band(self.cells.joinids, self._nnz_per_cell)
+        band = min(largest_band(self.cells.joinids, self._nnz_per_cell), BLOCK_NNZ)
         n_obs = len(self.cells.joinids)
-        buffers = 2 * 3 * BUFFER_BYTES + 2 * 200 * min(n_obs, BLOCK) + 2 * 8 * min(band, BLOCK_NNZ)
+        bands = 10 * band + min(4 * band, 12 << 20)  # one fills while another empties; a large one is never whole
+        pieces = min(nnz // 20, 40 << 20)  # what a long run leaves unused between what is used
+        buffers = 2 * 3 * BUFFER_BYTES + 2 * 200 * min(n_obs, BLOCK) + bands + pieces
         tiles = min(max(int(TILES_USED * self._tile_bytes), min(self._tile_bytes, MIN_TILE_BYTES)), 20 * nnz)
         return Cost(nnz, int(1.6 * nnz), tiles + buffers + 24 * n_obs, IMPORTED)
 
