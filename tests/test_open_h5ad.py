@@ -854,3 +854,24 @@ def test_scanpy_on_the_same_file(form: str, pbmc: Path, tmp_path: Path) -> None:
     steps = [hr.FilterGenes(min_cells=3), hr.HighlyVariableGenes(flavor="seurat_v3", n_top_genes=1000)]
     var = hr.Plan(hr.open_h5ad(path), steps).var()
     assert (var["highly_variable"].to_numpy() == v3["highly_variable"].to_numpy()).all()
+
+
+def test_a_plan_does_not_write_over_what_it_reads(tmp_path: Path) -> None:
+    path = write(tmp_path / "own.h5ad", HELD.X, HELD.obs, HELD.var)
+    (tmp_path / "link.h5ad").symlink_to(path)
+    before = path.read_bytes()
+    for target in (path, tmp_path / "link.h5ad"):
+        with pytest.raises(OutputError, match="is what this plan reads; write to another name"):
+            hr.Plan(hr.open_h5ad(path), []).write_h5ad(target, overwrite=True)
+    assert path.read_bytes() == before
+
+
+def test_what_is_no_source_and_no_list_of_steps_is_named(small: Path) -> None:
+    with pytest.raises(InputError, match=r"Plan: str is no source; hr\.open_h5ad"):
+        hr.Plan(str(small), [])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"steps are a list: \[Log1p"):
+        hr.Plan(hr.open_h5ad(small), hr.Log1p())  # type: ignore[arg-type]
+
+
+def test_names_are_there_for_tab_completion() -> None:
+    assert set(hr.__all__) <= set(dir(hr))

@@ -165,3 +165,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'headrace' has no attribute {name!r}")
     module = importlib.import_module(f".{_WHERE[name]}", __name__)
     return module if name == _WHERE[name] else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    """List what is here, whether imported yet or not: for tab completion."""
+    return sorted({*globals(), *__all__})

@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 
 from .chunk import Chunk, StreamSpec
-from .errors import InputError
+from .errors import InputError, OutputError
 from .events import Listener, ignore
 from .memory import MAX_CHUNK_NNZ, Budget, default_budget, divide, n_cores, parse_bytes
-from .protocols import Executor, Sink, Source, Transform
+from .protocols import Executor, Fit, Sink, Source, Transform
 from .report import Explanation, explain
 from .run import SPOOLS, Run, Settings
 from .schedule import counting, flatten, passes, preview, source_passes
@@ -31,8 +31,8 @@ class Plan:
     Parameters
     ----------
     source
-        Where the cells come from: `Census.query(...)`, `open_soma(...)`, or anything with the
-        methods of `headrace.protocols.Source`.
+        Where the cells come from: `Census.query(...)`, `open_soma(...)`, `open_h5ad(...)`, `open_counts(...)`, or
+        anything with the methods of `headrace.protocols.Source`.
     steps
         Transforms and fits. A list within the list is its steps, so recipes nest.
 
@@ -53,6 +53,13 @@ class Plan:
     """
 
     def __init__(self, source: Source[Any], steps: Sequence[Any] = ()) -> None:
+        if not hasattr(source, "spec"):
+            raise InputError(
+                f"Plan: {type(source).__name__} is no source; hr.open_h5ad(path) makes one of a file, "
+                "census.query(...) of a Census, hr.open_soma(uri) of any SOMA experiment"
+            )
+        if isinstance(steps, (Fit, Transform)) and not isinstance(steps, Sequence):
+            raise InputError(f"Plan: steps are a list: [{type(steps).__name__}(...)]")
         self.source = source
         self.steps = tuple(flatten(steps))
         spec = source.spec
@@ -124,6 +131,9 @@ class Plan:
         """
         target = Path(os.path.abspath(path))
         check_target(target, overwrite)
+        read = getattr(self.source, "path", None)
+        if read is not None and target.exists() and os.path.samefile(read, target):
+            raise OutputError(f"{target} is what this plan reads; write to another name")
         if compression not in (None, "gzip"):
             raise InputError(f"compression={compression!r}: None or 'gzip'")
         settings = Settings(
