@@ -16,6 +16,7 @@ import tiledbsoma.io as somaio
 import headrace as hr
 from conftest import LIVER
 from headrace.held import Held
+from headrace.sources.location import Location
 from headrace.testing import SimulatedDataset, build_census
 
 
@@ -187,6 +188,13 @@ def test_soma_without_nnz_in_obs(tmp_path: Path) -> None:
     assert source.spec.var.index.tolist() == [f"g{i}" for i in range(90)]
     out = hr.Plan(source, [hr.FilterGenes(min_cells=60), hr.NormalizeTotal(100)]).to_anndata()
     assert 0 < out.n_vars < 90
+
+
+def test_tile_orders_are_not_merged_in_a_thread_that_outlives_its_query() -> None:
+    """TileDB pull request 5723: with the merge on, some of a thousand small reads of obs break the heap."""
+    setting = "sm.query.sparse_global_order.preprocess_tile_merge"
+    assert str(Location("e").context().tiledb_config[setting]) == "0"
+    assert str(Location("e", ((setting, "100"),)).context().tiledb_config[setting]) == "100"
 
 
 # ---------------------------------------------------------------------------------------------------- what is wrong

@@ -24,6 +24,10 @@ TABLE_BUFFER_BYTES = 1 << 20
 TILE_BYTES = 160 << 20
 """For decoded tiles of X. Twice as fast as TileDB's default of 10 GiB, since memory is reused."""
 
+_PREPROCESS_TILE_MERGE = "sm.query.sparse_global_order.preprocess_tile_merge"
+"""Off: TileDB 2.30 merges the order of tiles in a thread that may outlive the query whose memory it uses, which
+breaks the heap (TileDB pull request 5723). It is of use only to arrays of many overlapping fragments."""
+
 
 @dataclass(frozen=True)
 class Location:
@@ -59,6 +63,7 @@ class Location:
         config: dict[str, Any] = {
             "soma.init_buffer_bytes": buffer_bytes,
             "sm.mem.total_budget": tile_bytes,
+            _PREPROCESS_TILE_MERGE: 0,
             **(_s3_defaults(dict(self.config)) if self.uri.startswith("s3://") else {}),
             **dict(self.config),
         }

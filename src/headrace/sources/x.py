@@ -8,7 +8,6 @@ noticed by their numbers, read one chunk at a time, counted first, and sorted wh
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -103,9 +102,6 @@ class XReader:
     ) -> None:
         self.array, self.joinids, self.nnz, self.gene_map = array, joinids, nnz, gene_map
         self.n_vars = int(gene_map.max()) + 1
-        self.recent: deque[Any] = deque(maxlen=4)
-        """Queries that are kept a little longer than they are needed: TileDB's own threads have been seen to use one
-        after it was gone, which breaks the heap."""
 
     def read(self, wanted: Sequence[Span]) -> Iterator[sparse.csr_array]:
         """Yield the matrix of each span, in order."""
@@ -157,9 +153,7 @@ class XReader:
         first, last = int(joinids[0]), int(joinids[-1])
         coords = slice(first, last) if last - first < 3 * len(joinids) else joinids
         with reading(f"X of cells {first} to {last}"):
-            tables = self.array.read((coords,)).tables()
-            self.recent.append(tables)
-            yield from tables
+            yield from self.array.read((coords,)).tables()
 
     def _read_query(self, query: list[list[Span]]) -> Iterator[sparse.csr_array]:
         """Read neighbouring blocks in one query, each closed as soon as the next begins."""
