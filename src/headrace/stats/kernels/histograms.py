@@ -15,20 +15,26 @@ def add_counts(indptr, indices, data, rows, done, table, first, keys, n):  # typ
     `n` on) as gene and x. Stops at a row for which `keys` has no room. Returns the rows done and the keys written.
     """
     width = np.uint64(table.shape[1])
+    small = np.float32(table.shape[1])
     flat = table.reshape(-1)
-    room = len(keys)
-    at = np.uint64(n)
     for i in range(done, len(rows)):
         start, stop = indptr[rows[i]], indptr[rows[i] + 1]
-        if np.int64(at) + (stop - start) > room:
-            return i, np.int64(at)
-        for k in range(start, stop):
-            x = np.uint64(np.int64(data[k]))
-            gene = np.uint64(indices[k])
-            flat[gene * width + (x if x < width else np.uint64(0))] += np.uint32(1)
-            keys[at] = ((first + gene) << np.uint64(31)) | x  # written over by the next one if x is small: no branch
-            at += np.uint64(x >= width)
-    return len(rows), np.int64(at)
+        if n + (stop - start) > len(keys):
+            return i, n
+        for at in range(start, stop, 64):  # in blocks: few of them have a large value
+            genes, values = indices[at : min(stop, at + 64)], data[at : min(stop, at + 64)]
+            large = 0
+            for k in range(len(values)):
+                large += values[k] >= small
+                x = np.uint64(np.int64(values[k]))
+                flat[np.uint64(np.uint32(genes[k])) * width + (x if x < width else np.uint64(0))] += np.uint32(1)
+            if large:
+                for k in range(len(values)):
+                    if values[k] >= small:
+                        gene = np.uint64(first) + np.uint64(np.uint32(genes[k]))
+                        keys[n] = (gene << np.uint64(31)) | np.uint64(np.int64(values[k]))
+                        n += 1
+    return len(rows), n
 
 
 @compiled

@@ -21,37 +21,89 @@ def scatter(rows, cols, vals, at, first, row_map, col_map, cursor, limit, indice
     """
     status = 0
     seen = 0
-    n_rows, n_cols = len(row_map), len(col_map)
+    n_rows = len(row_map)
     k, n = at, len(rows)
     while k < n:
-        row = rows[k]
-        i = row - first
+        i = rows[k] - first
         if i >= n_rows:
             return k, seen, status
         r = row_map[i] if i >= 0 else -1
         if r < 0:
             k += 1
             continue
-        to, end = cursor[r], limit[r + 1]
-        before = indices[to - 1] if to > limit[r] else -1
-        start = k
-        while k < n and rows[k] == row:  # a row's values come in runs
-            j = cols[k]
-            c = col_map[j] if j < n_cols else -1
-            v = vals[k]
-            if c >= 0 and v != 0:
-                if to >= end:
-                    return k, seen, status | OVERFLOW
-                if c <= before:
-                    status |= UNSORTED
-                indices[to] = c
-                data[to] = v
-                before = c
-                to += 1
-            k += 1
-        seen += k - start
-        cursor[r] = to
+        start, room = cursor[r], limit[r + 1] - cursor[r]
+        stop = k + _run(rows[k:], room)
+        into, values = indices[start : limit[r + 1]], data[start : limit[r + 1]]
+        if stop - k <= room:
+            kept = _place(cols[k:stop], vals[k:stop], col_map, into, values)
+        else:
+            kept = _place_some(cols[k:stop], vals[k:stop], col_map, into, values)
+            if kept < 0:
+                return k, seen, status | OVERFLOW
+        if kept and start > limit[r] and into[0] <= indices[start - 1]:
+            status |= UNSORTED
+        if not _increases(into[:kept]):
+            status |= UNSORTED
+        cursor[r] = start + kept
+        seen += stop - k
+        k = stop
     return n, seen, status
+
+
+@compiled
+def _run(rows, expected):  # type: ignore[no-untyped-def]
+    """Count how many of the first are the same; to look whether that many are is fast."""
+    row = rows[0]
+    others = row ^ row
+    first = rows[:expected]
+    for k in range(len(first)):
+        others |= first[k] ^ row
+    n = len(first) if others == 0 else 0
+    while n < len(rows) and rows[n] == row:
+        n += 1
+    return n
+
+
+@compiled
+def _place(cols, vals, col_map, indices, data):  # type: ignore[no-untyped-def]
+    """Write the wanted values and their new columns; there is room for all. Return how many there are.
+
+    Without a branch: each is written, and written over by the next one unless it is wanted.
+    """
+    n_cols = np.uint64(len(col_map))
+    to = np.uint64(0)
+    for k in range(len(cols)):
+        j = np.uint64(cols[k])
+        c = col_map[j] if j < n_cols else np.int32(-1)
+        indices[to] = c
+        data[to] = vals[k]
+        to += np.uint64((c >= 0) & (vals[k] != 0))
+    return np.int64(to)
+
+
+@compiled
+def _place_some(cols, vals, col_map, indices, data):  # type: ignore[no-untyped-def]
+    """Do as `_place` where there is not room for all; return -1 if there is not for those wanted."""
+    to = 0
+    for k in range(len(cols)):
+        c = col_map[cols[k]] if 0 <= cols[k] < len(col_map) else -1
+        if c >= 0 and vals[k] != 0:
+            if to == len(indices):
+                return -1
+            indices[to] = c
+            data[to] = vals[k]
+            to += 1
+    return to
+
+
+@compiled
+def _increases(values):  # type: ignore[no-untyped-def]
+    """Return whether each is larger than the one before."""
+    later, earlier = values[1:], values[: max(0, len(values) - 1)]
+    descents = 0
+    for k in range(len(later)):
+        descents += later[k] <= earlier[k]
+    return descents == 0
 
 
 @compiled
@@ -67,17 +119,29 @@ def count_rows(rows, first, row_map, counts):  # type: ignore[no-untyped-def]
 @compiled
 def close_gaps(limit, cursor, indices, data, indptr):  # type: ignore[no-untyped-def]
     """Move the rows of `scatter` together, in place; fill `indptr`; return the non-zeros."""
+    held_indices, held_data = np.empty(256, indices.dtype), np.empty(256, data.dtype)
     to = 0
     for r in range(len(cursor)):
         indptr[r] = to
         start, stop = limit[r], cursor[r]
         if start != to:
-            for k in range(start, stop):
-                indices[to + k - start] = indices[k]
-                data[to + k - start] = data[k]
+            _move(indices, start, stop, to, held_indices)
+            _move(data, start, stop, to, held_data)
         to += stop - start
     indptr[len(cursor)] = to
     return to
+
+
+@compiled
+def _move(values, start, stop, to, held):  # type: ignore[no-untyped-def]
+    """Move some values down; both places may overlap, so a few at a time are held meanwhile."""
+    for at in range(start, stop, len(held)):
+        block = values[at : min(stop, at + len(held))]
+        below = values[to + at - start : to + at - start + len(block)]
+        for k in range(len(block)):
+            held[k] = block[k]
+        for k in range(len(below)):
+            below[k] = held[k]
 
 
 @compiled
@@ -114,31 +178,46 @@ def count_kept(indptr, indices, gene_map, kept):  # type: ignore[no-untyped-def]
     total = 0
     kept[0] = 0
     for r in range(len(indptr) - 1):
-        for k in range(indptr[r], indptr[r + 1]):
-            total += gene_map[indices[k]] >= 0
+        row = indices[indptr[r] : indptr[r + 1]]
+        for k in range(len(row)):
+            total += gene_map[np.uint32(row[k])] >= 0
         kept[r + 1] = total
     return total
 
 
 @compiled
 def keep_indices(indices, gene_map, out):  # type: ignore[no-untyped-def]
-    """Write the new numbers of the kept genes."""
+    """Write the new numbers of the kept genes; in blocks, without a branch, as `_place`."""
+    held = np.empty(64, out.dtype)
     to = 0
-    for k in range(len(indices)):
-        c = gene_map[indices[k]]
-        if c >= 0:
-            out[to] = c
-            to += 1
+    for at in range(0, len(indices), 64):
+        j = indices[at : at + 64]
+        kept = np.uint64(0)
+        for k in range(len(j)):
+            c = gene_map[np.uint32(j[k])]
+            held[kept] = c
+            kept += np.uint64(c >= 0)
+        into = out[to : to + np.int64(kept)]
+        for k in range(len(into)):
+            into[k] = held[k]
+        to += len(into)
 
 
 @compiled
 def keep_data(indices, data, gene_map, out):  # type: ignore[no-untyped-def]
-    """Write the values on kept genes."""
+    """Write the values on kept genes, as `keep_indices`."""
+    held = np.empty(64, out.dtype)
     to = 0
-    for k in range(len(indices)):
-        if gene_map[indices[k]] >= 0:
-            out[to] = data[k]
-            to += 1
+    for at in range(0, len(indices), 64):
+        j, x = indices[at : at + 64], data[at : at + 64]
+        kept = np.uint64(0)
+        for k in range(len(j)):
+            held[kept] = x[k]
+            kept += np.uint64(gene_map[np.uint32(j[k])] >= 0)
+        into = out[to : to + np.int64(kept)]
+        for k in range(len(into)):
+            into[k] = held[k]
+        to += len(into)
 
 
 @compiled

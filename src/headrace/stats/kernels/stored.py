@@ -57,8 +57,9 @@ def shuffle(items, out):  # type: ignore[no-untyped-def]
 @compiled
 def to_deltas(indptr, indices, out):  # type: ignore[no-untyped-def]
     """Write each row's columns as differences, the first from 0."""
-    for k in range(1, len(indices)):
-        out[k] = indices[k] - indices[k - 1]
+    step, later, earlier = out[1:], indices[1:], indices[: max(0, len(indices) - 1)]
+    for k in range(len(later)):
+        step[k] = later[k] - earlier[k]
     for r in range(len(indptr) - 1):
         if indptr[r] < indptr[r + 1]:
             out[indptr[r]] = indices[indptr[r]]
@@ -68,10 +69,11 @@ def to_deltas(indptr, indices, out):  # type: ignore[no-untyped-def]
 def from_deltas(indptr, deltas, out):  # type: ignore[no-untyped-def]
     """Undo `to_deltas`."""
     for r in range(len(indptr) - 1):
-        column = 0
-        for k in range(indptr[r], indptr[r + 1]):
-            column += deltas[k]
-            out[k] = column
+        step, j = deltas[indptr[r] : indptr[r + 1]], out[indptr[r] : indptr[r + 1]]
+        column = np.int32(0)
+        for k in range(len(step)):
+            column += np.int32(step[k])
+            j[k] = column
 
 
 @compiled

@@ -13,33 +13,43 @@ _LN2 = 0.6931471805599453
 
 @compiled
 def row_sums(indptr, data, out):  # type: ignore[no-untyped-def]
-    """Sum each row in float64, from left to right."""
+    """Sum each row in float64, in four lanes by position in the row: one would wait for itself at each value."""
     for r in range(len(indptr) - 1):
-        total = 0.0
-        for k in range(indptr[r], indptr[r + 1]):
-            total += data[k]
-        out[r] = total
+        x = data[indptr[r] : indptr[r + 1]]
+        s0 = s1 = s2 = s3 = 0.0
+        for k in range(len(x) // 4):
+            at = np.uint64(4 * k)
+            s0 += x[at]
+            s1 += x[at + np.uint64(1)]
+            s2 += x[at + np.uint64(2)]
+            s3 += x[at + np.uint64(3)]
+        for k in range(len(x) // 4 * 4, len(x)):
+            s0 += x[k]
+        out[r] = (s0 + s1) + (s2 + s3)
 
 
 @compiled
 def scale_rows(indptr, data, factor, out):  # type: ignore[no-untyped-def]
     """Multiply each row by a float64."""
     for r in range(len(indptr) - 1):
-        f = factor[r]
-        for k in range(indptr[r], indptr[r + 1]):
-            out[k] = data[k] * f
+        start, stop, f = indptr[r], indptr[r + 1], factor[r]
+        x, y = data[start:stop], out[start:stop]
+        for k in range(len(x)):
+            y[k] = x[k] * f
 
 
 @compiled
 def divide_columns(indptr, indices, data, rows, divisor, out):  # type: ignore[no-untyped-def]
     """Divide the values of the chosen rows by their column's float64; copy the others."""
     for r in range(len(indptr) - 1):
+        start, stop = indptr[r], indptr[r + 1]
+        j, x, y = indices[start:stop], data[start:stop], out[start:stop]
         if rows[r]:
-            for k in range(indptr[r], indptr[r + 1]):
-                out[k] = data[k] / divisor[indices[k]]
+            for k in range(len(x)):
+                y[k] = x[k] / divisor[np.uint32(j[k])]
         else:
-            for k in range(indptr[r], indptr[r + 1]):
-                out[k] = data[k]
+            for k in range(len(x)):
+                y[k] = x[k]
 
 
 @compiled
@@ -84,7 +94,7 @@ def arcsinh(data, scale, out):  # type: ignore[no-untyped-def]
 def scale_columns(indices, data, std, most, out):  # type: ignore[no-untyped-def]
     """Divide by the column's float64; nothing above `most`."""
     for k in range(len(data)):
-        out[k] = min(most, data[k] / std[indices[k]])
+        out[k] = min(most, data[k] / std[np.uint32(indices[k])])
 
 
 @compiled
