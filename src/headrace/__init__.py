@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from .steps.rates import CPM, Libsize, LogCPM
     from .steps.scale import NormalizePearsonResiduals, Scale
     from .steps.select import FilterGenes, SelectGenes
-    from .steps.totals import NormalizeTotal, PFlogPF, ProportionalFitting, SizeFactors
+    from .steps.totals import NormalizeTotal, PFlogPF, ProportionalFitting, ScaledTwiceWarning, SizeFactors
     from .steps.transform import Arcsinh, Sqrt
     from .verify import Verdict, verify_h5ad
 
@@ -93,7 +93,9 @@ _WHERE = {
     "QCMetrics": "steps.qc",
     **dict.fromkeys(("NormalizePearsonResiduals", "Scale"), "steps.scale"),
     **dict.fromkeys(("FilterGenes", "SelectGenes"), "steps.select"),
-    **dict.fromkeys(("NormalizeTotal", "PFlogPF", "ProportionalFitting", "SizeFactors"), "steps.totals"),
+    **dict.fromkeys(
+        ("NormalizeTotal", "PFlogPF", "ProportionalFitting", "ScaledTwiceWarning", "SizeFactors"), "steps.totals"
+    ),
     **dict.fromkeys(("Arcsinh", "Sqrt"), "steps.transform"),
 }
 
@@ -139,6 +141,7 @@ __all__ = [
     "RoundedCountsWarning",
     "SaveLayer",
     "Scale",
+    "ScaledTwiceWarning",
     "SelectGenes",
     "Serial",
     "SizeFactors",

@@ -57,6 +57,13 @@ class StreamSpec:
         that was not measured is not stored, and is not zero.
     presence_aware
         Whether statistics go by `measured` unless a step is told otherwise.
+    filters
+        The steps that may have left cells out, with their bounds, in words.
+
+    Examples
+    --------
+    >>> StreamSpec(pd.DataFrame(index=["g", "h"]), pd.DataFrame(), 1200, 1500)
+    StreamSpec(1,200 cells x 2 genes, 1,500 non-zeros, counts)
     """
 
     var: pd.DataFrame
@@ -68,6 +75,15 @@ class StreamSpec:
     uns: Mapping[str, Any] = field(default_factory=dict)
     measured: pd.DataFrame | None = None
     presence_aware: bool = False
+    filters: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"StreamSpec({self})"
+
+    def __str__(self) -> str:
+        nnz = "" if self.nnz is None else f"{self.nnz:,} non-zeros, "
+        layers = f", layers {', '.join(self.layers)}" if self.layers else ""
+        return f"{self.n_obs:,} cells x {self.n_vars:,} genes, {nnz}{self.holds}{layers}"
 
     @property
     def n_vars(self) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from .errors import InputError, OutputError
 from .events import Listener, ignore
 from .memory import MAX_CHUNK_NNZ, Budget, default_budget, divide, n_cores, parse_bytes
 from .protocols import Executor, Fit, Sink, Source, Transform
-from .report import Explanation, explain
+from .report import Explanation, describe, explain
 from .run import SPOOLS, Run, Settings
 from .schedule import counting, flatten, passes, preview, source_passes
 from .sinks.anndata import InMemory
@@ -22,7 +24,10 @@ from .sinks.h5ad import H5ad
 from .sinks.hdf5 import Compression
 from .sinks.nowhere import Nowhere
 from .staged import check_target
+from .steps.bounds import need_cells
 from .steps.check import CheckCounts
+from .steps.normalize import length_normalized
+from .steps.totals import scaled_once
 
 
 class Plan:
@@ -65,11 +70,16 @@ class Plan:
         spec = source.spec
         checked = getattr(source, "counts_checked", False)
         needing = () if checked else tuple(dict.fromkeys(counting(self.steps, spec)))
-        self._preview = preview(self.steps, spec)
+        self._reads, self._preview = spec, preview(self.steps, spec)
+        scaled_once(self.steps)
         layer = getattr(source, "layer", "X")
         self._before: tuple[Transform, ...] = (
             (CheckCounts(needing, f"layer {layer!r} of the source", spec.var.index),) if needing else ()
         )
+
+    def __repr__(self) -> str:
+        source = f"{type(self.source).__name__}({self._reads})"
+        return "\n".join(["Plan", f"  source  {source}", *(f"  step    {describe(step)}" for step in self.steps)])
 
     def explain(self, memory: int | str | None = None) -> Explanation:
         """Say what the plan will do and take, without reading X.
@@ -165,14 +175,24 @@ class Plan:
         """Run the plan into any sink; see `write_h5ad`."""
         with self._run(settings or Settings(_bytes(None))) as running:
             running.look()
-            written = 0
+            written, corrected = 0, Counter[str]()
             with sink.open(running.expected) as writer:
                 for chunk in running.last_pass():
                     writer.write(chunk)
                     written += chunk.n_obs
-                spec = running.finished(written)
+                    corrected.update(length_normalized(chunk.obs))
+                need_cells(written, running.expected)
+                spec = self._recounted(running.finished(written), corrected)
                 writer.finish(spec)
         return spec
+
+    def _recounted(self, spec: StreamSpec, corrected: Mapping[str, int]) -> StreamSpec:
+        """Have the provenance count the cells that were written of each corrected assay, not those that were read."""
+        made, name = spec.uns["headrace"], "length_normalized_assays"
+        if name not in made or any(getattr(step, "becomes_source", False) for step in self.steps):
+            return spec  # where samples are written, nobody has counted the cells that they are made of
+        kept = {assay: corrected[assay] for assay in json.loads(made[name]) if corrected[assay]}
+        return spec.with_uns(headrace={**made, name: json.dumps(kept)})
 
     def _run(self, settings: Settings) -> Run:
         """Begin a run."""

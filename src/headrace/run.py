@@ -25,6 +25,7 @@ from .protocols import Executor, Source, Transform
 from .report import parameters, provenance, release
 from .schedule import Node, Pass, answer, next_pass, passes, run_path, source_passes
 from .spool import Spool, check_space, need
+from .steps.bounds import need_cells
 
 PRESSURE = 0.85
 """The part of the budget from which on freed memory goes back to the system: the heap is in pieces by then."""
@@ -118,8 +119,8 @@ class Run:
             if following.last:
                 self.writing = following
                 return
-            for _ in self._stream(following):
-                pass
+            came = sum(chunk.n_obs for chunk in self._stream(following))
+            need_cells(came, self.expected)
             answer(self.nodes, following, self.spec)
             self._begin_again()
 

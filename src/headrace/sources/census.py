@@ -16,6 +16,16 @@ from ..errors import InputError, SourceError, nearest
 from .location import Location, reading
 from .query import CensusQuery, DuplicateCellsWarning, FewGenesWarning
 
+COMMON_NAMES = {
+    "human": "homo_sapiens",
+    "mouse": "mus_musculus",
+    "chimpanzee": "pan_troglodytes",
+    "macaque": "macaca_mulatta",
+    "rhesus_macaque": "macaca_mulatta",
+    "marmoset": "callithrix_jacchus",
+}
+"""What else people call the organisms of the Census."""
+
 
 @dataclass(frozen=True)
 class Census:
@@ -31,6 +41,16 @@ class Census:
 
     location: Location
     release: str | None = None
+
+    def __repr__(self) -> str:
+        known = [repr(self.location.uri)]
+        if self.release is not None:
+            known.append(f"release={self.release!r}")
+        if "info" in self.__dict__:  # what was looked up, and nothing else: this must not read
+            known.append(f"census_build_date={self.info.get('census_build_date')!r}")
+        if "organisms" in self.__dict__:
+            known.append(f"organisms={self.organisms!r}")
+        return f"Census({', '.join(known)})"
 
     def __enter__(self) -> Census:
         return self
@@ -57,9 +77,13 @@ class Census:
         title: str | None = None,
         collection: str | None = None,
         organism: str | None = None,
+        assay: str | None = None,
         assays: bool = False,
     ) -> pd.DataFrame:
         """Return the table of datasets.
+
+        `organism`, `assay` and `assays` read two columns of obs, of the organism or of all: the tables of the Census
+        do not tell. The rest reads one small table.
 
         Parameters
         ----------
@@ -67,14 +91,21 @@ class Census:
             One id or several.
         title, collection
             Parts of the dataset's title or the collection's name or id; case does not matter.
-        organism
-            Only datasets with cells of this organism; adds `n_obs`, their number.
+        organism, assay
+            Only datasets with cells of this organism, of this assay (e.g. "Smart-seq2"); adds `n_obs`, their number.
         assays
-            Add a column `assays`, cells per assay; reads two columns of obs of `organism`, or of all organisms.
+            Add a column `assays`, cells per assay.
 
         Returns
         -------
         DataFrame, one row per dataset, the columns of `census_info/datasets`.
+
+        Examples
+        --------
+        >>> import headrace as hr, headrace.testing, tempfile
+        >>> census = hr.open_census(headrace.testing.build_demo_census(tempfile.mkdtemp()))
+        >>> census.datasets(organism="homo_sapiens", assay="Smart-seq2")["n_obs"].tolist()
+        [400, 100]
         """
         table = self._table("datasets").drop(columns="soma_joinid")
         if dataset_id is not None:
@@ -86,10 +117,13 @@ class Census:
         if collection is not None:
             name = table["collection_name"].str.contains(collection, case=False, regex=False)
             table = table[name | (table["collection_id"] == collection)]
-        if organism is not None or assays:
+        if organism is not None or assay is not None or assays:
             cells = self._cells_per_assay([self._organism(organism)] if organism else self.organisms)
-            if organism is not None:
-                n_obs = cells.groupby("dataset_id")["n_obs"].sum()
+            chosen = cells if assay is None else cells[cells["assay"] == assay]
+            if assay is not None and not len(chosen):
+                raise InputError(f"no cell here has assay {assay!r}; {nearest(assay, cells['assay'])}")
+            if organism is not None or assay is not None:
+                n_obs = chosen.groupby("dataset_id")["n_obs"].sum()
                 table = table[table["dataset_id"].isin(n_obs.index)]
                 table = table.assign(n_obs=n_obs.reindex(table["dataset_id"]).to_numpy())
             if assays:
@@ -126,7 +160,7 @@ class Census:
         genes
             "measured": those measured in every dataset of the query. "any": in at least one; `var` then says
             in how many of the query's cells (`n_measured_cells`). "all": every gene of the Census.
-            Or a list of feature_ids or feature_names.
+            Or a list of feature_ids or feature_names. `dropped` of the query says how many genes the rule leaves out.
         primary_only
             True leaves out duplicate cells (`is_primary_data`). Unset keeps them and warns if there are any.
         layer
@@ -194,14 +228,27 @@ class Census:
     def _organism(self, organism: str) -> str:
         name = organism.strip().lower().replace(" ", "_")
         if name not in self.organisms:
-            raise InputError(f"the Census has no organism {organism!r}; {nearest(name, self.organisms)}")
+            raise InputError(
+                f"the Census has no organism {organism!r}; {nearest(COMMON_NAMES.get(name, name), self.organisms)}"
+            )
         return name
 
     def _check_datasets(self, ids: Sequence[str]) -> None:
-        known = self._table("datasets")["dataset_id"]
-        unknown = [one for one in ids if one not in set(known)]
+        table = self._table("datasets")
+        unknown = [one for one in ids if one not in set(table["dataset_id"])]
         if unknown:
-            raise InputError(f"the Census has no dataset {unknown[0]!r}; {nearest(unknown[0], known)}")
+            raise InputError(f"the Census has no dataset {unknown[0]!r}; {_datasets_named(unknown[0], table)}")
+
+    def _organisms_of(self, ids: Sequence[str]) -> list[str]:
+        """Name the organisms that the cells of some datasets are of."""
+        value_filter = f"dataset_id in {list(ids)!r}"
+        found = []
+        for name in self.organisms:
+            with reading(f"{self.location.uri}/census_data/{name}/obs"):
+                cells = self._root["census_data"][name].obs.read(value_filter=value_filter, column_names=["dataset_id"])
+                if sum(len(table) for table in cells):
+                    found.append(name)
+        return found
 
     def _cells_per_assay(self, organisms: Sequence[str]) -> pd.DataFrame:
         parts = []
@@ -251,6 +298,22 @@ def open_census(census: str | os.PathLike[str] = "stable", *, tiledb_config: Map
     opened = Census(Location.of(text, tiledb_config))
     opened._root  # noqa: B018 # a wrong path is named now
     return opened
+
+
+def _datasets_named(text: str, table: pd.DataFrame) -> str:
+    """Name the datasets that something other than an id may mean, as the tail of a sentence."""
+    asked = text.strip().lower()
+    columns = ("dataset_version_id", "dataset_title", "collection_id", "collection_name")
+    for column in (name for name in columns if name in table):  # old releases lack some
+        lowered = table[column].astype(str).str.lower()
+        meant = table[lowered == asked]
+        if not len(meant) and asked:
+            meant = table[lowered.str.contains(asked, regex=False)]
+        if len(meant):
+            shown = [f"{row.dataset_id!r} ({row.dataset_title})" for row in meant.head(3).itertuples()]
+            more = f", and {len(meant) - 3} more" if len(meant) > 3 else ""
+            return f"it is in the {column} of dataset_id {', '.join(shown)}{more}"
+    return nearest(text, table["dataset_id"])
 
 
 def _open_release(name: str, tiledb_config: dict[str, Any]) -> Census:

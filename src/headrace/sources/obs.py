@@ -106,6 +106,47 @@ def _check_names(value_filter: str, names: Sequence[str], where: str) -> None:
             )
 
 
+MANY = 20_000
+"""A column of more values than that names the cells; nobody misspells those."""
+
+_TEXT = r"""'[^']*'|"[^"]*\""""
+_COMPARED = re.compile(rf"""([A-Za-z_]\w*)\s*(?:==|\bin\b)\s*({_TEXT}|\[(?:[^\]'"]|{_TEXT})*\])""")
+
+
+def absent_values(obs: Any, value_filter: str, among: str | None, joinids: Joinids | None, where: str) -> str:
+    """Say which values a filter asks for that no cell has, and what comes near, as the tail of a message.
+
+    Parameters
+    ----------
+    value_filter
+        A filter that no cell passes.
+    among
+        A filter of the cells whose values are of interest; None for all.
+
+    Returns
+    -------
+    Nothing if each value occurs, or there are no such cells.
+    """
+    names = [field.name for field in obs.schema]
+    asked = [(name, re.findall(_TEXT, values)) for name, values in _COMPARED.findall(value_filter) if name in names]
+    columns = list(dict.fromkeys(name for name, _ in asked))
+    if not columns:
+        return ""
+    found: dict[str, set[str]] = {name: set() for name in columns}
+    coords = () if joinids is None else (np.sort(joinids),)
+    with reading(f"{where}/obs"):
+        for table in obs.read(coords=coords, value_filter=among, column_names=columns):
+            for name in columns:
+                if len(found[name]) <= MANY:
+                    found[name].update(map(str, table[name].unique().to_pylist()))
+    absent = [(name, text[1:-1]) for name, texts in asked for text in texts if text[1:-1] not in found[name]]
+    return "".join(
+        f"; {name} {value!r} does not occur there, {nearest(value, sorted(found[name]))}"
+        for name, value in absent[:3]
+        if 0 < len(found[name]) <= MANY
+    )
+
+
 class ObsBlocks:
     """Reads annotations of cells by their position in the query, a block at a time.
 

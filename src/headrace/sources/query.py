@@ -15,6 +15,7 @@ from ..chunk import StreamSpec
 from ..errors import InputError, SourceError
 from .genes import Genes, choose
 from .location import reading
+from .obs import absent_values
 from .soma import SomaSource
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class CensusQuery(SomaSource):
     dataset_ids: tuple[str, ...] | None = None
     rule: str = "measured"
     primary_only: bool | None = None
+
+    def __repr__(self) -> str:
+        asked = [f"{name}={value!r}" for name, value in self._query.items() if name != "organism"]
+        return f"CensusQuery({', '.join([repr(self.organism), *asked])})"
 
     def resolve(self) -> None:
         """Look cells and genes up, so that whatever is wrong with the query is said now."""
@@ -72,12 +77,15 @@ class CensusQuery(SomaSource):
     @property
     def value_filter(self) -> str | None:
         """The SOMA value filter of the cells: datasets, filter, primary data."""
+        return self._value_filter(self.obs_filter)
+
+    def _value_filter(self, obs_filter: str | None) -> str | None:
         parts = []
         if self.dataset_ids is not None:
             listed = ", ".join(f"'{one}'" for one in self.dataset_ids)
             parts.append(f"dataset_id in [{listed}]")
-        if self.obs_filter is not None:
-            parts.append(f"({self.obs_filter})" if parts or self.primary_only else self.obs_filter)
+        if obs_filter is not None:
+            parts.append(f"({obs_filter})" if parts or self.primary_only else obs_filter)
         if self.primary_only:
             parts.append("is_primary_data == True")
         return " and ".join(parts) or None
@@ -85,8 +93,7 @@ class CensusQuery(SomaSource):
     @cached_property
     def columns(self) -> Genes:
         """The genes of the query: the columns of X, by the rule and the presence matrix."""
-        var = self._var
-        n_cells = (np.array(list(self._datasets.values())) @ self._seen)[var["soma_joinid"].to_numpy()]
+        var, n_cells = self._var, self._n_measured_cells
         if len(self._datasets) > 1:
             var = var.assign(n_measured_cells=n_cells)
         n_obs = len(self.cells.joinids)
@@ -104,6 +111,17 @@ class CensusQuery(SomaSource):
         return Genes.of(var, "feature_id")
 
     @property
+    def dropped(self) -> dict[str, int]:
+        """Genes of the Census that the rule leaves out: measured in no dataset of the query, or in some only."""
+        if self.rule not in ("measured", "any"):
+            return {}
+        nowhere = int((self._n_measured_cells == 0).sum())
+        dropped = {"n_genes_not_measured": nowhere}
+        if self.rule == "measured":
+            dropped["n_genes_partly_measured"] = len(self._var) - len(self.columns.var) - nowhere
+        return dropped
+
+    @property
     def length_definition(self) -> str:
         """What `feature_length` measures in this release."""
         built = self.census.info.get("census_build_date", "")
@@ -113,6 +131,19 @@ class CensusQuery(SomaSource):
 
     def provenance(self) -> dict[str, Any]:
         """Say what was asked of which release, in plain values; never where it was read from."""
+        asked = {**self._query, **self.dropped}
+        census: dict[str, str] = {
+            key: self.census.info[key]
+            for key in ("census_build_date", "census_schema_version", "dataset_schema_version")
+            if key in self.census.info
+        }
+        if self.census.release:
+            census["release"] = self.census.release
+        return {"census": census, "query": asked, "feature_length": self.length_definition}
+
+    @property
+    def _query(self) -> dict[str, Any]:
+        """What was asked for, in plain values."""
         asked: dict[str, Any] = {"organism": self.organism, "layer": self.layer, "genes": self.rule}
         if self.genes is not None:
             asked["genes"] = f"{len(self.genes)} named genes"
@@ -124,19 +155,24 @@ class CensusQuery(SomaSource):
             asked["n_obs_joinids"] = len(self.obs_joinids)
         if self.primary_only is not None:
             asked["primary_only"] = self.primary_only
-        census: dict[str, str] = {
-            key: self.census.info[key]
-            for key in ("census_build_date", "census_schema_version", "dataset_schema_version")
-            if key in self.census.info
-        }
-        if self.census.release:
-            census["release"] = self.census.release
-        return {"census": census, "query": asked, "feature_length": self.length_definition}
+        return asked
 
     @property
     def _asked(self) -> str:
         ids = "" if self.obs_joinids is None else f" among {len(self.obs_joinids)} obs_joinids"
-        return f"{self.organism}: {self.value_filter or 'any cell'}{ids}"
+        return f"{self.organism}: {self.value_filter or 'any cell'}{ids}{self._why_none()}"
+
+    def _why_none(self) -> str:
+        """Say why no cell matches, if a value does not occur, or the datasets are of another organism."""
+        hint = ""
+        if self.obs_filter is not None:
+            among = self._value_filter(None)
+            hint = absent_values(self._experiment.obs, self.obs_filter, among, self._joinid_array, self.where)
+        if not hint and self.dataset_ids is not None:
+            others = self.census._organisms_of(self.dataset_ids)
+            if others and self.organism not in others:
+                hint = f"; cells with that dataset_id are of {' and '.join(others)}"
+        return hint
 
     @property
     def _cell_columns(self) -> tuple[str, ...]:
@@ -150,6 +186,12 @@ class CensusQuery(SomaSource):
     def _datasets(self) -> dict[str, int]:
         """Cells of the query in each of its datasets."""
         return self.value_counts("dataset_id")
+
+    @cached_property
+    def _n_measured_cells(self) -> npt.NDArray[np.int64]:
+        """In how many cells of the query each gene of the Census was measured."""
+        counts = np.array(list(self._datasets.values())) @ self._seen
+        return np.asarray(counts[self._var["soma_joinid"].to_numpy()])
 
     @cached_property
     def _seen(self) -> npt.NDArray[np.bool_]:

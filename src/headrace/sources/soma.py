@@ -20,7 +20,7 @@ from ..errors import InputError, nearest
 from ..protocols import Cost
 from .genes import Genes, choose
 from .location import BUFFER_BYTES, TILE_BYTES, Location, reading
-from .obs import BLOCK, Cells, ObsBlocks, select_cells
+from .obs import BLOCK, Cells, ObsBlocks, absent_values, select_cells
 from .spans import Span
 from .x import BLOCK_NNZ, XReader, largest_band, spans
 
@@ -162,7 +162,10 @@ class SomaSource:
 
     @property
     def _asked(self) -> str:
-        return self.value_filter or "obs is empty"
+        if self.value_filter is None:
+            return "obs is empty"
+        absent = absent_values(self._experiment.obs, self.value_filter, None, self._joinid_array, self.where)
+        return f"{self.value_filter}{absent}"
 
     @property
     def _cell_columns(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,24 @@ def check_numeric(step: str, column: str, spec: StreamSpec) -> None:
         raise PlanError(f"{step}: obs has no column {column!r}; {nearest(column, spec.obs)}")
     if not pd.api.types.is_numeric_dtype(spec.obs[column].dtype):
         raise PlanError(f"{step}: obs[{column!r}] is {spec.obs[column].dtype}, not a number")
+
+
+def given(step: Any) -> str:
+    """Write a step with the parameters that differ from their defaults."""
+    values = [f"{f.name}={getattr(step, f.name)!r}" for f in fields(step) if getattr(step, f.name) != f.default]
+    return f"{type(step).__name__}({', '.join(values)})"
+
+
+def filtered(step: Any, spec: StreamSpec) -> StreamSpec:
+    """Describe the stream of the cells that a filter leaves; how many these are is not known yet."""
+    return replace(spec, filters=(*spec.filters, given(step)))
+
+
+def need_cells(there: Any, spec: StreamSpec, what: str = "cell") -> None:
+    """Raise if nothing came and filters may be why: it is they who are wrong, not the step that found nothing."""
+    if not there and spec.filters:
+        filters = " and ".join(spec.filters)
+        raise InputError(f"no {what} of {spec.n_obs:,} passed the filters: {filters}; loosen them")
 
 
 def check_zero(step: str, spec: StreamSpec) -> None:

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..protocols import Accumulator, Transform
 from ..stats.cells import ValuesByGroup, library_sizes
 from ..stats.groups import Groups
-from .bounds import check_bounds, check_numeric, check_zero, within
+from .bounds import check_bounds, check_numeric, check_zero, filtered, within
 from .select import take_cells
 
 MAD = 1.4826
@@ -85,7 +85,7 @@ class FilterCells:
             spec = spec.with_obs(n_counts="float64")
         if self.min_genes is not None or self.max_genes is not None:
             spec = spec.with_obs(n_genes="int64")
-        return spec
+        return filtered(self, spec)
 
 
 @dataclass(frozen=True)
@@ -144,13 +144,13 @@ class FilterOutliers:
         """Raise unless the column is there and holds numbers."""
         check_numeric("FilterOutliers", self.column, spec)
         Groups.of(spec, self.batch_key, "FilterOutliers")
-        return spec
+        return filtered(self, spec)
 
     def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
         """Find the bounds of every batch."""
         groups = Groups.of(spec, self.batch_key, "FilterOutliers")
         values = yield ValuesByGroup(self.column, groups)
-        return WithinBounds(self.column, groups, {code: self._bounds(part) for code, part in values.items()})
+        return WithinBounds(self, groups, {code: self._bounds(part) for code, part in values.items()})
 
     def _bounds(self, values: Any) -> tuple[float, float]:
         """Return the least and the largest value that is no outlier."""
@@ -168,13 +168,13 @@ class FilterOutliers:
 class WithinBounds:
     """Keep the cells whose value is within the bounds of their group, inclusive."""
 
-    column: str
+    outliers: FilterOutliers
     groups: Groups
     bounds: dict[int, tuple[float, float]]
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the cells that are no outliers."""
-        values = chunk.obs[self.column].to_numpy(np.float64)
+        values = chunk.obs[self.outliers.column].to_numpy(np.float64)
         nowhere = (np.inf, -np.inf)
         low, high = (
             np.array([self.bounds.get(int(code), nowhere) for code in self.groups.codes(chunk)]).reshape(-1, 2).T
@@ -182,8 +182,8 @@ class WithinBounds:
         return take_cells(chunk, (values >= low) & (values <= high))
 
     def out(self, spec: StreamSpec) -> StreamSpec:
-        """Describe the same stream; how many cells are left is not known."""
-        return spec
+        """Describe the stream; how many cells are left is not known."""
+        return filtered(self.outliers, spec)
 
 
 def _genes_per_cell(X: Matrix) -> npt.NDArray[np.int64]:

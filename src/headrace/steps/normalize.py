@@ -54,7 +54,8 @@ class NormalizeLength:
 
     A long transcript gives more reads than a short one of the same abundance, unless the assay
     counts one end of each molecule. Decided cell by cell by `obs["assay_ontology_term_id"]`;
-    `obs["length_normalized"]` says in which cells it was done.
+    `obs["length_normalized"]` says in which cells it was done, `uns["headrace"]["length_normalized_assays"]` how many
+    cells of which assays these are, among the cells that were kept.
 
     Parameters
     ----------
@@ -167,6 +168,14 @@ class DivideByLength:
     def out(self, spec: StreamSpec) -> StreamSpec:
         """Describe the stream of corrected cells."""
         return replace(spec, holds=Holds.NORMALIZED).with_obs(length_normalized=bool)
+
+
+def length_normalized(obs: pd.DataFrame) -> dict[str, int]:
+    """Count the cells of each assay that were divided by length; empty if none were, or nothing says so."""
+    if "length_normalized" not in obs or "assay_ontology_term_id" not in obs:
+        return {}
+    assays = obs["assay_ontology_term_id"][obs["length_normalized"].to_numpy(bool)]
+    return {str(assay): int(n) for assay, n in assays.value_counts().items() if n}
 
 
 @dataclass(frozen=True)

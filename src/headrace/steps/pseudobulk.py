@@ -19,6 +19,7 @@ from ..held import Held, rounded
 from ..protocols import Accumulator, Source
 from ..stats.groupsums import GroupSums, GroupTotals
 from ..stats.look import Look
+from .bounds import need_cells
 
 Integers = npt.NDArray[np.int64]
 
@@ -114,6 +115,7 @@ class Pseudobulk:
         )
         large = np.flatnonzero(totals.n_cells >= self.min_cells)
         if not len(large):
+            need_cells(totals.keys or totals.n_missing, spec)
             most = max(totals.n_cells, default=0)
             raise InputError(
                 f"Pseudobulk: none of {len(totals.keys)} groups has {self.min_cells} cells; the largest has {most}. "

@@ -16,7 +16,7 @@ from ..stats import kernels
 from ..stats.both import Both
 from ..stats.groups import Groups
 from ..stats.moments import GeneCells, MomentSums
-from .bounds import check_bounds, check_zero, within
+from .bounds import check_bounds, check_zero, given, need_cells, within
 
 
 def take_cells(chunk: Chunk, mask: npt.NDArray[np.bool_]) -> Chunk:
@@ -120,7 +120,8 @@ class FilterGenes:
             columns["n_cells"] = n_cells
             mask &= within(n_cells, self.min_cells, self.max_cells)
         if not mask.any():
-            raise InputError(f"{self}: none of the {spec.n_vars} genes is within the bounds; widen them")
+            need_cells(any(values.any() for values in columns.values()), spec, "non-empty cell")
+            raise InputError(f"{given(self)}: none of the {spec.n_vars} genes is within the bounds; widen them")
         return KeepGenes(mask, columns)
 
 

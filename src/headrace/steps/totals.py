@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from math import fsum, isfinite
@@ -15,10 +16,20 @@ from ..errors import InputError, PlanError
 from ..protocols import Accumulator, Transform
 from ..stats import kernels
 from ..stats.cells import DominantGenes, LibrarySizes, Sizes
-from .bounds import check_numeric
+from .bounds import check_numeric, given
+from .cells import FilterCells, FilterOutliers
+from .layers import DropLayer, SaveLayer
 from .normalize import Log1p
+from .qc import QCCells
 
 Floats = npt.NDArray[np.float64]
+
+LEAVE_X = (DropLayer, FilterCells, FilterOutliers, QCCells, SaveLayer)
+"""Steps after which the values of a cell are what they were, beside those that only annotate."""
+
+
+class ScaledTwiceWarning(UserWarning):
+    """A plan scales cells to totals, and then again, with nothing between that changes them."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,7 @@ class NormalizeTotal:
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise if totals have no meaning here."""
         _check_totals("NormalizeTotal", self.size, spec)
+        _check_unlogged("NormalizeTotal", spec)
         return ScaleToTotal(self.target_sum or 1.0, Sizes(self.size), self.key_added).out(spec)
 
     def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
@@ -165,6 +177,7 @@ class SizeFactors:
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise if totals have no meaning here."""
         _check_totals("SizeFactors", self.size, spec)
+        _check_unlogged("SizeFactors", spec)
         return ScaleToTotal(1.0, Sizes(self.size), self.key_added).out(spec)
 
     def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
@@ -235,6 +248,30 @@ def _check_totals(step: str, size: str | None, spec: StreamSpec) -> None:
         raise PlanError(f"{step}: X is standardized here, so a cell's total means nothing; put it before")
     if size is not None:
         check_numeric(step, size, spec)
+
+
+def _check_unlogged(step: str, spec: StreamSpec) -> None:
+    if spec.holds == Holds.LOGGED:
+        raise PlanError(
+            f"{step}: X is logged here already, and a sum of logarithms is no total; put it before that step, or read "
+            "the layer with counts (to scale logged values as PFlogPF does, use ProportionalFitting())"
+        )
+
+
+def scaled_once(steps: Sequence[Any]) -> None:
+    """Warn if cells are scaled to totals twice, and nothing between changes X: scanpy allows it, few mean it."""
+    before = None
+    for step in steps:
+        if isinstance(step, (NormalizeTotal, SizeFactors, ProportionalFitting)):
+            if before is not None:
+                warnings.warn(
+                    f"{given(step)} scales cells that {given(before)} has scaled already; leave one of the two out",
+                    ScaledTwiceWarning,
+                    stacklevel=3,
+                )
+            before = step
+        elif not isinstance(step, LEAVE_X) and not getattr(step, "annotates", False):
+            before = None
 
 
 def _positive(step: str, totals: Floats) -> Floats:

@@ -46,7 +46,7 @@ def top_sums(indptr, data, tops, out):  # type: ignore[no-untyped-def]
                 seen3[_bin(values[at + np.uint64(3)])] += np.uint32(1)
             for k in range(len(values) // 4 * 4, len(values)):
                 seen0[_bin(values[k])] += np.uint32(1)
-            largest = min(np.int64(highest), 1023)
+            largest = int(min(highest, 1023))
             for x in range(largest + 1):
                 seen[x] = np.int64(seen0[x]) + np.int64(seen1[x]) + np.int64(seen2[x]) + np.int64(seen3[x])
             lanes[:, : largest + 1] = 0
