@@ -161,7 +161,8 @@ def test_export_is_quiet_in_a_pipe(demo_census: Path, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert done.stdout == ""
     said = re.fullmatch(
-        r"wrote (\S+): ([\d,]+) cells x ([\d,]+) genes, [\d.]+ [kMG]B, ([\d.]+) s, peak ([\d,]+) MB\n", done.stderr
+        r"wrote (\S+): ([\d,]+) of 700 cells x ([\d,]+) of 2,000 genes, [\d.]+ [kMG]B, ([\d.]+) s, peak ([\d,]+) MB\n",
+        done.stderr,
     )
     assert said, done.stderr
     adata = ad.read_h5ad(out)
@@ -175,7 +176,9 @@ def test_export_is_quiet_in_a_pipe(demo_census: Path, tmp_path: Path) -> None:
 def test_export_of_raw_counts(demo_census: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "raw.h5ad"
     assert main(["export", *mouse(demo_census, "--out", out)]) == 0
-    assert capsys.readouterr().out == ""
+    said, err = capsys.readouterr()
+    assert said == ""
+    assert err.startswith(f"wrote {out}: 700 cells x 2,000 genes, ")
     adata = ad.read_h5ad(out)
     expected = hr.Plan(hr.open_census(demo_census).query("mus_musculus", dataset_id=LIVER)).to_anndata()
     assert adata.shape == expected.shape == (700, 2000)
@@ -283,6 +286,53 @@ def test_explain_is_the_plans(
     assert tree(demo_census) == before
 
 
+def test_explain_says_what_the_user_knows(demo_census: Path) -> None:
+    """Names of assays beside their ids, steps as they were given."""
+    query = hr.open_census(demo_census).query("homo_sapiens", primary_only=True)
+    steps = [hr.QCMetrics({"mt": "MT-"}, percent_top=[50]), hr.FilterCells(min_genes=5), hr.QCMetrics()[1]]
+    lines = str(hr.Plan(query, steps).explain("1GB")).splitlines()
+    assert "  pass 1   from the source: QCMetrics + write" in lines
+    assert "  QCMetrics(qc_vars={'mt': 'MT-'}, percent_top=(50,))" in lines
+    assert "  QCGenes()" in lines
+    assert not [line for line in lines if "QCCells" in line]
+    assays = [line.split("  ")[1] for line in lines if line.startswith("  EFO:")]
+    assert assays == ["EFO:0009922 10x 3' v3", "EFO:0009899 10x 3' v2", "EFO:0008931 Smart-seq2"]
+
+
+def test_names_of_assays_are_never_guessed(demo_census: Path) -> None:
+    """Two assays with as many cells: which name is whose is not known."""
+    census = hr.open_census(demo_census)
+    obs = hr.Plan(census.query("homo_sapiens", primary_only=True)).to_anndata().obs
+    ids = [obs.index[obs["assay"] == assay][:30].astype(int) for assay in ("10x 3' v3", "10x 3' v2")]
+    text = str(hr.Plan(census.query("homo_sapiens", obs_joinids=sorted([*ids[0], *ids[1]]))).explain("1GB"))
+    assert sorted(line.split()[:3] for line in text.splitlines() if "EFO:" in line) == [
+        ["EFO:0009899", "30", "cells"],
+        ["EFO:0009922", "30", "cells"],
+    ]
+
+
+SIZES = {
+    "few": (7, []),
+    "few, and qc": (7, [hr.QCMetrics({"mt": "mt-"})]),
+    "counts": (1200, []),
+    "full_length": (1200, hr.recipes.full_length()),
+    "dense": (1200, hr.recipes.workbench(subset=False)),
+    "pseudobulk": (1200, [hr.Pseudobulk(["donor_id"]), hr.LogCPM(), hr.SaveLayer("logcpm")]),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_predicted_size_is_not_too_small(name: str, demo_census: Path, tmp_path: Path) -> None:
+    n_obs, steps = SIZES[name]
+    plan = hr.Plan(hr.open_census(demo_census).query("mus_musculus", obs_joinids=range(n_obs)), steps)
+    predicted = plan.explain().output_bytes
+    plan.write_h5ad(tmp_path / "x.h5ad")
+    written = (tmp_path / "x.h5ad").stat().st_size
+    assert written <= predicted
+    if name not in ("full_length", "pseudobulk"):  # what filters leave, and how many groups have cells, is not known
+        assert predicted < 1.6 * written
+
+
 # ------------------------------------------------------------------------------------------------ going wrong
 @pytest.mark.parametrize(
     ("arguments", "said"),
@@ -298,8 +348,8 @@ def test_explain_is_the_plans(
         ("--genes WRONG", "1 of 1 genes are unknown, e.g. 'Gapdhh'"),
         ("--recipe full-lenght", "no recipe 'full-lenght', nor a file of that name; did you mean 'full-length'?"),
         ("--recipe missing.toml", "no recipe file 'missing.toml'"),
-        ("--hvg 5", "put Log1p() before it"),
-        ("--log1p --hvg 5 --hvg-flavor seuratt", "flavor='seuratt'"),
+        ("--hvg 5", "give --log1p too"),
+        ("--log1p --hvg 5 --hvg-flavor seuratt", "--hvg-flavor seuratt: one of"),
         ("--target-sum 0", "a positive number"),
         ("--min-genes -1", "not negative"),
         ("--memory lots", "'lots' is no amount of memory"),
@@ -469,12 +519,12 @@ def test_the_bar_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
     with os.fdopen(theirs, "w") as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
         with Progress(Session()) as progress:
-            progress(PassStarted(1, 3, "FilterGenes", 2000))
+            progress(PassStarted(1, 3, "FilterGenes + QCGenes", 2000))
             progress(ChunkDone(2000, 10))
             progress(Notice("half of it"))
             progress(PassFinished(1, 0.5))
     got = received(ours)
-    assert "pass 1 of 3: FilterGenes: 100%" in got
+    assert "pass 1 of 3: FilterGenes + QCMetrics: 100%" in got
     assert "note: half of it" in got
     assert max(len(part) for part in re.split(r"[\r\n]", got)) <= (columns or 80)
 

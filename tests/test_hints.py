@@ -296,3 +296,37 @@ def test_a_repr_opens_and_reads_nothing(demo_census: Path, monkeypatch: pytest.M
         "n_obs_joinids=600)"
     )
     assert repr(plan).startswith("Plan\n  source  CensusQuery(")
+
+
+# ------------------------------------------------------------------------------------------- what cannot be meant
+def test_counts_that_are_called_logged(tmp_path: Path) -> None:
+    import anndata
+
+    counts = np.array([[0, 500], [3, 1], [2, 0]], dtype=np.float32)
+    path = tmp_path / "counts.h5ad"
+    anndata.AnnData(counts, pd.DataFrame(index=list("abc")), pd.DataFrame(index=["g", "h"])).write_h5ad(path)
+    source = hr.open_h5ad(path, holds="logged")
+    with pytest.raises(hr.CountsError, match=r"^X has a value of 500, which is no logarithm"):
+        hr.Plan(source, [hr.HighlyVariableGenes(1)]).to_anndata()
+
+
+def test_a_file_of_logged_values_is_written(tmp_path: Path) -> None:
+    import anndata
+
+    logged = np.log1p(np.array([[0, 5], [3, 1]], dtype=np.float32))
+    path, out = tmp_path / "logged.h5ad", tmp_path / "out.h5ad"
+    anndata.AnnData(logged, pd.DataFrame(index=list("ab")), pd.DataFrame(index=["g", "h"])).write_h5ad(path)
+    hr.Plan(hr.open_h5ad(path, holds="logged"), [hr.Scale()]).write_h5ad(out)
+    assert anndata.read_h5ad(out).uns["log1p"] == {}
+
+
+def test_one_column_for_outliers() -> None:
+    with pytest.raises(hr.InputError, match=r"^FilterOutliers\(\['depth'\]\): the name of one column"):
+        hr.FilterOutliers(["depth"])  # type: ignore[arg-type]
+
+
+def test_a_budget_without_a_unit(small: Held) -> None:
+    with pytest.raises(
+        hr.MemoryBudgetError, match=r"cannot run in 4 bytes \(a budget is written e.g. '1GB'\): it needs"
+    ):
+        hr.Plan(small, [hr.Log1p()]).explain(memory=4)

@@ -794,7 +794,7 @@ def test_export_of_a_file(cellxgene: Path, tmp_path: Path, capsys: pytest.Captur
     expected = hr.Plan(Held(HELD.X, HELD.obs, HELD.var), [hr.NormalizeTotal(1e4), hr.Log1p()]).to_anndata()
     assert_same(anndata.read_h5ad(out).X, expected.X)
     assert main(["explain", "--h5ad", str(cellxgene)]) == 1
-    assert "ask for raw=True" in capsys.readouterr().err
+    assert "ask for --raw" in capsys.readouterr().err
     assert main(["explain", "--h5ad", str(cellxgene), "--layer-in", "counts"]) == 0
     assert main(["explain", "--h5ad", str(cellxgene), "--holds", "logged", "--var-index", "feature_name"]) == 0
 

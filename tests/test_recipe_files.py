@@ -24,10 +24,10 @@ dataset_id = "4546e757-34d0-4d17-be06-538318925fcd"
 genes = "measured"
 
 [[step]]
-name = "SaveLayer"
-layer = "counts"
+step = "SaveLayer"
+name = "counts"
 [[step]]
-name = "FilterCells"
+step = "FilterCells"
 min_genes = 500
 [[step]]
 name = "FilterGenes"
@@ -106,6 +106,16 @@ def test_a_recipe_is_a_step_of_a_file(tmp_path: Path) -> None:
     assert last == hr.SelectGenes("highly_variable")
 
 
+def test_a_step_is_named_by_step_or_by_name(tmp_path: Path) -> None:
+    """By `step`, its parameters are those of Python; by `name`, one that is called `name` is written `layer`."""
+    for step in ("SaveLayer", "UseLayer", "DropLayer"):
+        for text in (f"step = '{step}'\nname = 'x'", f"name = '{step}'\nlayer = 'x'"):
+            assert read(written(tmp_path, f"[[step]]\n{text}")).steps == (getattr(hr, step)(name="x"),)
+    for kind in ("step", "name"):
+        text = f"[[step]]\n{kind} = 'Pseudobulk'\nby = ['donor_id']\nlayer = 'counts'"
+        assert read(written(tmp_path, text)).steps == (hr.Pseudobulk(["donor_id"], layer="counts"),)
+
+
 def test_numbers_lists_and_infinity(tmp_path: Path) -> None:
     text = """
         [[step]]
@@ -156,7 +166,7 @@ def test_every_parameter_of_every_step_can_be_written() -> None:
     for name, step in known_steps().items():
         parameters = recipe_file._parameters(step)
         assert not {"name", "layer"} <= set(parameters), f"{name}: both would be written `layer`"
-        assert "recipe" not in parameters, name
+        assert not {"step", "recipe"} & set(parameters), name
         for parameter, hint in parameters.items():
             assert wording(hint) not in ("", "a list of values"), (name, parameter, hint)
             assert not fits(object(), hint), (name, parameter, hint)
@@ -216,9 +226,13 @@ def test_a_file_without_steps_exports_counts(demo_census: Path, tmp_path: Path) 
         ("[step]\nname = 'Log1p'", "a step is a table that begins with the line [[step]]"),
         ("step = ['Log1p']", "a step is a table that begins with the line [[step]]"),
         ("query = 'liver'", "'query' is a table that begins with the line [query]"),
-        ("[[step]]\nbase = 2", 'step 1: give either name = "..." (a step) or recipe = "..."'),
-        ("[[step]]\nname = 'Log1p'\nrecipe = 'tpm'", "step 1: give either name"),
-        ("[[step]]\nname = 3", "step 1: give either name"),
+        ("[[step]]\nbase = 2", 'step 1: give either step = "..." or recipe = "..."'),
+        ("[[step]]\nname = 'Log1p'\nrecipe = 'tpm'", "step 1: give either step"),
+        ("[[step]]\nstep = 'Log1p'\nrecipe = 'tpm'", "step 1: give either step"),
+        ("[[step]]\nname = 3", "step 1: give either step"),
+        ("[[step]]\nstep = 'Log1p'\nname = 'x'", "step 1 (Log1p): there is no 'name'; known: base"),
+        ("[[step]]\nstep = 'SaveLayer'", "step 1 (SaveLayer): name must be given"),
+        ("[[step]]\nstep = 'SaveLayer'\nlayer = 'x'", "step 1 (SaveLayer): there is no 'layer'; known: name"),
         (
             "[[step]]\nname = 'Log1p'\n[[step]]\nname = 'Log2p'",
             "step 2: there is no step 'Log2p'; did you mean 'Log1p'",

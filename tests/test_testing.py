@@ -329,6 +329,26 @@ def test_agrees_with_the_reference_builder(census, tmp_path, monkeypatch):
             assert options(table) == options(expected)
 
 
+def test_the_docstring_says_what_is_made(root):
+    said = build_demo_census.__doc__
+    with cellxgene_census.open_soma(uri=str(root)) as census:
+        datasets = census["census_info"]["datasets"].read().concat().to_pandas()
+        cells = {organism: census["census_data"][organism].obs.read().concat().to_pandas() for organism in ORGANISMS}
+    human, mouse = (len(cells[organism]) for organism in ORGANISMS)
+    assert f"{human + mouse:,} simulated cells in seven datasets" in said
+    assert f"Human, {human:,} cells in five datasets" in said
+    assert f"Mouse, {mouse:,}" in said
+    assert len(datasets) == 7
+    assert cells["homo_sapiens"]["dataset_id"].nunique() == 5
+    for obs in cells.values():
+        for column in ("assay", "tissue"):
+            assert [name for name in obs[column].unique() if name not in said] == []
+    assert "COVID-19" in set(cells["homo_sapiens"]["disease"])
+    assert f"and {(~cells['homo_sapiens']['is_primary_data']).sum()} cells of 10x 5' v1" in said
+    size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+    assert 5e6 < size < 12e6
+
+
 def test_small(root):
     files = [path for path in root.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 20e6

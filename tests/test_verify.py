@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import h5py
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ import headrace as hr
 from conftest import LIVER
 from headrace.held import Held
 from headrace.sinks.digests import RowDigest, row_marks
+from headrace.verify import UNRECORDED
 
 
 @pytest.fixture(scope="module", params=[None, "gzip"], ids=["plain", "gzip"])
@@ -143,6 +145,83 @@ def test_no_file_and_no_hdf5(tmp_path: Path) -> None:
     (tmp_path / "text.h5ad").write_text("text")
     with pytest.raises(hr.InputError, match="is no HDF5 file"):
         hr.verify_h5ad(tmp_path / "text.h5ad")
+    with pytest.raises(hr.InputError, match="is a folder"):
+        hr.verify_h5ad(tmp_path)
+    (tmp_path / "empty.h5ad").touch()
+    with pytest.raises(hr.InputError, match="is empty, 0 bytes"):
+        hr.verify_h5ad(tmp_path / "empty.h5ad")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["matrix"] = np.arange(4)
+    with pytest.raises(hr.InputError, match="is an HDF5 file, but no .h5ad: it has neither obs nor var"):
+        hr.verify_h5ad(tmp_path / "other.h5")
+    (tmp_path / "cut.h5").write_bytes((tmp_path / "other.h5").read_bytes()[:-100])
+    with pytest.raises(hr.InputError, match="is cut off"):
+        hr.verify_h5ad(tmp_path / "cut.h5")
+
+
+# ------------------------------------------------------------------------------------------------ files of others
+def foreign(path: Path, X: Any) -> Path:
+    """Write a file as anndata does, with what headrace would write otherwise."""
+    adata = ad.AnnData(X, layers={"same": X})
+    adata.uns["log1p"] = {"base": None}
+    adata.obs["kind"] = pd.Categorical(["a", "b"] * (adata.n_obs // 2))
+    adata.write_h5ad(path)
+    return path
+
+
+COUNTS = np.random.default_rng(0).poisson(0.5, (60, 40)).astype(np.float32)
+FORMS = {
+    "csr": lambda: sparse.csr_matrix(COUNTS),
+    "csc": lambda: sparse.csc_matrix(COUNTS),
+    "dense": lambda: COUNTS.copy(),
+    "float64": lambda: sparse.csr_matrix(COUNTS.astype(np.float64)),
+    "whole": lambda: sparse.csr_matrix(COUNTS.astype(np.int64)),
+    "zeros": lambda: with_zero(sparse.csr_matrix(COUNTS)),
+}
+
+
+def with_zero(X: Any) -> Any:
+    X.data[3] = 0
+    return X
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_of_another_program(form: str, tmp_path: Path) -> None:
+    """That headrace did not write it is all that there is to say."""
+    verdict = hr.verify_h5ad(foreign(tmp_path / "x.h5ad", FORMS[form]()))
+    assert verdict.problems == (UNRECORDED,)
+    assert (verdict.n_obs, verdict.n_vars) == COUNTS.shape
+    assert verdict.nnz == (COUNTS.size if form == "dense" else np.count_nonzero(COUNTS))
+    assert verdict.provenance == {}
+
+
+def test_a_file_that_another_program_has_saved(good: Path, tmp_path: Path) -> None:
+    adata = ad.read_h5ad(good)
+    del adata.uns["headrace"]
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    assert hr.verify_h5ad(tmp_path / "x.h5ad").problems == (UNRECORDED,)
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "value", "said"),
+    [
+        ("csr", "X/indices", 40, "X: a column outside of the genes in cells 0 to 60"),
+        ("csc", "X/indices", 60, "X: a row outside of the cells in genes 0 to 40"),
+        ("csr", "X/data", np.nan, "X: NaN or infinity in cells"),
+        ("csc", "layers/same/data", np.inf, "layers/same: NaN or infinity in genes"),
+        ("csc", "X/indptr", -1, "X: indptr does not begin at 0, or decreases, or has not one entry per gene"),
+        ("csr", "obs/kind/codes", 2, "obs['kind'] has codes of no category"),
+    ],
+)
+def test_a_file_of_another_program_that_is_broken(
+    form: str, name: str, value: float, said: str, tmp_path: Path
+) -> None:
+    path = foreign(tmp_path / "x.h5ad", FORMS[form]())
+    with h5py.File(path, "r+") as file:
+        file[name][3] = value
+    first, *others = hr.verify_h5ad(path).problems
+    assert first == UNRECORDED
+    assert any(said in problem for problem in others), others
 
 
 # -------------------------------------------------------------------------------------------- what has no checksum

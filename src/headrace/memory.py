@@ -161,8 +161,9 @@ def _choose(total: int, spec: StreamSpec, cost: Cost, in_flight: int, most: int,
         chunk_nnz //= 2  # few sizes, so that an interrupted run is likely to find the parts it left
     if chunk_nnz > room:
         least = fixed + per_nnz * largest
+        given = f"{total / 1e6:.0f} MB" if total >= 10**6 else f"{total:,} bytes (a budget is written e.g. '1GB')"
         raise MemoryBudgetError(
-            f"this plan cannot run in {total / 1e6:.0f} MB: it needs at least {least / 1e6:.0f} MB, of which "
+            f"this plan cannot run in {given}: it needs at least {least / 1e6:.0f} MB, of which "
             f"{fixed / 1e6:.0f} MB are fixed; raise memory, or choose fewer layers, genes or groups"
         )
     return Budget(total, chunk_nnz, fixed, per_nnz, min(chunk_nnz, cost.nnz // in_flight))

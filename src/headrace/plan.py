@@ -16,7 +16,7 @@ from .errors import InputError, OutputError
 from .events import Listener, ignore
 from .memory import MAX_CHUNK_NNZ, Budget, default_budget, divide, n_cores, parse_bytes
 from .protocols import Executor, Fit, Sink, Source, Transform
-from .report import Explanation, describe, explain
+from .report import Explanation, as_given, describe, explain
 from .run import SPOOLS, Run, Settings
 from .schedule import counting, flatten, passes, preview, source_passes
 from .sinks.anndata import InMemory
@@ -79,7 +79,9 @@ class Plan:
 
     def __repr__(self) -> str:
         source = f"{type(self.source).__name__}({self._reads})"
-        return "\n".join(["Plan", f"  source  {source}", *(f"  step    {describe(step)}" for step in self.steps)])
+        return "\n".join(
+            ["Plan", f"  source  {source}", *(f"  step    {describe(step)}" for step in as_given(self.steps))]
+        )
 
     def explain(self, memory: int | str | None = None) -> Explanation:
         """Say what the plan will do and take, without reading X.

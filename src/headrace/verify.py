@@ -24,11 +24,17 @@ CACHE = 8 << 20
 """Bytes of chunks that HDF5 keeps for each dataset: blocks do not end where chunks do."""
 
 WRONG = {
-    kernels.OUTSIDE: "a column outside of the genes",
-    kernels.UNSORTED: "columns not sorted, or twice,",
+    kernels.OUTSIDE: "a {0} outside of the {1}",
+    kernels.UNSORTED: "{0}s not sorted, or twice,",
     kernels.ZEROS: "stored zeros",
     kernels.NOT_FINITE: "NaN or infinity",
 }
+
+UNRECORDED = (
+    "uns/headrace is missing: headrace did not write the file, or another program has saved it since, so that it does "
+    "not say how it was made"
+)
+"""The first problem of a file without headrace's record: what was written is not known, so only the rest is checked."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,13 @@ def verify_h5ad(path: str | os.PathLike[str]) -> Verdict:
     headrace records when it writes: the digest of the rows of X and of each layer (their sums, and which value is in
     which column), of text, of attributes, and of whatever else has no checksum.
 
+    Of a file that headrace did not write, what makes it one that can be read is checked: X and layers may be CSR, CSC
+    or dense, of any numbers, with stored zeros. That its record is missing is the first of its problems.
+
     Raises
     ------
     InputError
-        If there is no such file, or it is no HDF5 file at all.
+        If there is no such file, or it is no HDF5 file at all, or has neither obs nor var.
 
     Examples
     --------
@@ -75,14 +84,25 @@ def verify_h5ad(path: str | os.PathLike[str]) -> Verdict:
     ()
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; .h5ad files are what is checked")
     if not path.is_file():
         raise InputError(f"there is no file {path}")
+    if not path.stat().st_size:
+        raise InputError(f"{path} is empty, 0 bytes: whatever made it did not finish; make it again")
     try:
         file = h5py.File(path, "r", rdcc_nbytes=CACHE)
+    except PermissionError:
+        raise InputError(f"{path} cannot be read: permission denied") from None
     except (OSError, RuntimeError) as error:
-        raise InputError(f"{path} is no HDF5 file, or its beginning is broken: {error}") from None
+        if "truncated" in str(error):
+            raise InputError(f"{path} is cut off; copy or make it again: {error}") from None
+        raise InputError(f"{path} is no HDF5 file, so it is no .h5ad, or its beginning is broken: {error}") from None
     with file:
-        return _Check(file).run()
+        check = _Check(file)
+        if not check.recorded and "obs" not in file and "var" not in file:
+            raise InputError(f"{path} is an HDF5 file, but no .h5ad: it has neither obs nor var")
+        return check.run()
 
 
 class _Check:
@@ -95,27 +115,31 @@ class _Check:
         self.nnz = 0
         self.read: set[str] = set()
         """Datasets that were read to their ends."""
+        self.recorded = "uns/headrace" in file
+        """Whether headrace's record is there; else the file need not be as headrace writes one."""
 
     def run(self) -> Verdict:
         """Check everything."""
         provenance: dict[str, Any] = {}
+        if not self.recorded:
+            self.problems.append(UNRECORDED)
         for check in (self._structure, self._matrices, self._everything_reads):
             try:
                 check()
             except Exception as error:  # whatever a broken file makes h5py raise, it is a finding
                 self.problems.append(f"{check.__name__.strip('_').replace('_', ' ')}: {error}")
         try:
-            provenance = _plain(self.file["uns/headrace"]) if "uns/headrace" in self.file else {}
+            provenance = _plain(self.file["uns/headrace"]) if self.recorded else {}
         except Exception as error:
             self.problems.append(f"uns/headrace cannot be read: {error}")
-        if not provenance:
-            self.problems.append("uns/headrace is missing: the file does not say how it was made")
+        if self.recorded and not provenance:
+            self.problems.append("uns/headrace is empty: the file does not say how it was made")
         return Verdict(tuple(dict.fromkeys(self.problems)), *self.shape, self.nnz, provenance)
 
     def _structure(self) -> None:
-        if self.file.attrs.get("encoding-type") != "anndata":
+        if self.recorded and self.file.attrs.get("encoding-type") != "anndata":
             self.problems.append("it is not an .h5ad file: its encoding-type is not 'anndata'")
-        for name in ("X", "obs", "var", "uns", "layers"):
+        for name in ("X", "obs", "var", "uns", "layers") if self.recorded else ("obs", "var"):
             if name not in self.file:
                 self.problems.append(f"{name} is missing")
         lengths = []
@@ -146,8 +170,11 @@ class _Check:
         return True
 
     def _matrices(self) -> None:
-        for name in ("X", *(f"layers/{layer}" for layer in self.file["layers"])):
+        names = ["X", *(f"layers/{layer}" for layer in self.file.get("layers", ()))]
+        for name in names if self.recorded else [each for each in names if each in self.file]:
             matrix = self.file[name]
+            if not self.recorded and isinstance(matrix, h5py.Dataset) and matrix.shape is None:
+                continue  # how anndata writes None
             rows = RowDigest()
             nnz = (
                 self._sparse(name, matrix, rows) if isinstance(matrix, h5py.Group) else self._dense(name, matrix, rows)
@@ -155,6 +182,8 @@ class _Check:
             if name == "X":
                 self.nnz = nnz
             recorded = f"{WHERE}/{ROWS}/{name}"
+            if not self.recorded:
+                continue
             if recorded not in self.file:
                 self.problems.append(f"{name}: no digest of its rows is recorded")
             elif int(self.file[recorded][()]) != rows.value:
@@ -172,30 +201,36 @@ class _Check:
         return int(matrix.size)
 
     def _float32(self, name: str, values: h5py.Dataset) -> None:
-        if values.dtype != np.float32:
+        if self.recorded and values.dtype != np.float32:
             self.problems.append(f"{name}: values are {values.dtype}, not float32")
 
     def _sparse(self, name: str, group: h5py.Group, rows: RowDigest) -> int:
-        """Check a CSR matrix, some rows at a time; return its non-zeros."""
+        """Check a CSR matrix, some rows at a time (or a CSC one, by columns); return its non-zeros."""
+        by_gene = group.attrs.get("encoding-type") == "csc_matrix" and not self.recorded
+        (lines, line), (others, other) = (self.shape[0], "cell"), (self.shape[1], "gene")
+        if by_gene:
+            (lines, line), (others, other) = (others, other), (lines, line)
         data, indices, indptr = group["data"], group["indices"], group["indptr"][:]
         if tuple(group.attrs["shape"]) != self.shape:
             self.problems.append(f"{name} is {tuple(group.attrs['shape'])}, but obs and var have {self.shape} rows")
         self._float32(name, data)
-        if indices.dtype != group["indptr"].dtype:
+        if self.recorded and indices.dtype != group["indptr"].dtype:
             self.problems.append(f"{name}: indices are {indices.dtype}, indptr {group['indptr'].dtype}")
-        if len(indptr) != self.shape[0] + 1 or indptr[0] != 0 or (np.diff(indptr) < 0).any():
-            self.problems.append(f"{name}: indptr does not begin at 0, or decreases, or has not one entry per cell")
+        if len(indptr) != lines + 1 or indptr[0] != 0 or (np.diff(indptr) < 0).any():
+            self.problems.append(f"{name}: indptr does not begin at 0, or decreases, or has not one entry per {line}")
             return 0
         if not len(data) == len(indices) == indptr[-1]:
             self.problems.append(f"{name}: {len(data)} values and {len(indices)} indices for {indptr[-1]} non-zeros")
             return 0
         for start, stop in _blocks(indptr):
-            X = _cells(data, indices, indptr, start, stop, self.shape[1])
-            found = kernels.look_at_csr(X.indptr, X.indices, X.data, self.shape[1])
+            X = _lines(data, indices, indptr, start, stop, others)
+            found = kernels.look_at_csr(X.indptr, X.indices, X.data, others)
             for flag, what in WRONG.items():
-                if found & flag:
-                    self.problems.append(f"{name}: {what} in cells {start} to {stop}")
-            rows.update(X)
+                if found & flag and (self.recorded or flag != kernels.ZEROS):
+                    what = what.format("row" if by_gene else "column", f"{other}s")
+                    self.problems.append(f"{name}: {what} in {line}s {start} to {stop}")
+            if not by_gene:
+                rows.update(X)
         self.read |= {f"{name}/data", f"{name}/indices", f"{name}/indptr"}
         return int(indptr[-1])
 
@@ -207,12 +242,16 @@ class _Check:
             if name in self.read:
                 continue
             entry = self.file[name]
+            if entry.shape is None:  # how anndata writes None
+                continue
             try:
                 step = max(1, (1 << 20) // max(1, int(np.prod(entry.shape[1:], dtype=np.int64))))
                 for start in range(0, len(entry) if entry.shape else 0, step):
                     entry[start : start + step]
             except (OSError, RuntimeError, ValueError) as error:
                 self.problems.append(f"{name} cannot be read: {str(error).splitlines()[0]}")
+        if not self.recorded:
+            return
         if WHERE not in self.file:
             self.problems.append("no digests are recorded in it: rows, text and attributes cannot be checked")
             return
@@ -224,7 +263,7 @@ class _Check:
 
 
 def _blocks(indptr: npt.NDArray[Any]) -> Iterator[tuple[int, int]]:
-    """Yield first and last-plus-one of consecutive cells with at most about `BLOCK` values."""
+    """Yield first and last-plus-one of consecutive lines with at most about `BLOCK` values."""
     start, n = 0, len(indptr) - 1
     while start < n:
         stop = int(np.searchsorted(indptr, int(indptr[start]) + BLOCK, side="right")) - 1
@@ -233,13 +272,13 @@ def _blocks(indptr: npt.NDArray[Any]) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _cells(
-    data: h5py.Dataset, indices: h5py.Dataset, indptr: npt.NDArray[Any], start: int, stop: int, n_vars: int
+def _lines(
+    data: h5py.Dataset, indices: h5py.Dataset, indptr: npt.NDArray[Any], start: int, stop: int, others: int
 ) -> Any:
-    """Read some cells, without looking at their indices."""
+    """Read some lines, without looking at their indices."""
     a, b = int(indptr[start]), int(indptr[stop])
     values = data[a:b].astype(np.float32, copy=False)
-    return csr(values, indices[a:b], indptr[start : stop + 1] - a, n_vars)
+    return csr(values, indices[a:b], indptr[start : stop + 1] - a, others)
 
 
 def _plain(group: h5py.Group) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from .console import Session, size
-from .group import headrace, option
+from .console import Session, out_of, size
+from .group import STEPS, headrace, option
 from .options import options
 
 METHODS: dict[str, Any] = {
@@ -30,7 +30,7 @@ Examples:
   headrace bulk counts.csv.gz --genes genes.csv --lengths length --to tpm --out tpm.csv.gz
 """
 
-TABLE, STEPS, RUN = "Samples and genes", "Steps, in this order", "Output and run"
+TABLE, RUN = "Samples and genes", "Output and run"
 
 OPTIONS = (
     option(
@@ -53,7 +53,7 @@ OPTIONS = (
     ),
     option(
         "--method",
-        type=click.Choice(list(METHODS)),
+        type=click.Choice(list(METHODS), case_sensitive=False),
         default="tmm",
         show_default=True,
         help="How to find normalisation factors, as edgeR and (ratio, poscounts) DESeq2.",
@@ -116,8 +116,8 @@ def bulk(session: Session, /, table: str, **given: Any) -> None:
         else:
             spec = plan.write(sink, Settings(memory, on_event=progress))
     session.say(
-        f"wrote {out}: {spec.n_obs:,} samples x {spec.n_vars:,} genes, {size(out.stat().st_size)}, "
-        f"{session.seconds():.1f} s"
+        f"wrote {out}: {spec.n_obs:,} samples x {out_of(spec.n_vars, source.spec.n_vars)} genes, "
+        f"{size(out.stat().st_size)}, {session.seconds():.1f} s"
     )
 
 

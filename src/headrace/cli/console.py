@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from ..errors import HeadraceError
+from .spelled import spelled
 
 DONE, FAILED, USAGE = 0, 1, 2
 SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
@@ -44,6 +45,8 @@ class Session:
 
     debug: bool = field(default_factory=lambda: os.environ.get("HEADRACE_DEBUG", "") not in ("", "0"))
     started: float = field(default_factory=time.monotonic)
+    options: Collection[str] = ()
+    """What the command that runs can be told: its options are named in what the library says."""
     bar: Any = None
     """The progress bar on the terminal's last line, if there is one."""
     _signals: list[int] = field(default_factory=list)
@@ -120,7 +123,7 @@ class Session:
         if isinstance(error, click.ClickException):
             self.say(f"error: {error.format_message()}")
         elif isinstance(error, HeadraceError):
-            self.say(f"error: {one_line(error)}")
+            self.say(f"error: {spelled(one_line(error), self.options)}")
         else:
             kind = type(error).__name__
             self.say(f"error: unexpected {kind}: {one_line(error)}: please report, run again with --debug")
@@ -199,13 +202,24 @@ def plain_warnings(session: Session) -> Iterator[None]:
     ) -> None:
         del file, line
         if category.__module__.partition(".")[0] == "headrace":
-            session.say(f"warning: {_join(str(message))}")
+            session.say(f"warning: {spelled(_join(str(message)), session.options)}")
         elif session.debug:
             session.say(warnings.formatwarning(message, category, filename, lineno).rstrip())
 
     with warnings.catch_warnings():
         warnings.showwarning = show
         yield
+
+
+def out_of(n: int, before: int) -> str:
+    """Write how many are left of how many; of all, that is the number alone.
+
+    Examples
+    --------
+    >>> out_of(15, 1779), out_of(1779, 1779)
+    ('15 of 1,779', '1,779')
+    """
+    return f"{n:,}" if n == before else f"{n:,} of {before:,}"
 
 
 def peak_memory() -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .console import Session, peak_memory, size
+from .console import Session, out_of, peak_memory, size
 from .group import headrace
 from .options import PLAN, options
 from .progress import Progress
@@ -33,13 +33,13 @@ A recipe file:
 
 \b
   [[step]]                    # steps happen in the order of the file
-  name = "FilterCells"
+  step = "FilterCells"
   min_genes = 500
   [[step]]
-  name = "SaveLayer"
-  layer = "counts"
+  step = "SaveLayer"
+  name = "counts"
   [[step]]
-  name = "NormalizeTotal"
+  step = "NormalizeTotal"
   target_sum = 1e4
 """
 
@@ -70,8 +70,11 @@ def export(session: Session, /, **given: Any) -> None:
             keep_spool=given["keep_spool"],
             on_event=progress,
         )
+    before = todo.plan.source.spec
+    summed = any(getattr(step, "becomes_source", False) for step in todo.plan.steps)
+    cells = f"{spec.n_obs:,} samples" if summed else f"{out_of(spec.n_obs, before.n_obs)} cells"
     session.say(
-        f"wrote {todo.out}: {spec.n_obs:,} cells x {spec.n_vars:,} genes, {size(todo.out.stat().st_size)}, "
+        f"wrote {todo.out}: {cells} x {out_of(spec.n_vars, before.n_vars)} genes, {size(todo.out.stat().st_size)}, "
         f"{session.seconds():.1f} s, peak {peak_memory() / 1e6:,.0f} MB"
     )
 

@@ -12,6 +12,9 @@ from ..errors import nearest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+STEPS = "Steps, in this order"
+"""The section of the options that make steps."""
+
 
 class Option(click.Option):
     """An option that belongs to a section of the help."""
@@ -27,6 +30,17 @@ class Command(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params.append(_debug())
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; its options may be named as a remedy, those that make steps only if no recipe does."""
+        recipe = ctx.params.get("recipe") is not None
+        ctx.obj.options = {
+            name
+            for param in self.params
+            if not (recipe and getattr(param, "section", "") == STEPS)
+            for name in (*param.opts, *param.secondary_opts)
+        }
+        return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, section by section in the order in which they come up."""

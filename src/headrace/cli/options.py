@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from .group import option
+from .group import STEPS, option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,7 +30,7 @@ def settings(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -
     return {key.strip(): text.strip() for key, _, text in (one.partition("=") for one in value)}
 
 
-SOURCE, STEPS, RUN = "Cells and genes", "Steps, in this order", "Output and run"
+SOURCE, RUN = "Cells and genes", "Output and run"
 
 
 def _census(required: bool) -> Callable[[F], F]:
@@ -123,7 +123,7 @@ STEP_FLAGS = (
     ),
     option(
         "--method",
-        type=click.Choice(["tmm", "tmmwsp", "rle", "upperquartile", "ratio", "poscounts"]),
+        type=click.Choice(["tmm", "tmmwsp", "rle", "upperquartile", "ratio", "poscounts"], case_sensitive=False),
         help="Find normalisation factors of the samples of --pseudobulk, as edgeR and (ratio, poscounts) DESeq2.",
         section=STEPS,
     ),

@@ -55,7 +55,10 @@ class Progress:
 def _bar(event: PassStarted) -> Any:
     from tqdm import tqdm  # needed on a terminal only
 
-    title = f"pass {event.number} of {event.total}: {event.purpose}"
+    from ..report import called
+
+    purpose = " + ".join(dict.fromkeys(map(called, event.purpose.split(" + "))))
+    title = f"pass {event.number} of {event.total}: {purpose}"
     # a terminal that does not know how wide it is says 0, and tqdm would show nothing
     width: dict[str, Any] = (
         {"dynamic_ncols": True} if os.get_terminal_size(sys.stderr.fileno()).columns else {"ncols": 80}

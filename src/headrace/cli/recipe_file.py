@@ -3,12 +3,12 @@
 A recipe file is TOML. It lists the steps of a plan in the order in which they happen::
 
     [[step]]
-    name = "FilterCells"        # a step of headrace, by the name of its class
+    step = "FilterCells"        # a step of headrace, by the name of its class
     min_genes = 500             # its parameters, as in Python
 
     [[step]]
-    name = "SaveLayer"
-    layer = "counts"            # a parameter that is itself called `name` is written `layer`
+    step = "SaveLayer"
+    name = "counts"
 
     [[step]]
     recipe = "full-length"      # all steps of a recipe that headrace knows; its parameters may follow
@@ -28,6 +28,7 @@ It may also say which cells and genes, and where to; what the command line says 
     compression = "gzip"
     memory = "1GB"
 
+A step may also be named by ``name = "FilterCells"``; a parameter that is itself called `name` is then written `layer`.
 A parameter that is left out has its default. TOML has no word for Python's None: leave the parameter out
 (``NormalizeTotal`` without `target_sum` takes the median). Steps are found by `headrace.__all__`, recipes are
 the functions of `headrace.recipes`, so new ones are known here by themselves.
@@ -48,7 +49,7 @@ from ..errors import InputError, nearest
 from .values import checked
 
 NAME = "layer"
-"""How a step's own parameter `name` is written, since `name` names the step."""
+"""How a step's own parameter `name` is written where `name` names the step."""
 
 
 @dataclass(frozen=True)
@@ -163,24 +164,25 @@ def _table(content: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
 
 def _step(table: Mapping[str, Any], where: str) -> Any:
     """Make one step, or the steps of one recipe."""
-    kinds = [key for key in ("name", "recipe") if key in table]
+    kinds = [key for key in ("step", "recipe", "name") if key in table]
+    if "step" in kinds and "recipe" not in kinds:
+        kinds = ["step"]  # `name` is one of its parameters
     if len(kinds) != 1 or not isinstance(table[kinds[0]], str):
-        raise InputError(f'{where}: give either name = "..." (a step) or recipe = "..."')
-    kind, name = kinds[0], table[kinds[0]]
-    known: Mapping[str, Callable[..., Any]] = known_steps() if kind == "name" else known_recipes()
-    if name not in known:
-        raise InputError(
-            f"{where}: there is no {'step' if kind == 'name' else 'recipe'} {name!r}; {nearest(name, known)}"
-        )
-    make = known[name]
-    hints = {NAME if key == "name" else key: hint for key, hint in _parameters(make).items()}
-    values = checked({key: value for key, value in table.items() if key != kind}, hints, f"{where} ({name})")
-    missing = [key for key in _required(make) if (NAME if key == "name" else key) not in values]
+        raise InputError(f'{where}: give either step = "..." or recipe = "..."')
+    kind, called = kinds[0], table[kinds[0]]
+    known: Mapping[str, Callable[..., Any]] = known_recipes() if kind == "recipe" else known_steps()
+    if called not in known:
+        what = "recipe" if kind == "recipe" else "step"
+        raise InputError(f"{where}: there is no {what} {called!r}; {nearest(called, known)}")
+    make = known[called]
+    written = {key: NAME if (kind, key) == ("name", "name") else key for key in _parameters(make)}
+    hints = {written[key]: hint for key, hint in _parameters(make).items()}
+    values = checked({key: value for key, value in table.items() if key != kind}, hints, f"{where} ({called})")
+    missing = [written[key] for key in _required(make) if written[key] not in values]
     if missing:
-        shown = ", ".join(NAME if key == "name" else key for key in missing)
-        raise InputError(f"{where} ({name}): {shown} must be given")
+        raise InputError(f"{where} ({called}): {', '.join(missing)} must be given")
     try:
-        return make(**{"name" if key == NAME else key: value for key, value in values.items()})
+        return make(**{key: values[written[key]] for key in written if written[key] in values})
     except InputError as error:
         error.add_note(where)
         raise

@@ -326,8 +326,8 @@ def _open_release(name: str, tiledb_config: dict[str, Any]) -> Census:
         entry = cellxgene_census.get_census_version_description(name)
     except (requests.RequestException, OSError) as error:
         raise SourceError(
-            f"cannot look up the Census release {name!r}: {str(error).splitlines()[0]}. Check the network "
-            "(HTTPS_PROXY is honoured), or give the path or s3:// URI of a Census"
+            f"cannot look up the Census release {name!r}: give the path or s3:// URI of a Census, or check the network "
+            f"(HTTPS_PROXY is honoured): {str(error).splitlines()[0]}"
         ) from error
     except ValueError:
         raise InputError(f"there is no Census release {name!r}; {nearest(name, directory)}") from None

@@ -73,7 +73,8 @@ class H5adSource:
     @cached_property
     def spec(self) -> StreamSpec:
         """What is known of the stream before X is read."""
-        uns = {"log1p": {"base": self._log_base}} if self.holds is Holds.LOGGED else {}
+        base = {} if self._log_base is None else {"base": self._log_base}
+        uns = {"log1p": base} if self.holds is Holds.LOGGED else {}
         return StreamSpec(self.var, self._obs.empty(), self._obs.length, self._matrix.nnz, self.holds, uns=uns)
 
     def refs(self, nnz: int) -> list[Span]:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from ..chunk import Chunk, Matrix, with_data
+from ..errors import CountsError
 from . import kernels
 
 
@@ -40,6 +41,11 @@ class Look:
         logged = X.data if sparse.issparse(X) else X.ravel()
         values = np.empty_like(logged)
         kernels.expm1(logged, 1.0 if self.base is None else log(self.base), values)
+        if len(values) and not np.isfinite(values.max()):
+            raise CountsError(
+                f"{self.layer or 'X'} has a value of {logged.max():g}, which is no logarithm of 1 + a normalised count; "
+                "say what it holds, or log it first"
+            )
         return with_data(X, values) if sparse.issparse(X) else values.reshape(X.shape)
 
     def csr(self, chunk: Chunk) -> sparse.csr_array:

@@ -129,6 +129,8 @@ class FilterOutliers:
     reads_var = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.column, str):
+            raise InputError(f"FilterOutliers({self.column!r}): the name of one column of obs; a step for each column")
         if not self.nmads > 0:
             raise InputError(f"FilterOutliers(nmads={self.nmads!r}): above 0")
         if self.side not in ("both", "lower", "higher"):

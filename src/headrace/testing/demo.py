@@ -35,10 +35,13 @@ DEMO = {
 
 
 def build_demo_census(path: str | PathLike[str]) -> Path:
-    """Write the default small Census: 3,850 simulated cells of human and mouse, every awkward case once.
+    """Write the default small Census: 3,850 simulated cells in seven datasets, about 10 MB, in seconds.
 
-    10x and Smart-seq2, both in one dataset, a disease, a dataset of cells that are not primary data, and a stand-in for
-    the mouse liver dataset of the Census's notebook on full-length data, under its id and title.
+    Human, 2,650 cells in five datasets: 10x 3' v3 (lung, COVID-19), 10x 3' v2 (blood), Smart-seq2 (liver), 10x 3' v3
+    and Smart-seq2 in one (bone marrow), and 250 cells of 10x 5' v1 that are not primary data (blood). Mouse, 1,200
+    cells in two datasets: 10x 3' v3 (lung), and a stand-in for the Smart-seq2 liver dataset of the Census's notebook on
+    full-length data, under its id and title. No two datasets measure the same genes, 2,000 to 2,800 each. Every call
+    draws the same numbers.
 
     Parameters
     ----------
