@@ -43,8 +43,8 @@ class Look:
         kernels.expm1(logged, 1.0 if self.base is None else log(self.base), values)
         if len(values) and not np.isfinite(values.max()):
             raise CountsError(
-                f"{self.layer or 'X'} has a value of {logged.max():g}, which is no logarithm of 1 + a normalised count; "
-                "say what it holds, or log it first"
+                f"{self.layer or 'X'} has a value of {np.max(logged):g}, which is no logarithm of 1 + a normalised "
+                "count; say what it holds, or log it first"
             )
         return with_data(X, values) if sparse.issparse(X) else values.reshape(X.shape)
 
