@@ -24,7 +24,7 @@ from scipy import sparse
 import headrace as hr
 from conftest import LIVER
 from headrace.held import Held
-from headrace.sinks import hdf5
+from headrace.sinks import direct
 from headrace.sinks.elements import write_element
 
 
@@ -372,7 +372,7 @@ def test_where_nothing_can_be_written_directly_the_bytes_are_the_same(
         return pwrite(handle, data, offset)
 
     if refused == "when it is opened":
-        monkeypatch.setattr(hdf5, "_open_direct", lambda path: None)
+        monkeypatch.setattr(direct, "open_direct", lambda path: None)
     else:
         monkeypatch.setattr(os, "pwrite", not_here)
     hr.Plan(source).write_h5ad(tmp_path / "otherwise.h5ad")

@@ -161,7 +161,10 @@ class Chunk:
 
     def with_obs(self, **columns: Any) -> Chunk:
         """Return the same cells with more columns."""
-        return replace(self, obs=self.obs.assign(**columns))
+        obs = self.obs.copy(deep=False)  # `assign` copies all that is there
+        for name, values in columns.items():
+            obs[name] = values
+        return replace(self, obs=obs)
 
 
 def with_data(X: sparse.csr_array, data: npt.NDArray[np.float32]) -> sparse.csr_array:

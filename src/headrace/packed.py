@@ -42,8 +42,9 @@ def pack_frame(frame: pd.DataFrame) -> tuple[bytes, bytes, bytes]:
     for place, (name, dtype) in enumerate(frame.dtypes.items()):
         kind = _fixed(dtype)
         if kind is not None:
-            column = frame[name].cat.codes if isinstance(dtype, pd.CategoricalDtype) else frame[name]
-            numbers.append(column.to_numpy(kind).tobytes())
+            column = frame[name].array
+            values = column.codes if isinstance(column, pd.Categorical) else column
+            numbers.append(np.asarray(values, dtype=kind).tobytes())
         elif _is_text(frame[name]):
             text[str(place)] = pa.array(frame[name].to_numpy(), pa.string())
         else:

@@ -68,11 +68,12 @@ class H5ad:
                 with h5py.File(output, "w", libver=("v110", "latest"), **ALIGNED) as file:
                     outbox = Outbox(threads=n_cores())
                     stack.callback(outbox.close)
-                    storage = Storage(self.compression, self.checksum, outbox)
+                    storage = Storage(self.compression, self.checksum, outbox, output.lending)
                     with output.told():
                         writer = H5adWriter(file, spec, beside.parent, storage, output.told)
                     stack.callback(writer.close)
                     yield writer
+                output.wait()
             except Exception as error:
                 if output.error is None:
                     raise

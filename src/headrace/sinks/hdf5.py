@@ -7,11 +7,10 @@ depends on the data alone.
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,17 +22,13 @@ import numpy.typing as npt
 
 from ..errors import OutputError
 from ..stats import kernels
+from .direct import LEAST, PAGE, DirectWriter
 from .outbox import Outbox
 
 CHUNK_BYTES = 1 << 20
 """Of a stored chunk, checksum included."""
 
-PAGE = 4096
-"""What the disk is written in, at least; chunks begin and, where they can, end at multiples of it."""
-
-LEAST_DIRECT = 1 << 16
-
-ALIGNED = {"alignment_threshold": LEAST_DIRECT, "alignment_interval": PAGE}
+ALIGNED = {"alignment_threshold": LEAST, "alignment_interval": PAGE}
 """For h5py.File: large blocks begin where a page does."""
 
 CHECKSUM_BYTES = 4
@@ -56,11 +51,14 @@ class Storage:
         Whether each chunk carries a fletcher32 checksum.
     outbox
         Where chunks are made ready.
+    lent
+        Told which buffer is being stored: nobody will change it any more.
     """
 
     compression: Compression
     checksum: bool
     outbox: Outbox
+    lent: Callable[[Any], AbstractContextManager[None]] = nullcontext
 
 
 class Appender:
@@ -133,7 +131,8 @@ class Appender:
 
     def _store(self, start: int, stop: int, stored: Any) -> None:
         self.dataset.id.set_extent((stop, *self.width))
-        self.dataset.id.write_direct_chunk((start, *(0 for _ in self.width)), stored)
+        with self.storage.lent(stored):
+            self.dataset.id.write_direct_chunk((start, *(0 for _ in self.width)), stored)
 
 
 def _filtered(buffer: npt.NDArray[np.uint8], itemsize: int, compression: Compression, checksum: bool) -> Any:
@@ -180,10 +179,8 @@ class Output:
     still set, which ends in a SystemError or a crash. So HDF5 is never told: the first error is kept, from then on
     writes are taken and dropped, since the file is lost anyway, and `told` tells whoever writes.
 
-    Whole pages go to the disk directly, if the file system can do that (`O_DIRECT`), past the system's
-    memory of files: nothing is copied, and a long file does not fill memory with pages that nobody
-    will read soon, for each of which the machine would have to fetch a new one. Whatever else is written is sent to
-    the disk in the background, and the system is told to let go of it.
+    Chunks of whole pages go to the disk directly (`direct.py`), if the file system can do that. Whatever else is
+    written is sent to the disk in the background, and the system is told to let go of it.
 
     Parameters
     ----------
@@ -202,7 +199,8 @@ class Output:
             self.handle = os.open(path, os.O_RDWR)
         except OSError as error:
             raise self.failure(error) from error
-        self.direct = _open_direct(path)
+        self.direct = DirectWriter(path, self.handle, self._failed)
+        self.lent: npt.NDArray[np.uint8] | None = None
         self.position = 0
         self.buffered = 0
         self.drained = 0
@@ -215,6 +213,8 @@ class Output:
     # -------------------------------------------------------------------------------------- what h5py asks for
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to an offset."""
+        if whence == os.SEEK_END:
+            self.direct.wait()
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: os.fstat(self.handle).st_size}[whence]
         self.position = start + offset
         return self.position
@@ -225,6 +225,7 @@ class Output:
 
     def read(self, size: int = -1) -> bytes:
         """Read bytes; h5py knows a file by this method."""
+        self.direct.wait()
         end = os.fstat(self.handle).st_size if size < 0 else self.position + size
         data = os.pread(self.handle, max(0, end - self.position), self.position)
         self.position += len(data)
@@ -232,6 +233,7 @@ class Output:
 
     def readinto(self, buffer: Any) -> int:
         """Read into a buffer."""
+        self.direct.wait()
         n = os.preadv(self.handle, [buffer], self.position)
         self.position += n
         return n
@@ -239,35 +241,42 @@ class Output:
     def write(self, data: Any) -> int:
         """Write all of `data`, or keep the error."""
         view = memoryview(data).cast("B")
-        done = 0
-        while done < len(view) and self.error is None:
-            try:
-                done += self._write_some(view[done:], self.position + done)
-            except OSError as error:
-                self.error = error
+        lent = self.lent
+        if lent is None or _place(view) != _place(lent.data) or not self.direct.takes(lent, self.position):
+            self._write(view)
         self.position += len(view)
         if self.buffered >= self.STRIDE:
             self.buffered = 0
             self.grown.set()
         return len(view)
 
-    def _write_some(self, view: memoryview, offset: int) -> int:
-        """Write the first bytes of `view`; return how many."""
-        whole = len(view) // PAGE * PAGE
-        if self.direct is not None and whole >= LEAST_DIRECT and offset % PAGE == 0 and _address(view) % PAGE == 0:
+    def _write(self, view: memoryview) -> None:
+        done = 0
+        while done < len(view) and self.error is None:
             try:
-                return os.pwrite(self.direct, view[:whole], offset)
+                written = os.pwrite(self.handle, view[done:], self.position + done)
             except OSError as error:
-                if error.errno != errno.EINVAL:  # that would only say: not here
-                    raise
-                os.close(self.direct)
-                self.direct = None
-        written = os.pwrite(self.handle, view, offset)
-        self.buffered += written
-        return written
+                self.error = error
+            else:
+                done += written
+                self.buffered += written
+
+    @contextmanager
+    def lending(self, buffer: Any) -> Iterator[None]:
+        """Let a buffer that is written within the block be written after it: nobody will change it."""
+        self.lent = buffer if isinstance(buffer, np.ndarray) else None
+        try:
+            yield
+        finally:
+            self.lent = None
+
+    def wait(self) -> None:
+        """Wait until all is written that can be."""
+        self.direct.wait()
 
     def truncate(self, size: int | None = None) -> int:
         """Set the size of the file."""
+        self.direct.wait()
         size = self.position if size is None else size
         if self.error is None:
             try:
@@ -280,6 +289,9 @@ class Output:
         """Nothing is buffered here."""
 
     # ------------------------------------------------------------------------------------------ what goes wrong
+    def _failed(self, error: OSError) -> None:
+        self.error = self.error or error
+
     @contextmanager
     def told(self) -> Iterator[None]:
         """Raise `OutputError` if what is written within the block does not get there."""
@@ -308,9 +320,8 @@ class Output:
             self.grown.set()
             if self.thread.is_alive():
                 self.thread.join()
+            self.direct.close()
             os.close(self.handle)
-            if self.direct is not None:
-                os.close(self.direct)
 
     def _drain(self) -> None:
         while not self.closed:
@@ -320,19 +331,12 @@ class Output:
             try:
                 os.fdatasync(self.handle)
             except OSError as error:
-                self.error = self.error or error  # the last flush of the file may not be told again
+                self._failed(error)  # the last flush of the file may not be told again
                 return
             os.posix_fadvise(self.handle, self.drained, size - self.drained, os.POSIX_FADV_DONTNEED)
             self.drained = size
 
 
-def _open_direct(path: Path) -> int | None:
-    """Open a file for writing past the system's memory, or return None where that cannot be done."""
-    try:
-        return os.open(path, os.O_WRONLY | os.O_DIRECT)
-    except (AttributeError, OSError):  # no such flag on this system, or not on this file system
-        return None
-
-
-def _address(view: memoryview) -> int:
-    return int(np.frombuffer(view, dtype=np.uint8).ctypes.data)
+def _place(view: memoryview) -> tuple[int, int]:
+    """Return where in memory bytes begin, and how many there are."""
+    return int(np.frombuffer(view, dtype=np.uint8).ctypes.data), len(view)
