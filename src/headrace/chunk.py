@@ -175,7 +175,11 @@ def with_data(X: sparse.csr_array, data: npt.NDArray[np.float32]) -> sparse.csr_
 def csr(
     data: npt.NDArray[np.float32], indices: npt.NDArray[np.int32], indptr: npt.NDArray[np.int32], n_vars: int
 ) -> sparse.csr_array:
-    """Return a CSR matrix around the arrays, whose indices are sorted and unique in every row."""
-    X = sparse.csr_array((data, indices, indptr), shape=(len(indptr) - 1, n_vars), copy=False)
+    """Return a CSR matrix around the arrays, whose indices are sorted and unique in every row.
+
+    Given to scipy's constructor, arrays that are parts of larger ones would be copied.
+    """
+    X = sparse.csr_array((len(indptr) - 1, n_vars), dtype=data.dtype)
+    X.data, X.indices, X.indptr = data, indices, indptr
     X.has_canonical_format = True
     return X
