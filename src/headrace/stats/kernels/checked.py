@@ -7,6 +7,7 @@ import numpy as np
 from .compiled import compiled
 from .rows import UNSORTED
 
+BLOCK = 4096
 OUTSIDE = 4
 ZEROS = 8
 NOT_FINITE = 16
@@ -16,27 +17,36 @@ NOT_FINITE = 16
 def look_at_csr(indptr, indices, data, n_vars):  # type: ignore[no-untyped-def]
     """Return what is not as it should be: UNSORTED (or twice), OUTSIDE, ZEROS, NOT_FINITE, added up.
 
-    Loops over all rows at once become vectors: three times faster than row by row.
+    Loops over all rows at once become vectors, three times faster than row by row; in blocks, so that what a loop
+    reads is still in the processor's cache for the next one.
     """
     n = len(indices)
-    later, earlier = indices[1:], indices[: max(0, n - 1)]
-    descents = 0
-    for k in range(len(later)):
-        descents += later[k] <= earlier[k]
+    descents, zeros, broken = 0, 0, 0
+    outside = False
+    for start in range(0, n, BLOCK):
+        stop = min(n, start + BLOCK)
+        j, x = indices[start:stop], data[start:stop]
+        later, earlier = indices[start + 1 : stop + 1], indices[start : min(stop, n - 1)]
+        down = np.int32(0)
+        for k in range(len(later)):
+            down += np.int32(later[k] <= earlier[k])
+        descents += down
+        lowest, highest = np.int32(0), np.int32(0)
+        for k in range(len(j)):
+            lowest, highest = min(lowest, j[k]), max(highest, j[k])
+        outside |= (lowest < 0) | (highest >= n_vars)
+        none, odd = np.int32(0), np.int32(0)
+        for k in range(len(x)):
+            none += np.int32(x[k] == 0)
+            odd += np.int32(x[k] - x[k] != 0)
+        zeros += none
+        broken += odd
     before = 0
     for r in range(1, len(indptr) - 1):  # those between two rows are as they should be
         k = indptr[r]
         if before < k < n:
             descents -= indices[k] <= indices[k - 1]
             before = k
-    lowest, highest = np.int32(0), np.int32(0)
-    for k in range(n):
-        lowest, highest = min(lowest, indices[k]), max(highest, indices[k])
-    outside = (lowest < 0) | (highest >= n_vars)
-    zeros, broken = 0, 0
-    for k in range(len(data)):
-        zeros += data[k] == 0
-        broken += data[k] - data[k] != 0
     return UNSORTED * (descents != 0) + OUTSIDE * outside + ZEROS * (zeros != 0) + NOT_FINITE * (broken != 0)
 
 
