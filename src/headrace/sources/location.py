@@ -18,7 +18,7 @@ from ..errors import InputError, SourceError
 BUFFER_BYTES = 4 << 20
 """Of each of the three columns of X. Larger ones are no faster, and leave the processor's cache."""
 
-TABLE_BUFFER_BYTES = 1 << 20
+TABLE_BUFFER_BYTES = 1 << 19
 """Of each column of obs or var, of which there are dozens."""
 
 TILE_BYTES = 160 << 20

@@ -1,25 +1,20 @@
-"""The table of cells: which ones a query has, and their annotations, block by block."""
+"""The table of cells: which ones a query has."""
 
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 
 from ..errors import InputError, SourceError, nearest
 from .location import reading
 
 Joinids = npt.NDArray[np.int64]
-
-BLOCK = 65536
-"""Cells per block: the capacity of a tile of the Census's obs."""
 
 
 @dataclass(frozen=True)
@@ -145,69 +140,3 @@ def absent_values(obs: Any, value_filter: str, among: str | None, joinids: Joini
         for name, value in absent[:3]
         if 0 < len(found[name]) <= MANY
     )
-
-
-class ObsBlocks:
-    """Reads annotations of cells by their position in the query, a block at a time.
-
-    Keeps the two blocks last used, so that chunks in order read each block once.
-
-    Parameters
-    ----------
-    obs
-        An open SOMA DataFrame.
-    joinids
-        The query's cells.
-    columns
-        Names of the columns; `soma_joinid` becomes the index, as text.
-    """
-
-    def __init__(self, obs: Any, joinids: Joinids, columns: Sequence[str]) -> None:
-        self.obs, self.joinids, self.columns = obs, joinids, [c for c in columns if c != "soma_joinid"]
-        self.lock = threading.Lock()
-        self.blocks: dict[int, pd.DataFrame] = {}
-
-    def empty(self) -> pd.DataFrame:
-        """Return no rows: the names and dtypes, with every category the column can have."""
-        with reading("obs"):
-            table = self.obs.read(coords=(slice(0, 0),), column_names=["soma_joinid", *self.columns]).concat()
-        return self._frame(table.slice(0, 0))
-
-    def read(self, start: int, stop: int) -> pd.DataFrame:
-        """Return the cells at positions `start` to `stop`, indexed by soma_joinid as text."""
-        parts = []
-        for number in range(start // BLOCK, (max(stop, start + 1) - 1) // BLOCK + 1):
-            first = number * BLOCK
-            parts.append(self._block(number).iloc[max(start, first) - first : min(stop, first + BLOCK) - first])
-        return parts[0] if len(parts) == 1 else pd.concat(parts)
-
-    def _block(self, number: int) -> pd.DataFrame:
-        with self.lock:
-            if number not in self.blocks:
-                joinids = self.joinids[number * BLOCK : (number + 1) * BLOCK]
-                self.blocks = {n: t for n, t in self.blocks.items() if n == number - 1}
-                self.blocks[number] = self._frame(self._load(joinids))
-            return self.blocks[number]
-
-    def _load(self, joinids: Joinids) -> pa.Table:
-        first, last = int(joinids[0]), int(joinids[-1])
-        dense = last - first < 4 * len(joinids)
-        coords = slice(first, last) if dense else joinids
-        with reading(f"obs of cells {first} to {last}"):
-            table = self.obs.read(coords=(coords,), column_names=["soma_joinid", *self.columns]).concat()
-        found = table["soma_joinid"].to_numpy()
-        if len(found) > 1 and not (np.diff(found) > 0).all():
-            order = np.argsort(found, kind="stable")
-            table, found = table.take(order), found[order]
-        if len(found) != len(joinids):
-            table = table.take(np.searchsorted(found, joinids))
-            found = table["soma_joinid"].to_numpy()
-        if not np.array_equal(found, joinids):
-            raise SourceError(f"obs changed while it was read, at cells {first} to {last}")
-        return table.combine_chunks()
-
-    def _frame(self, table: pa.Table) -> pd.DataFrame:
-        index = pd.Index(list(map(str, table["soma_joinid"].to_pylist())), dtype=object, name="soma_joinid")
-        frame = table.drop_columns("soma_joinid").to_pandas()
-        frame.index = index
-        return frame

@@ -18,9 +18,10 @@ from ..ahead import ahead
 from ..chunk import Chunk, Holds, StreamSpec
 from ..errors import InputError, nearest
 from ..protocols import Cost
+from .annotations import TILE, Annotations
 from .genes import Genes, choose
 from .location import BUFFER_BYTES, TILE_BYTES, Location, reading
-from .obs import BLOCK, Cells, ObsBlocks, absent_values, select_cells
+from .obs import Cells, absent_values, select_cells
 from .spans import Span
 from .x import BLOCK_NNZ, XReader, largest_band, spans
 
@@ -65,7 +66,11 @@ class SomaSource:
         """What is known of the stream before X is read."""
         nnz = None if self.cells.nnz is None else int(self.cells.nnz.sum())
         return StreamSpec(
-            var=self.columns.var, obs=self._blocks.empty(), n_obs=len(self.cells.joinids), nnz=nnz, holds=self.holds
+            var=self.columns.var,
+            obs=self._annotations.empty(),
+            n_obs=len(self.cells.joinids),
+            nnz=nnz,
+            holds=self.holds,
         )
 
     def refs(self, nnz: int) -> list[Span]:
@@ -75,7 +80,7 @@ class SomaSource:
     def read(self, refs: Sequence[Span]) -> Iterator[Chunk]:
         """Read consecutive chunks, in order; X is read ahead of the cells' annotations."""
         for span, X in zip(refs, ahead(self._reader.read(refs)), strict=True):
-            yield Chunk(X, self._blocks.read(span.start, span.stop))
+            yield Chunk(X, self._annotations.read(span.start, span.stop))
 
     def value_counts(self, column: str) -> dict[str, int]:
         """Count the cells of each value of a column of obs, without reading X."""
@@ -113,7 +118,7 @@ class SomaSource:
         n_obs = len(self.cells.joinids)
         bands = 10 * band + min(4 * band, 12 << 20)  # one fills while another empties; a large one is never whole
         pieces = min(nnz // 20, 40 << 20)  # what a long run leaves unused between what is used
-        buffers = 2 * 3 * BUFFER_BYTES + 2 * 200 * min(n_obs, BLOCK) + bands + pieces
+        buffers = 2 * 3 * BUFFER_BYTES + 200 * min(n_obs, TILE) + bands + pieces
         tiles = min(max(int(TILES_USED * self._tile_bytes), min(self._tile_bytes, MIN_TILE_BYTES)), 20 * nnz)
         return Cost(nnz, int(1.6 * nnz), tiles + buffers + 24 * n_obs, IMPORTED)
 
@@ -246,8 +251,8 @@ class SomaSource:
         return XReader(self._array, self.cells.joinids, self.cells.nnz, self.columns.gene_map)
 
     @cached_property
-    def _blocks(self) -> ObsBlocks:
-        return ObsBlocks(self._experiment.obs, self.cells.joinids, self._obs_names)
+    def _annotations(self) -> Annotations:
+        return Annotations(self._experiment.obs, self.cells.joinids, self._obs_names)
 
 
 def open_soma(

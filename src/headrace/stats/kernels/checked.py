@@ -30,7 +30,7 @@ def look_at_csr(indptr, indices, data, n_vars):  # type: ignore[no-untyped-def]
         down = np.int32(0)
         for k in range(len(later)):
             down += np.int32(later[k] <= earlier[k])
-        descents += down
+        descents += int(down)
         lowest, highest = np.int32(0), np.int32(0)
         for k in range(len(j)):
             lowest, highest = min(lowest, j[k]), max(highest, j[k])
@@ -39,8 +39,8 @@ def look_at_csr(indptr, indices, data, n_vars):  # type: ignore[no-untyped-def]
         for k in range(len(x)):
             none += np.int32(x[k] == 0)
             odd += np.int32(x[k] - x[k] != 0)
-        zeros += none
-        broken += odd
+        zeros += int(none)
+        broken += int(odd)
     before = 0
     for r in range(1, len(indptr) - 1):  # those between two rows are as they should be
         k = indptr[r]
