@@ -75,7 +75,11 @@ ACCUMULATORS: dict[str, Callable[[StreamSpec], Any]] = {
     "MomentSums": lambda spec: MomentSums(_BY_BATCH, spec.n_vars),
     "SumsByGroup whole": lambda spec: SumsByGroup(_BY_BATCH, spec.n_vars, whole=True),
     "SumsByGroup measured": lambda spec: SumsByGroup(
-        _BY_BATCH, spec.n_vars, Look(unlog=True), whole=False, measured=Measured.of(spec)
+        _BY_BATCH,
+        spec.n_vars,
+        Look(unlog=True, base=1.01),
+        whole=False,
+        measured=Measured.of(spec),  # exp(3000) is infinite
     ),
     "HistogramsByGroup": lambda spec: HistogramsByGroup(_BY_BATCH, spec.n_vars, measured=Measured.of(spec)),
     "GeneCells": lambda spec: GeneCells(spec.n_vars),
