@@ -19,7 +19,7 @@ from scipy import sparse
 import headrace as hr
 from conftest import LIVER
 from headrace.held import Held
-from headrace.sinks.digests import RowDigest, row_marks
+from headrace.sinks.digests import RowDigest, row_marks, text_mark
 from headrace.verify import UNRECORDED
 
 
@@ -285,3 +285,11 @@ def test_flat_memory(tmp_path: Path) -> None:
         )
         peaks.append(int(done.stdout) / 1e3)
     assert peaks[1] < peaks[0] + 30, peaks
+
+
+def test_the_mark_of_texts_does_not_depend_on_how_they_are_cut() -> None:
+    texts = ["", "a", "", "", "bc", ""]
+    whole = text_mark(texts)
+    for cut in range(len(texts) + 1):
+        assert text_mark(texts[cut:], text_mark(texts[:cut])) == whole
+    assert len({text_mark(each) for each in ([], [""], ["", ""], ["a"], ["a", ""], ["", "a"])}) == 6

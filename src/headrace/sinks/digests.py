@@ -65,8 +65,8 @@ def row_marks(X: Matrix) -> npt.NDArray[np.uint64]:
 
 def text_mark(values: Iterable[str], before: int = 0) -> int:
     """Return a checksum of texts, however they are cut into blocks: `before` is that of the texts before them."""
-    text = "\0".join(map(str, values))
-    return zlib.crc32(f"{text}\0".encode(), before) if text else before
+    texts = [str(value) for value in values]
+    return zlib.crc32("\0".join([*texts, ""]).encode(), before)
 
 
 def record(file: h5py.File, rows: Mapping[str, RowDigest] | None = None, text: Mapping[str, int] | None = None) -> None:

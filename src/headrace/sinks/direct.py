@@ -39,7 +39,7 @@ class DirectWriter:
         Told of the first error; what comes after it is dropped.
     """
 
-    def __init__(self, path: Path, otherwise: int, failed: Callable[[OSError], None]) -> None:
+    def __init__(self, path: Path, otherwise: int, failed: Callable[[Exception], None]) -> None:
         self.handle = open_direct(path)
         self.otherwise, self.failed = otherwise, failed
         self.refused = self.lost = False
@@ -72,7 +72,7 @@ class DirectWriter:
             if not self.lost:
                 try:
                     self._write(*item)
-                except OSError as error:
+                except Exception as error:  # whatever it is: who waits must not wait for ever
                     self.lost = True
                     self.failed(error)
             del item

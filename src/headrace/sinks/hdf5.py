@@ -194,7 +194,7 @@ class Output:
 
     def __init__(self, path: Path, target: Path) -> None:
         self.target = target
-        self.error: OSError | None = None
+        self.error: Exception | None = None
         try:
             self.handle = os.open(path, os.O_RDWR)
         except OSError as error:
@@ -289,7 +289,7 @@ class Output:
         """Nothing is buffered here."""
 
     # ------------------------------------------------------------------------------------------ what goes wrong
-    def _failed(self, error: OSError) -> None:
+    def _failed(self, error: Exception) -> None:
         self.error = self.error or error
 
     @contextmanager

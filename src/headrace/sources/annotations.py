@@ -111,16 +111,20 @@ class Annotations:
 
     def _sorted(self, joinids: Joinids) -> pa.Table:
         """Return cells in order, in whatever order TileDB brings them."""
-        table = pa.concat_tables(self._query(joinids))
+        changed = SourceError(f"obs changed while it was read, at cells {joinids[0]} to {joinids[-1]}")
+        tables = list(self._query(joinids))
+        if not sum(map(len, tables)):
+            raise changed
+        table = pa.concat_tables(tables)
         found = table["soma_joinid"].to_numpy()
-        if len(found) > 1 and not (np.diff(found) > 0).all():
+        if not (np.diff(found) > 0).all():
             order = np.argsort(found, kind="stable")
             table, found = table.take(order), found[order]
         if len(found) > len(joinids):
-            table = table.take(np.searchsorted(found, joinids))
+            table = table.take(np.minimum(np.searchsorted(found, joinids), len(found) - 1))
             found = table["soma_joinid"].to_numpy()
         if not np.array_equal(found, joinids):
-            raise SourceError(f"obs changed while it was read, at cells {joinids[0]} to {joinids[-1]}")
+            raise changed
         return table
 
     def _query(self, joinids: Joinids) -> Iterator[pa.Table]:

@@ -8,7 +8,7 @@ numba notices that the code it has kept is old by the file it is from.
 from .cells import mark_dominant, row_sums_of, top_sums
 from .checked import NOT_FINITE, OUTSIDE, ZEROS, count_indices, deal, gather, look_at_csr
 from .histograms import add_counts, count_either, merge_counts, squeeze, sum_counts, sum_table
-from .marks import mark_dense_rows, mark_rows
+from .marks import mark_dense_rows, mark_rows, row_sums
 from .rows import (
     OVERFLOW,
     UNSORTED,
@@ -47,7 +47,7 @@ from .sums import (
     merge_sums,
     sum_groups,
 )
-from .values import arcsinh, divide_columns, expm1, log1p, residuals, row_sums, scale_columns, scale_rows, standardize
+from .values import arcsinh, divide_columns, expm1, log1p, residuals, scale_columns, scale_rows, standardize
 
 __all__ = [
     "NOT_FINITE",

@@ -12,23 +12,6 @@ _LN2 = 0.6931471805599453
 
 
 @compiled
-def row_sums(indptr, data, out):  # type: ignore[no-untyped-def]
-    """Sum each row in float64, in four lanes by position in the row: one would wait for itself at each value."""
-    for r in range(len(indptr) - 1):
-        x = data[indptr[r] : indptr[r + 1]]
-        s0 = s1 = s2 = s3 = 0.0
-        for k in range(len(x) // 4):
-            at = np.uint64(4 * k)
-            s0 += x[at]
-            s1 += x[at + np.uint64(1)]
-            s2 += x[at + np.uint64(2)]
-            s3 += x[at + np.uint64(3)]
-        for k in range(len(x) // 4 * 4, len(x)):
-            s0 += x[k]
-        out[r] = (s0 + s1) + (s2 + s3)
-
-
-@compiled
 def scale_rows(indptr, data, factor, out):  # type: ignore[no-untyped-def]
     """Multiply each row by a float64."""
     for r in range(len(indptr) - 1):
