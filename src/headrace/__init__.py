@@ -14,15 +14,17 @@ import gc
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .pages import keep_pages
+from .support.allocator import keep_freed_memory
 
-keep_pages()  # before anything else allocates from threads
+keep_freed_memory()  # before anything else allocates from threads
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import recipes
     from .chunk import Chunk, StreamSpec
+    from .engine.executors import Serial, Threads
+    from .engine.plan import Plan
     from .errors import (
         CountsError,
         HeadraceError,
@@ -33,13 +35,12 @@ if TYPE_CHECKING:
         RoundedCountsWarning,
         SourceError,
     )
-    from .executors import Serial, Threads
-    from .plan import Plan
+    from .sinks.h5ad.verify import Verdict, verify_h5ad
     from .sinks.table import Table
-    from .sources.census import Census, CensusQuery, DuplicateCellsWarning, FewGenesWarning, open_census
-    from .sources.counts import AnnotationWarning, BulkCounts, FractionalCountsWarning, open_counts
-    from .sources.h5ad import open_h5ad
-    from .sources.soma import open_soma
+    from .sources.h5ad.source import open_h5ad
+    from .sources.soma.census import Census, CensusQuery, DuplicateCellsWarning, FewGenesWarning, open_census
+    from .sources.soma.source import open_soma
+    from .sources.tables.counts import AnnotationWarning, BulkCounts, FractionalCountsWarning, open_counts
     from .steps.bulk import FilterByExpr, NormFactors
     from .steps.cells import FilterCells, FilterOutliers
     from .steps.flavors import LoessJitterWarning, UnfittedBatchWarning
@@ -54,11 +55,12 @@ if TYPE_CHECKING:
     from .steps.select import FilterGenes, SelectGenes
     from .steps.totals import NormalizeTotal, PFlogPF, ProportionalFitting, ScaledTwiceWarning, SizeFactors
     from .steps.transform import Arcsinh, Sqrt
-    from .verify import Verdict, verify_h5ad
 
 _WHERE = {
     "Table": "sinks.table",
-    **dict.fromkeys(("AnnotationWarning", "BulkCounts", "FractionalCountsWarning", "open_counts"), "sources.counts"),
+    **dict.fromkeys(
+        ("AnnotationWarning", "BulkCounts", "FractionalCountsWarning", "open_counts"), "sources.tables.counts"
+    ),
     "recipes": "recipes",
     **dict.fromkeys(("Chunk", "StreamSpec"), "chunk"),
     **dict.fromkeys(
@@ -74,14 +76,14 @@ _WHERE = {
         ),
         "errors",
     ),
-    **dict.fromkeys(("Serial", "Threads"), "executors"),
-    "Plan": "plan",
+    **dict.fromkeys(("Serial", "Threads"), "engine.executors"),
+    "Plan": "engine.plan",
     **dict.fromkeys(
-        ("Census", "CensusQuery", "DuplicateCellsWarning", "FewGenesWarning", "open_census"), "sources.census"
+        ("Census", "CensusQuery", "DuplicateCellsWarning", "FewGenesWarning", "open_census"), "sources.soma.census"
     ),
-    "open_h5ad": "sources.h5ad",
-    "open_soma": "sources.soma",
-    **dict.fromkeys(("Verdict", "verify_h5ad"), "verify"),
+    "open_h5ad": "sources.h5ad.source",
+    "open_soma": "sources.soma.source",
+    **dict.fromkeys(("Verdict", "verify_h5ad"), "sinks.h5ad.verify"),
     **dict.fromkeys(("FilterCells", "FilterOutliers"), "steps.cells"),
     "HighlyVariableGenes": "steps.hvg",
     **dict.fromkeys(("LoessJitterWarning", "UnfittedBatchWarning"), "steps.flavors"),

@@ -46,7 +46,7 @@ from typing import Any
 
 from jobs import TWO_PASSES_CLI
 
-from headrace.spool import clean
+from headrace.engine.spool import clean
 
 
 @dataclass

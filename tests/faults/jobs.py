@@ -30,10 +30,10 @@ from numcodecs import blosc  # noqa: F401
 
 import headrace as hr
 from headrace.cli.console import Session
+from headrace.engine.spool import sections
 from headrace.events import PassFinished, PassStarted
-from headrace.held import Held
-from headrace.sources.census import CensusQuery
-from headrace.spool import sections
+from headrace.sources.arrays import ArraySource
+from headrace.sources.soma.census import CensusQuery
 
 PART_NNZ = 60_000
 """Non-zeros per chunk at most: a small Census, and yet 11 parts of a spool."""
@@ -95,7 +95,7 @@ class Cells:
     stop: int
 
 
-class Small(Held):
+class Small(ArraySource):
     """A source in memory that is spooled as one that is far away: a run takes a tenth of a second."""
 
     spooled = True
@@ -154,7 +154,7 @@ def prepare(folder: Path, census: bool = True) -> Path:
 def _warm() -> None:
     """Load compiled code, which starts no thread."""
     held = small()
-    source = Held(held.X, held.obs, held.var)
+    source = ArraySource(held.X, held.obs, held.var)
     with tempfile.TemporaryDirectory() as folder:
         hr.Plan(source, TWO_PASSES).write_h5ad(Path(folder) / "x.h5ad", executor=hr.Serial())
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from tests.conftest import LIVER
 
 import headrace as hr
-from conftest import LIVER
+from headrace.engine.spool import Spool, clean, decode, encode, found, sections
 from headrace.events import PassStarted
-from headrace.spool import Spool, clean, decode, encode, found, sections
 
 HERE = Path(__file__).parent
 
@@ -140,9 +140,9 @@ def test_a_part_cut_anywhere_is_noticed() -> None:
 
 
 def chunk() -> hr.Chunk:
-    from headrace.held import Held
+    from headrace.sources.arrays import ArraySource
 
-    source = Held(np.eye(3), pd.DataFrame(index=list("abc")), pd.DataFrame(index=list("xyz")))
+    source = ArraySource(np.eye(3), pd.DataFrame(index=list("abc")), pd.DataFrame(index=list("xyz")))
     return next(iter(source.read(source.refs(10))))
 
 

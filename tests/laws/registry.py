@@ -13,16 +13,16 @@ from scipy import sparse
 
 import headrace as hr
 from headrace.chunk import Chunk, StreamSpec
-from headrace.held import Held
+from headrace.engine.schedule import flatten
 from headrace.protocols import Fit, Source
-from headrace.schedule import flatten
+from headrace.sources.arrays import ArraySource
 from headrace.stats.bygroup import Measured, MomentsByGroup, SumsByGroup
 from headrace.stats.cells import DominantGenes, LibrarySizes, ValuesByGroup
 from headrace.stats.groups import Groups
 from headrace.stats.histograms import Histograms, HistogramsByGroup
-from headrace.stats.look import Look
 from headrace.stats.moments import GeneCells, MomentSums
 from headrace.stats.pearson import DatasetTotals
+from headrace.stats.representation import Representation
 
 COUNTS = [hr.SaveLayer("counts")]
 LOGGED = [*COUNTS, hr.NormalizeTotal(1e4), hr.Log1p()]
@@ -77,7 +77,7 @@ ACCUMULATORS: dict[str, Callable[[StreamSpec], Any]] = {
     "SumsByGroup measured": lambda spec: SumsByGroup(
         _BY_BATCH,
         spec.n_vars,
-        Look(unlog=True, base=1.001),  # exp(3000) would be infinite
+        Representation(unlog=True, base=1.001),  # exp(3000) would be infinite
         whole=False,
         measured=Measured.of(spec),
     ),
@@ -86,12 +86,12 @@ ACCUMULATORS: dict[str, Callable[[StreamSpec], Any]] = {
     "LibrarySizes": lambda spec: LibrarySizes(),
     "ValuesByGroup": lambda spec: ValuesByGroup("depth", _BY_BATCH),
     "DominantGenes": lambda spec: DominantGenes(spec.n_vars, 0.1),
-    "DatasetTotals": lambda spec: DatasetTotals(_BY_BATCH, Look(), Measured.of(spec)),
+    "DatasetTotals": lambda spec: DatasetTotals(_BY_BATCH, Representation(), Measured.of(spec)),
 }
 
 
 @dataclass(frozen=True, eq=False)
-class Joined(Held):
+class Joined(ArraySource):
     """Cells of two datasets, of which one measured two thirds of the genes."""
 
     @property
@@ -131,7 +131,7 @@ def source(n_cells: int = 150, n_obs: int | None = None, seed: int = 0) -> Joine
     return Joined(X, obs, var, n_obs=n_obs)
 
 
-def chunks(of: Held, n_obs: int) -> list[Chunk]:
+def chunks(of: ArraySource, n_obs: int) -> list[Chunk]:
     """Cut a source into chunks."""
     cut = replace(of, n_obs=n_obs)
     return list(cut.read(cut.refs(10**12)))
@@ -145,7 +145,7 @@ def fold(accumulator: Any, parts: Iterable[Chunk]) -> Any:
     return accumulator
 
 
-def learn(steps: list[Any], of: Held, look: Callable[[Any, list[Chunk]], None] | None = None) -> list[Any]:
+def learn(steps: list[Any], of: ArraySource, look: Callable[[Any, list[Chunk]], None] | None = None) -> list[Any]:
     """Turn steps into transforms; `look` is shown every empty accumulator and the chunks that it is to see."""
     spec, cells = of.spec, chunks(of, len(of.obs))
     transforms = []

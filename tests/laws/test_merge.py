@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from headrace.chunk import Chunk
+from headrace.engine.schedule import flatten
 from headrace.protocols import Fit
-from headrace.schedule import flatten
 from headrace.stats.bygroup import SumsByGroup
 from headrace.stats.groups import Groups
 

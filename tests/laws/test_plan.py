@@ -12,7 +12,7 @@ import pytest
 from scipy import sparse
 
 import headrace as hr
-from headrace.held import Held
+from headrace.sources.arrays import ArraySource
 
 from .registry import STEPS, assert_same, source
 
@@ -106,7 +106,7 @@ def test_plan_on_a_real_study(name: str, shared: Path) -> None:
     n_cells, n_vars = len(pd.read_parquet(folder / "obs.parquet")), len(pd.read_parquet(folder / "var.parquet"))
     X = sparse.csr_array((triplets["count"], (triplets["cell"], triplets["gene"])), shape=(n_cells, n_vars))
     obs = pd.DataFrame({"half": pd.Categorical(np.arange(n_cells) % 2)}, index=[f"c{i}" for i in range(n_cells)])
-    of = Held(X, obs, pd.DataFrame(index=[f"g{i}" for i in range(n_vars)]))
+    of = ArraySource(X, obs, pd.DataFrame(index=[f"g{i}" for i in range(n_vars)]))
     expected = result(of, REAL[name], hr.Serial())
     for n_obs, executor in [(23, hr.Threads(2, 3)), (100, AnyOrder(0)), (300, hr.Threads(4, 5))]:
         assert_same(result(replace(of, n_obs=n_obs), REAL[name], executor), expected, f"{n_obs}")
@@ -119,7 +119,7 @@ def test_plan_on_an_h5ad(form: str, tmp_path: Path) -> None:
     anndata.AnnData(X, of.obs, of.var).write_h5ad(tmp_path / "x.h5ad", compression="gzip")
     stored = hr.open_h5ad(tmp_path / "x.h5ad")
     for name in ("workbench", "HVG seurat_v3", "FilterOutliers", "Scale"):
-        expected = result(Held(of.X, of.obs, of.var), STEPS[name], hr.Serial())
+        expected = result(ArraySource(of.X, of.obs, of.var), STEPS[name], hr.Serial())
         for nnz, executor in [(1, hr.Serial()), (300, hr.Threads(3, 4)), (1000, AnyOrder(5)), (10**9, hr.Serial())]:
             assert_same(result(Cut(stored, nnz), STEPS[name], executor), expected, f"{name} {nnz}")
 

@@ -6,7 +6,7 @@ import pytest
 from scipy import sparse
 
 from headrace.chunk import Chunk
-from headrace.schedule import flatten
+from headrace.engine.schedule import flatten
 
 from .registry import STEPS, assert_same, chunks, learn, source
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from . import bulk, datasets, demo, export, spool, verify
+from ..cli import bulk, datasets, demo, export, spool, verify
 from .console import DONE, Session, leave, plain_warnings, stoppable
 from .group import headrace
 

@@ -92,9 +92,9 @@ def bulk(session: Session, /, table: str, **given: Any) -> None:
 
     import headrace as hr
 
-    from ..memory import default_budget, parse_bytes
-    from ..run import SPOOLS, Settings
-    from ..staged import check_target
+    from ..engine.run import SPOOLS, Settings
+    from ..support.atomic import check_target
+    from ..support.memory import default_budget, parse_bytes
     from .progress import Progress
 
     out = Path(given["out"])

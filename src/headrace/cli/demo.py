@@ -32,7 +32,7 @@ def demo(session: Session, *, out: str) -> None:
     """
     import headrace as hr
 
-    from ..run import SPOOLS
+    from ..engine.run import SPOOLS
 
     folder, file = Path(out), Path(out) / "liver.h5ad"
     built = _needs_building(folder)
@@ -71,7 +71,7 @@ def summary(plan: Plan, spec: StreamSpec) -> list[str]:
     spec
         What `Plan.write_h5ad` returned.
     """
-    from ..report import corrected_assays
+    from ..engine.report import corrected_assays
     from ..steps.normalize import FULL_GENE_ASSAYS
 
     before = plan.source.spec

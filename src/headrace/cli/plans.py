@@ -86,7 +86,7 @@ def job(given: Mapping[str, Any], *, needs_out: bool) -> Job:
         raise _usage("Missing option '--out'.")
     memory = given["memory"] or said.output.memory
     if memory is not None:
-        from ..memory import parse_bytes
+        from ..support.memory import parse_bytes
 
         parse_bytes(memory)
     compression = given["compression"] or said.output.compression
@@ -199,7 +199,7 @@ def _out(path: str | None, *, overwrite: bool) -> Path | None:
     if Path(path).suffix != ".h5ad":
         raise InputError(f"cannot write {path!r}: the name of an .h5ad file ends in .h5ad")
 
-    from ..staged import check_target
+    from ..support.atomic import check_target
 
     check_target(Path(path).absolute(), overwrite)
     return Path(path)

@@ -55,7 +55,7 @@ class Progress:
 def _bar(event: PassStarted) -> Any:
     from tqdm import tqdm  # needed on a terminal only
 
-    from ..report import called
+    from ..engine.report import called
 
     purpose = " + ".join(dict.fromkeys(map(called, event.purpose.split(" + "))))
     title = f"pass {event.number} of {event.total}: {purpose}"

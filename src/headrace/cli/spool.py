@@ -25,7 +25,7 @@ def spool() -> None:
 @FOLDER
 def list_(folder: Path) -> None:
     """List the spools in FOLDER (.headrace-spool here): size, parts, what they are of."""
-    from headrace.spool import found
+    from headrace.engine.spool import found
 
     for entry in found(folder):
         query = entry["about"].get("source", {}).get("query", {})
@@ -38,7 +38,7 @@ def list_(folder: Path) -> None:
 @click.pass_obj
 def clean(session: Session, *, folder: Path) -> None:
     """Remove the spools in FOLDER (.headrace-spool here) that no run is using."""
-    from headrace.spool import clean as remove
+    from headrace.engine.spool import clean as remove
 
     n = remove(folder)
     session.say(f"removed {n} spool{'' if n == 1 else 's'}")

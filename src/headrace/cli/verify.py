@@ -27,7 +27,7 @@ def verify(session: Session, *, file: str, as_json: bool) -> None:
     """
     import headrace as hr
 
-    from ..verify import UNRECORDED
+    from ..sinks.h5ad.verify import UNRECORDED
 
     verdict = hr.verify_h5ad(file)
     if as_json:

@@ -20,7 +20,7 @@ from scipy import sparse
 
 from ..chunk import Chunk, Matrix, StreamSpec
 from ..errors import InputError, OutputError
-from ..staged import check_target, staged
+from ..support.atomic import atomic_file, check_target
 
 BLOCK_VALUES = 2_000_000
 """Values that are dense at a time while writing."""
@@ -88,9 +88,9 @@ class Table:
         counts, samples, genes = self.files
         try:
             for path, frame, name in ((samples, writer.obs(), "sample"), (genes, writer.var, "gene")):
-                with staged(path, self.overwrite) as partial:
+                with atomic_file(path, self.overwrite) as partial:
                     frame.to_csv(partial, index_label=name, lineterminator="\n")
-            with staged(counts, self.overwrite) as partial, partial.open("wb") as raw:
+            with atomic_file(counts, self.overwrite) as partial, partial.open("wb") as raw:
                 packed = gzip.GzipFile("", "wb", 6, raw, mtime=0) if counts.suffix == ".gz" else raw
                 writer.write_table(packed, "\t" if ".tsv" in counts.suffixes[-2:] else ",")  # type: ignore[arg-type] # a GzipFile is binary
                 packed.close()

@@ -14,8 +14,8 @@ from ..chunk import Chunk, StreamSpec
 from ..errors import CountsError
 from . import kernels
 from .groups import Groups
-from .look import Look
 from .moments import as_float
+from .representation import Representation
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -101,7 +101,7 @@ class SumsByGroup:
         Groups of cells; those that come take memory.
     n_vars
         Number of genes.
-    look
+    rep
         Which matrix of the chunk.
     whole
         True for counts: 16 bytes per gene and group, exact. False for any values: fixed-point sums,
@@ -111,9 +111,21 @@ class SumsByGroup:
     """
 
     def __init__(
-        self, groups: Groups, n_vars: int, look: Look | None = None, *, whole: bool, measured: Measured | None = None
+        self,
+        groups: Groups,
+        n_vars: int,
+        rep: Representation | None = None,
+        *,
+        whole: bool,
+        measured: Measured | None = None,
     ) -> None:
-        self.groups, self.n_vars, self.look, self.whole, self.measured = groups, n_vars, look or Look(), whole, measured
+        self.groups, self.n_vars, self.rep, self.whole, self.measured = (
+            groups,
+            n_vars,
+            rep or Representation(),
+            whole,
+            measured,
+        )
         self.blocks: dict[int, Block] = {}
         self.bound = 0
         """No sum of squares is above this."""
@@ -135,7 +147,7 @@ class SumsByGroup:
 
     def update(self, chunk: Chunk) -> None:
         """Take in the cells of one chunk."""
-        X = self.look.csr(chunk)
+        X = self.rep.csr(chunk)
         if self.whole:
             self._make_room(X)
         datasets = None if self.measured is None else self.measured.rows(chunk)
@@ -180,7 +192,7 @@ class SumsByGroup:
     def keep(self, genes: npt.NDArray[np.bool_]) -> SumsByGroup:
         """Return the same as if it had only seen the genes where `genes`, shape (n_vars,), is True."""
         measured = self.measured and Measured(self.measured.seen[:, genes], self.measured.row_of)
-        kept = SumsByGroup(self.groups, int(genes.sum()), self.look, whole=self.whole, measured=measured)
+        kept = SumsByGroup(self.groups, int(genes.sum()), self.rep, whole=self.whole, measured=measured)
         kept.blocks = {code: Block(block.words[genes], block.cells) for code, block in self.blocks.items()}
         kept.bound = self.bound
         return kept

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ..chunk import Chunk, Matrix
 from . import kernels
 from .groups import Groups
-from .look import Look
+from .representation import Representation
 
 
 def library_sizes(X: Matrix) -> npt.NDArray[np.float64]:
@@ -43,7 +43,7 @@ class Sizes:
             return np.array(chunk.obs[self.column], dtype=np.float64)
         if self.chosen is None:
             return library_sizes(chunk.X)
-        X = Look().csr(chunk)
+        X = Representation().csr(chunk)
         sizes = np.empty(X.shape[0])
         kernels.row_sums_of(X.indptr, X.indices, X.data, self.chosen, sizes)
         return sizes
@@ -52,13 +52,13 @@ class Sizes:
 class LibrarySizes:
     """Collects every cell's total; the result is sorted, shape (n_obs,), 8 bytes per cell."""
 
-    def __init__(self, look: Look | None = None, sizes: Sizes | None = None) -> None:
-        self.look, self.sizes = look or Look(), sizes
+    def __init__(self, rep: Representation | None = None, sizes: Sizes | None = None) -> None:
+        self.rep, self.sizes = rep or Representation(), sizes
         self.parts: list[npt.NDArray[np.float64]] = []
 
     def update(self, chunk: Chunk) -> None:
         """Take in the cells of one chunk."""
-        self.parts.append(library_sizes(self.look(chunk)) if self.sizes is None else self.sizes(chunk))
+        self.parts.append(library_sizes(self.rep(chunk)) if self.sizes is None else self.sizes(chunk))
 
     def merge(self, other: LibrarySizes) -> None:
         """Take in all that `other` has seen."""
@@ -78,7 +78,7 @@ class DominantGenes:
 
     def update(self, chunk: Chunk) -> None:
         """Take in the cells of one chunk."""
-        X = Look().csr(chunk)
+        X = Representation().csr(chunk)
         kernels.mark_dominant(X.indptr, X.indices, X.data, library_sizes(X), self.fraction, self.marked)
 
     def merge(self, other: DominantGenes) -> None:

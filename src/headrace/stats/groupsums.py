@@ -17,7 +17,7 @@ import pandas as pd
 from ..chunk import Chunk
 from . import kernels
 from .constant import Constants
-from .look import Look
+from .representation import Representation
 
 BLOCK = 256
 """Groups that are kept together: what is merged at a time, so that merging takes little memory."""
@@ -90,7 +90,7 @@ class GroupSums:
         Columns of `obs`.
     n_vars
         Number of genes.
-    look
+    rep
         Which matrix of the chunk.
     min_cells
         Smaller groups do not keep a column of `obs` from being constant.
@@ -99,9 +99,14 @@ class GroupSums:
     """
 
     def __init__(
-        self, by: Sequence[str], n_vars: int, look: Look | None = None, min_cells: int = 1, detected: bool = False
+        self,
+        by: Sequence[str],
+        n_vars: int,
+        rep: Representation | None = None,
+        min_cells: int = 1,
+        detected: bool = False,
     ) -> None:
-        self.by, self.n_vars, self.look, self.detected = tuple(by), n_vars, look or Look(), detected
+        self.by, self.n_vars, self.rep, self.detected = tuple(by), n_vars, rep or Representation(), detected
         self.numbers: dict[tuple[Any, ...], int] = {}
         self.n_cells = np.zeros(0, dtype=np.int64)
         self.constants = Constants(min_cells)
@@ -117,7 +122,7 @@ class GroupSums:
         numbers = self._number(keys)
         self.n_cells[numbers] += np.bincount(group[group >= 0], minlength=len(keys))
         self.constants.update(chunk.obs.drop(columns=list(self.by)), first, group, numbers, self.n_cells)
-        X = self.look.csr(chunk)
+        X = self.rep.csr(chunk)
         part = SumRows(np.where(group >= 0, numbers[group], -1), X.indptr, X.indices, self._values(X.data))
         self._take(_summed([part], self.n_vars))
 

@@ -17,7 +17,7 @@ from ..chunk import Chunk
 from . import kernels
 from .bygroup import Floats, GroupMoments, Ints, Measured, in_parts, largest_count, rows_by_group
 from .groups import Groups
-from .look import Look
+from .representation import Representation
 from .tally import MOST, Tally
 
 VALUE_BITS = 31
@@ -51,14 +51,16 @@ class HistogramsByGroup:
         Groups of cells; those that come take memory.
     n_vars
         Number of genes.
-    look
+    rep
         Which matrix of the chunk; it holds counts.
     measured
         Which genes each dataset measured, if that matters.
     """
 
-    def __init__(self, groups: Groups, n_vars: int, look: Look | None = None, measured: Measured | None = None) -> None:
-        self.groups, self.n_vars, self.look, self.measured = groups, n_vars, look or Look(), measured
+    def __init__(
+        self, groups: Groups, n_vars: int, rep: Representation | None = None, measured: Measured | None = None
+    ) -> None:
+        self.groups, self.n_vars, self.rep, self.measured = groups, n_vars, rep or Representation(), measured
         self.width = width(len(groups), n_vars)
         self.tables: dict[int, Table] = {}
         self.tally = Tally(n_vars << VALUE_BITS, at_once=n_vars)
@@ -90,7 +92,7 @@ class HistogramsByGroup:
 
     def update(self, chunk: Chunk) -> None:
         """Take in the cells of one chunk."""
-        X = self.look.csr(chunk)
+        X = self.rep.csr(chunk)
         largest_count(X)
         datasets = None if self.measured is None else self.measured.rows(chunk)
         tally = self.tally

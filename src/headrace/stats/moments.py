@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ..chunk import Chunk
 from . import kernels
 from .groups import Groups
-from .look import Look
+from .representation import Representation
 
 Floats = npt.NDArray[np.float64]
 
@@ -56,18 +56,18 @@ class MomentSums:
         Groups of cells.
     n_vars
         Number of genes.
-    look
+    rep
         Which matrix of the chunk.
     """
 
-    def __init__(self, groups: Groups, n_vars: int, look: Look | None = None) -> None:
-        self.groups, self.look = groups, look or Look()
+    def __init__(self, groups: Groups, n_vars: int, rep: Representation | None = None) -> None:
+        self.groups, self.rep = groups, rep or Representation()
         self.n = np.zeros(len(groups), dtype=np.int64)
         self.sums = np.zeros((len(groups), n_vars, 4), dtype=np.uint64)
 
     def update(self, chunk: Chunk) -> None:
         """Take in the cells of one chunk."""
-        X = self.look.csr(chunk)
+        X = self.rep.csr(chunk)
         codes = self.groups.codes(chunk)
         self.n += np.bincount(codes[codes >= 0], minlength=len(self.n))
         kernels.add_moments(X.indptr, X.indices, X.data, codes, self.sums)
@@ -92,17 +92,17 @@ class GeneCells:
 
     reads_obs = ()
 
-    def __init__(self, n_vars: int, look: Look | None = None) -> None:
-        self.look = look or Look()
+    def __init__(self, n_vars: int, rep: Representation | None = None) -> None:
+        self.rep = rep or Representation()
         self.counts = np.zeros(n_vars, dtype=np.int64)
 
     def update(self, chunk: Chunk) -> None:
         """Take in the cells of one chunk."""
-        kernels.count_genes(self.look.csr(chunk).indices, self.counts)
+        kernels.count_genes(self.rep.csr(chunk).indices, self.counts)
 
     def keep(self, genes: npt.NDArray[np.bool_]) -> GeneCells:
         """Return the same as if it had only seen the genes where `genes`, shape (n_vars,), is True."""
-        kept = GeneCells(0, self.look)
+        kept = GeneCells(0, self.rep)
         kept.counts = self.counts[genes]
         return kept
 

@@ -13,8 +13,8 @@ from . import kernels
 from .bygroup import Block, Floats, Ints, Measured, add_words, rows_by_group
 from .cells import library_sizes
 from .groups import Groups
-from .look import Look
 from .moments import as_float
+from .representation import Representation
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Model:
 class DatasetTotals:
     """Sums all counts by group and dataset, exactly; the result maps a group to int64 (datasets,)."""
 
-    def __init__(self, groups: Groups, look: Look, measured: Measured | None) -> None:
-        self.groups, self.look, self.measured = groups, look, measured
+    def __init__(self, groups: Groups, rep: Representation, measured: Measured | None) -> None:
+        self.groups, self.rep, self.measured = groups, rep, measured
         self.totals: dict[int, Ints] = {}
 
     def update(self, chunk: Chunk) -> None:
         """Take in the cells of one chunk."""
-        sizes = library_sizes(self.look(chunk)).astype(np.int64)
+        sizes = library_sizes(self.rep(chunk)).astype(np.int64)
         for code, dataset, rows in rows_by_dataset(self.groups.codes(chunk), self.measured, chunk):
             self._of(code)[dataset] += sizes[rows].sum()
 
@@ -65,7 +65,7 @@ class ResidualSums:
 
     Parameters
     ----------
-    groups, n_vars, look, measured
+    groups, n_vars, rep, measured
         As in `SumsByGroup`; 32 bytes per gene and group that comes.
     models
         What is expected in each group; others are left out.
@@ -77,18 +77,18 @@ class ResidualSums:
         self,
         groups: Groups,
         n_vars: int,
-        look: Look,
+        rep: Representation,
         models: dict[int, Model],
         theta: float,
         measured: Measured | None,
     ) -> None:
-        self.groups, self.n_vars, self.look, self.models = groups, n_vars, look, models
+        self.groups, self.n_vars, self.rep, self.models = groups, n_vars, rep, models
         self.theta, self.measured = theta, measured
         self.blocks: dict[int, Block] = {}
 
     def update(self, chunk: Chunk) -> None:
         """Take in the cells of one chunk."""
-        X = self.look.csr(chunk)
+        X = self.rep.csr(chunk)
         sizes = library_sizes(X)
         everything = np.ones(self.n_vars, dtype=bool)
         for code, dataset, rows in rows_by_dataset(self.groups.codes(chunk), self.measured, chunk):

@@ -18,7 +18,7 @@ from scipy import sparse
 from ..chunk import Chunk
 from ..errors import CountsError, InputError
 from . import kernels
-from .look import Look
+from .representation import Representation
 
 Floats = npt.NDArray[np.float64]
 
@@ -38,7 +38,9 @@ class PerSample:
 
     def update(self, chunk: Chunk) -> None:
         """Take in the samples of one chunk."""
-        self.parts.append(pd.DataFrame(dict(self.measure(Look().csr(chunk), chunk.obs)), index=chunk.obs.index))
+        self.parts.append(
+            pd.DataFrame(dict(self.measure(Representation().csr(chunk), chunk.obs)), index=chunk.obs.index)
+        )
 
     def merge(self, other: PerSample) -> None:
         """Take in all that `other` has seen."""
@@ -88,7 +90,7 @@ class OneRow:
         """Look for it in one chunk."""
         at = np.flatnonzero(chunk.obs.index == self.name)
         if len(at):
-            X = Look().csr(chunk)
+            X = Representation().csr(chunk)
             a, b = X.indptr[at[0]], X.indptr[at[0] + 1]
             self.row = np.zeros(self.n_vars)
             self.row[X.indices[a:b]] = X.data[a:b]
@@ -128,7 +130,7 @@ class Overviews:
         """Take in the samples of one chunk."""
         self.sizes.update(chunk)
         self.row.update(chunk)
-        X = Look().csr(chunk)
+        X = Representation().csr(chunk)
         self.seen[X.indices[X.data > 0]] = True
 
     def merge(self, other: Overviews) -> None:
@@ -161,7 +163,7 @@ class LogSums:
     def update(self, chunk: Chunk) -> None:
         """Take in the samples of one chunk."""
         self.sizes.update(chunk)
-        X = Look().csr(chunk)
+        X = Representation().csr(chunk)
         kernels.add_logs(X.indices, X.data, self.sums, self.counts)
 
     def merge(self, other: LogSums) -> None:

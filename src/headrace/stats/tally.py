@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SourceError
-from ..packed import pack, unpack
-from ..scratch import Scratch
+from ..support.packed import pack, unpack
+from ..support.scratch import Scratch
 from . import kernels
 
 Keys = npt.NDArray[np.uint64]

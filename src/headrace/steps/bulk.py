@@ -17,8 +17,8 @@ from ..protocols import Accumulator, Transform
 from ..stats import kernels
 from ..stats.groups import Groups
 from ..stats.libraries import USES, Settings, factors
-from ..stats.look import Look
 from ..stats.moments import Moments, MomentSums
+from ..stats.representation import Representation
 from ..stats.samples import PerSample
 from .rates import measure_sizes, need_counts
 from .select import KeepGenes
@@ -241,7 +241,7 @@ class Expressed:
 
     def update(self, chunk: Chunk) -> None:
         """Take in the samples of one chunk."""
-        X = Look().csr(chunk)
+        X = Representation().csr(chunk)
         factor = self.factor.loc[chunk.obs.index].to_numpy()
         kernels.count_at_least(X.indptr, X.indices, X.data, factor, self.cutoff, self.counts)
         self.moments.update(chunk)

@@ -112,9 +112,9 @@ class FilterOutliers:
     --------
     >>> import numpy as np, pandas as pd
     >>> import headrace as hr
-    >>> from headrace.held import Held
+    >>> from headrace.sources.arrays import ArraySource
     >>> cells = pd.DataFrame({"depth": [4.0, 5.0, 6.0, 50.0]}, index=list("abcd"))
-    >>> source = Held(np.ones((4, 1)), cells, pd.DataFrame(index=["g"]))
+    >>> source = ArraySource(np.ones((4, 1)), cells, pd.DataFrame(index=["g"]))
     >>> hr.Plan(source, [hr.FilterOutliers("depth", nmads=3)]).to_anndata().obs_names.tolist()
     ['a', 'b', 'c']
     """

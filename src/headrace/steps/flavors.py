@@ -11,14 +11,14 @@ import numpy as np
 from ..chunk import StreamSpec
 from ..errors import InputError
 from ..protocols import Accumulator, Transform
-from ..stats.both import Both
 from ..stats.bygroup import MomentsByGroup, SumsByGroup
+from ..stats.combined import Combined
 from ..stats.dispersion import CombinedDispersions, dispersion_table, expressed_table, top_genes
 from ..stats.histograms import Histograms, HistogramsByGroup
 from ..stats.loess import CannotFitError
-from ..stats.look import Look
 from ..stats.pearson import DatasetTotals, Model, ResidualSums
 from ..stats.ranks import TopGenes, first
+from ..stats.representation import Representation
 from ..stats.vst import Expected, expected, standardized_variance
 from .annotate import AnnotateGenes
 
@@ -38,8 +38,8 @@ class UnfittedBatchWarning(UserWarning):
 
 def by_dispersion(hvg: HighlyVariableGenes, spec: StreamSpec) -> Fitting:
     """Flavors "seurat" and "cell_ranger": dispersion among genes of similar mean; one pass."""
-    look = Look(hvg.layer, unlog=hvg.flavor == "seurat", base=spec.uns.get("log1p", {}).get("base"))
-    sums = SumsByGroup(hvg.groups(spec), spec.n_vars, look, whole=False, measured=hvg.measured(spec))
+    rep = Representation(hvg.layer, unlog=hvg.flavor == "seurat", base=spec.uns.get("log1p", {}).get("base"))
+    sums = SumsByGroup(hvg.groups(spec), spec.n_vars, rep, whole=False, measured=hvg.measured(spec))
     moments: MomentsByGroup = yield sums
     columns: dict[str, Any] = {}
     if hvg.batch_key is None:
@@ -84,7 +84,7 @@ def choose(hvg: HighlyVariableGenes, table: Any) -> Any:
 def by_trend(hvg: HighlyVariableGenes, spec: StreamSpec) -> Fitting:
     """Flavors "seurat_v3" and "seurat_v3_paper": variance beyond a trend of the mean; one pass."""
     measured = hvg.measured(spec)
-    counts: Histograms = yield HistogramsByGroup(hvg.groups(spec), spec.n_vars, Look(hvg.layer), measured)
+    counts: Histograms = yield HistogramsByGroup(hvg.groups(spec), spec.n_vars, Representation(hvg.layer), measured)
     n = hvg.n_top_genes or 2000
     top = TopGenes(spec.n_vars, n)
     for code, one in trends_of(hvg, counts).items():
@@ -139,9 +139,9 @@ def trends_of(hvg: HighlyVariableGenes, moments: Histograms) -> dict[int, Expect
 
 def by_residuals(hvg: HighlyVariableGenes, spec: StreamSpec) -> Fitting:
     """Flavor "pearson_residuals": variance of residuals of a model without biology; two passes."""
-    groups, look, measured = hvg.groups(spec), Look(hvg.layer), hvg.measured(spec)
-    moments, totals = yield Both(
-        SumsByGroup(groups, spec.n_vars, look, whole=True, measured=measured), DatasetTotals(groups, look, measured)
+    groups, rep, measured = hvg.groups(spec), Representation(hvg.layer), hvg.measured(spec)
+    moments, totals = yield Combined(
+        SumsByGroup(groups, spec.n_vars, rep, whole=True, measured=measured), DatasetTotals(groups, rep, measured)
     )
     clip = hvg.clip
     if clip is None:
@@ -150,7 +150,7 @@ def by_residuals(hvg: HighlyVariableGenes, spec: StreamSpec) -> Fitting:
     for code in moments.codes:
         in_all = totals[code].sum() if measured is None else measured.n(totals[code])
         models[code] = Model(moments.of(code).total / np.maximum(in_all, 1), clip)
-    variances = yield ResidualSums(groups, spec.n_vars, look, models, hvg.theta, measured)
+    variances = yield ResidualSums(groups, spec.n_vars, rep, models, hvg.theta, measured)
     assert hvg.n_top_genes is not None
     top = TopGenes(spec.n_vars, hvg.n_top_genes)
     for code, variance in variances:

@@ -14,7 +14,7 @@ from ..chunk import Chunk, Holds, StreamSpec
 from ..errors import InputError, PlanError, nearest
 from ..protocols import Accumulator, Transform
 from ..stats import rates
-from ..stats.look import Look
+from ..stats.representation import Representation
 from .normalize import Chain
 from .rates import need_counts, refuse_empty, sample_sizes
 from .select import KeepGenes
@@ -95,7 +95,7 @@ class PerKilobase:
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the scaled samples."""
-        X = Look().csr(chunk)
+        X = Representation().csr(chunk)
         sizes = refuse_empty(sample_sizes(X, chunk.obs, self.normalized_libsize), chunk.obs.index)
         return chunk.with_X(rates.rpkm(X, sizes, self.lengths).astype(np.float32))
 
@@ -157,7 +157,7 @@ class PerMillion:
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the scaled samples; one without counts stays as it is."""
         factors = chunk.obs["norm_factors"].to_numpy(np.float64) if self.normalized else None
-        return chunk.with_X(rates.tpm(Look().csr(chunk), self.lengths, factors).astype(np.float32))
+        return chunk.with_X(rates.tpm(Representation().csr(chunk), self.lengths, factors).astype(np.float32))
 
     def out(self, spec: StreamSpec) -> StreamSpec:
         """Describe the scaled stream."""

@@ -15,10 +15,10 @@ from scipy import sparse
 
 from ..chunk import Holds, StreamSpec, csr
 from ..errors import InputError, PlanError, RoundedCountsWarning, nearest
-from ..held import Held, rounded
 from ..protocols import Accumulator, Source
+from ..sources.arrays import ArraySource, rounded
 from ..stats.groupsums import GroupSums, GroupTotals
-from ..stats.look import Look
+from ..stats.representation import Representation
 from .bounds import need_cells
 
 Integers = npt.NDArray[np.int64]
@@ -111,7 +111,7 @@ class Pseudobulk:
     def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Source[Any]]:
         """Sum up the groups; return the samples as a source."""
         totals: GroupTotals = yield GroupSums(
-            self.by, spec.n_vars, Look(self.layer), self.min_cells, detected=self.how == "count"
+            self.by, spec.n_vars, Representation(self.layer), self.min_cells, detected=self.how == "count"
         )
         large = np.flatnonzero(totals.n_cells >= self.min_cells)
         if not len(large):
@@ -136,7 +136,7 @@ class Pseudobulk:
         }
         holds = self._holds(spec.holds if self.layer is None else spec.layers[self.layer])
         uns = spec.uns if holds == Holds.LOGGED else {}  # what it says of values is no longer so
-        return Held(
+        return ArraySource(
             X,
             obs.assign(n_counts=n_counts),
             spec.var,

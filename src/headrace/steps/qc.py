@@ -14,12 +14,12 @@ from ..chunk import Chunk, Holds, StreamSpec
 from ..errors import InputError, PlanError, nearest
 from ..protocols import Accumulator, Transform
 from ..stats import kernels
-from ..stats.both import Both
 from ..stats.bygroup import SumsByGroup
 from ..stats.cells import library_sizes
+from ..stats.combined import Combined
 from ..stats.groups import Groups
-from ..stats.look import Look
 from ..stats.moments import GeneCells
+from ..stats.representation import Representation
 from .annotate import AnnotateGenes
 
 Floats = npt.NDArray[np.float64]
@@ -51,9 +51,9 @@ class QCMetrics(Sequence[Any]):
     --------
     >>> import numpy as np, pandas as pd
     >>> import headrace as hr
-    >>> from headrace.held import Held
+    >>> from headrace.sources.arrays import ArraySource
     >>> genes = pd.DataFrame({"feature_name": ["MT-ND1", "ACTB"]}, index=["g", "h"])
-    >>> source = Held(np.array([[1, 3], [0, 2]]), pd.DataFrame(index=["a", "b"]), genes)
+    >>> source = ArraySource(np.array([[1, 3], [0, 2]]), pd.DataFrame(index=["a", "b"]), genes)
     >>> adata = hr.Plan(source, [hr.QCMetrics({"mt": "MT-"}, percent_top=())]).to_anndata()
     >>> adata.obs["pct_counts_mt"].tolist(), adata.var["n_cells_by_counts"].tolist()
     ([25.0, 0.0], [1, 2])
@@ -160,7 +160,7 @@ class MeasureCells:
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the cells, described."""
         about = self.about
-        X = Look(about.layer).csr(chunk)
+        X = Representation(about.layer).csr(chunk)
         kind, genes = about.expr_type, about.var_type
         n_genes, totals = np.diff(X.indptr).astype(np.int32), library_sizes(X)
         columns: dict[str, Any] = {f"n_{genes}_by_{kind}": n_genes}
@@ -229,10 +229,10 @@ class QCGenes:
 
     def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
         """Sum up every gene; return the annotation."""
-        look = Look(self.layer)
+        rep = Representation(self.layer)
         whole = (spec.holds if self.layer is None else spec.layers[self.layer]) == Holds.COUNTS
-        n_cells, moments = yield Both(
-            GeneCells(spec.n_vars, look), SumsByGroup(Groups(), spec.n_vars, look, whole=whole)
+        n_cells, moments = yield Combined(
+            GeneCells(spec.n_vars, rep), SumsByGroup(Groups(), spec.n_vars, rep, whole=whole)
         )
         of, kind = moments.all(), self.expr_type
         columns: dict[str, Any] = {f"n_cells_by_{kind}": n_cells, f"mean_{kind}": of.mean}

@@ -17,7 +17,7 @@ from ..errors import InputError, PlanError
 from ..protocols import Accumulator, Transform
 from ..stats import rates
 from ..stats.cells import library_sizes
-from ..stats.look import Look
+from ..stats.representation import Representation
 from ..stats.samples import PerSample
 
 Floats = npt.NDArray[np.float64]
@@ -111,7 +111,7 @@ class CPM:
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the scaled samples."""
-        X = Look().csr(chunk)
+        X = Representation().csr(chunk)
         sizes = refuse_empty(sample_sizes(X, chunk.obs, self.normalized_libsize), chunk.obs.index)
         return chunk.with_X(rates.cpm(X, sizes).astype(np.float32))
 
@@ -184,7 +184,7 @@ class LogRates:
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the logged samples, dense."""
-        X = Look().csr(chunk)
+        X = Representation().csr(chunk)
         sizes = sample_sizes(X, chunk.obs, self.normalized_libsize)
         return chunk.with_X(rates.log_cpm(X, sizes, self.mean_size, self.prior_count, np.float32))
 

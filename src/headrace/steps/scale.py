@@ -44,8 +44,8 @@ class Scale:
     --------
     >>> import numpy as np, pandas as pd
     >>> import headrace as hr
-    >>> from headrace.held import Held
-    >>> source = Held(np.array([[1, 0], [3, 0]]), pd.DataFrame(index=["a", "b"]), pd.DataFrame(index=["g", "h"]))
+    >>> from headrace.sources.arrays import ArraySource
+    >>> source = ArraySource(np.array([[1, 0], [3, 0]]), pd.DataFrame(index=["a", "b"]), pd.DataFrame(index=["g", "h"]))
     >>> hr.Plan(source, [hr.Scale()]).to_anndata().X.round(3)
     array([[-0.707,  0.   ],
            [ 0.707,  0.   ]], dtype=float32)
@@ -134,8 +134,8 @@ class NormalizePearsonResiduals:
     --------
     >>> import numpy as np, pandas as pd
     >>> import headrace as hr
-    >>> from headrace.held import Held
-    >>> source = Held(np.array([[1, 0], [1, 2]]), pd.DataFrame(index=["a", "b"]), pd.DataFrame(index=["g", "h"]))
+    >>> from headrace.sources.arrays import ArraySource
+    >>> source = ArraySource(np.array([[1, 0], [1, 2]]), pd.DataFrame(index=["a", "b"]), pd.DataFrame(index=["g", "h"]))
     >>> hr.Plan(source, [hr.NormalizePearsonResiduals()]).to_anndata().X.round(3)
     array([[ 0.705, -0.705],
            [-0.405,  0.405]], dtype=float32)

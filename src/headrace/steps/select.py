@@ -13,7 +13,7 @@ from ..chunk import Chunk, Matrix, StreamSpec, csr
 from ..errors import InputError, PlanError, nearest
 from ..protocols import Accumulator, Transform
 from ..stats import kernels
-from ..stats.both import Both
+from ..stats.combined import Combined
 from ..stats.groups import Groups
 from ..stats.moments import GeneCells, MomentSums
 from .bounds import check_bounds, check_zero, given, need_cells, within
@@ -109,7 +109,7 @@ class FilterGenes:
         columns: dict[str, Any] = {}
         mask = np.ones(spec.n_vars, dtype=bool)
         by_cells, by_counts = self._bounded("cells"), self._bounded("counts")
-        n_cells, moments = yield Both(
+        n_cells, moments = yield Combined(
             GeneCells(spec.n_vars) if by_cells else None,
             MomentSums(Groups(), spec.n_vars) if by_counts else None,
         )

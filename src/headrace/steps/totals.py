@@ -161,8 +161,8 @@ class SizeFactors:
     --------
     >>> import numpy as np, pandas as pd
     >>> import headrace as hr
-    >>> from headrace.held import Held
-    >>> source = Held(np.array([[1], [3]]), pd.DataFrame(index=["a", "b"]), pd.DataFrame(index=["g"]))
+    >>> from headrace.sources.arrays import ArraySource
+    >>> source = ArraySource(np.array([[1], [3]]), pd.DataFrame(index=["a", "b"]), pd.DataFrame(index=["g"]))
     >>> hr.Plan(source, [hr.SizeFactors()]).to_anndata().obs["sizeFactor"].tolist()
     [0.5, 1.5]
     """
@@ -198,8 +198,8 @@ class ProportionalFitting:
     --------
     >>> import numpy as np, pandas as pd
     >>> import headrace as hr
-    >>> from headrace.held import Held
-    >>> source = Held(np.array([[1], [3]]), pd.DataFrame(index=["a", "b"]), pd.DataFrame(index=["g"]))
+    >>> from headrace.sources.arrays import ArraySource
+    >>> source = ArraySource(np.array([[1], [3]]), pd.DataFrame(index=["a", "b"]), pd.DataFrame(index=["g"]))
     >>> hr.Plan(source, [hr.ProportionalFitting()]).to_anndata().X.toarray().tolist()
     [[2.0], [2.0]]
     """

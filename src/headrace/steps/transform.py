@@ -38,8 +38,8 @@ class Sqrt:
     --------
     >>> import numpy as np, pandas as pd
     >>> import headrace as hr
-    >>> from headrace.held import Held
-    >>> source = Held(np.array([[4, 9]]), pd.DataFrame(index=["a"]), pd.DataFrame(index=["g", "h"]))
+    >>> from headrace.sources.arrays import ArraySource
+    >>> source = ArraySource(np.array([[4, 9]]), pd.DataFrame(index=["a"]), pd.DataFrame(index=["g", "h"]))
     >>> hr.Plan(source, [hr.Sqrt()]).to_anndata().X.toarray()
     array([[2., 3.]], dtype=float32)
     """
@@ -66,8 +66,8 @@ class Arcsinh:
     --------
     >>> import numpy as np, pandas as pd
     >>> import headrace as hr
-    >>> from headrace.held import Held
-    >>> source = Held(np.array([[0, 5]]), pd.DataFrame(index=["a"]), pd.DataFrame(index=["g", "h"]))
+    >>> from headrace.sources.arrays import ArraySource
+    >>> source = ArraySource(np.array([[0, 5]]), pd.DataFrame(index=["a"]), pd.DataFrame(index=["g", "h"]))
     >>> hr.Plan(source, [hr.Arcsinh(cofactor=5)]).to_anndata().X.toarray().round(4)
     array([[0.    , 0.8814]], dtype=float32)
     """

@@ -6,9 +6,8 @@ numba notices that the code it has kept is old by the file it is from.
 """
 
 from .cells import mark_dominant, row_sums_of, top_sums
-from .checked import NOT_FINITE, OUTSIDE, ZEROS, count_indices, deal, gather, look_at_csr
 from .histograms import add_counts, count_either, merge_counts, squeeze, sum_counts, sum_table
-from .marks import mark_dense_rows, mark_rows, row_sums
+from .row_checksums import checksum_dense_rows, checksum_rows, row_sums
 from .rows import (
     OVERFLOW,
     UNSORTED,
@@ -47,6 +46,7 @@ from .sums import (
     merge_sums,
     sum_groups,
 )
+from .validation import NOT_FINITE, OUTSIDE, ZEROS, count_indices, deal, gather, inspect_csr
 from .values import arcsinh, divide_columns, expm1, log1p, residuals, scale_columns, scale_rows, standardize
 
 __all__ = [
@@ -63,6 +63,8 @@ __all__ = [
     "add_whole",
     "add_wide",
     "arcsinh",
+    "checksum_dense_rows",
+    "checksum_rows",
     "close_gaps",
     "count_at_least",
     "count_either",
@@ -79,14 +81,12 @@ __all__ = [
     "fletcher32",
     "from_deltas",
     "gather",
+    "inspect_csr",
     "keep_data",
     "keep_indices",
     "log1p",
     "log_rates",
-    "look_at_csr",
-    "mark_dense_rows",
     "mark_dominant",
-    "mark_rows",
     "merge_counts",
     "merge_sums",
     "middle_order",

@@ -1,0 +1,228 @@
+"""A source and a list of steps: what `headrace` is about."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..chunk import Chunk, StreamSpec
+from ..errors import InputError, OutputError
+from ..events import Listener, ignore
+from ..protocols import Executor, Fit, Sink, Source, Transform
+from ..sinks.anndata import InMemory
+from ..sinks.discard import Discard
+from ..sinks.h5ad.hdf5 import Compression
+from ..sinks.h5ad.sink import H5ad
+from ..steps.bounds import need_cells
+from ..steps.check import CheckCounts
+from ..steps.normalize import length_normalized
+from ..steps.totals import scaled_once
+from ..support.atomic import check_target
+from ..support.memory import MAX_CHUNK_NNZ, Budget, default_budget, divide, n_cores, parse_bytes
+from .report import Explanation, as_given, describe, explain
+from .run import SPOOLS, Run, Settings
+from .schedule import counting, flatten, passes, preview, source_passes
+
+
+class Plan:
+    """A list of steps over a source, in the order in which they happen.
+
+    Parameters
+    ----------
+    source
+        Where the cells come from: `Census.query(...)`, `open_soma(...)`, `open_h5ad(...)`, `open_counts(...)`, or
+        anything with the methods of `headrace.protocols.Source`.
+    steps
+        Transforms and fits. A list within the list is its steps, so recipes nest.
+
+    Raises
+    ------
+    PlanError
+        If the steps do not fit together or do not fit the source. Nothing is read for that.
+
+    Examples
+    --------
+    >>> import headrace as hr, headrace.testing, tempfile
+    >>> census = hr.open_census(headrace.testing.build_demo_census(tempfile.mkdtemp()))
+    >>> liver = census.query("mus_musculus", dataset_id="4546e757-34d0-4d17-be06-538318925fcd")
+    >>> plan = hr.Plan(liver, [hr.FilterGenes(min_cells=5), hr.NormalizeTotal(1e4), hr.Log1p()])
+    >>> adata = plan.to_anndata()
+    >>> adata.n_obs == liver.spec.n_obs
+    True
+    """
+
+    def __init__(self, source: Source[Any], steps: Sequence[Any] = ()) -> None:
+        if not hasattr(source, "spec"):
+            raise InputError(
+                f"Plan: {type(source).__name__} is no source; hr.open_h5ad(path) makes one of a file, "
+                "census.query(...) of a Census, hr.open_soma(uri) of any SOMA experiment"
+            )
+        if isinstance(steps, (Fit, Transform)) and not isinstance(steps, Sequence):
+            raise InputError(f"Plan: steps are a list: [{type(steps).__name__}(...)]")
+        self.source = source
+        self.steps = tuple(flatten(steps))
+        spec = source.spec
+        checked = getattr(source, "counts_checked", False)
+        needing = () if checked else tuple(dict.fromkeys(counting(self.steps, spec)))
+        self._reads, self._preview = spec, preview(self.steps, spec)
+        scaled_once(self.steps)
+        layer = getattr(source, "layer", "X")
+        self._before: tuple[Transform, ...] = (
+            (CheckCounts(needing, f"layer {layer!r} of the source", spec.var.index),) if needing else ()
+        )
+
+    def __repr__(self) -> str:
+        source = f"{type(self.source).__name__}({self._reads})"
+        return "\n".join(
+            ["Plan", f"  source  {source}", *(f"  step    {describe(step)}" for step in as_given(self.steps))]
+        )
+
+    def explain(self, memory: int | str | None = None) -> Explanation:
+        """Say what the plan will do and take, without reading X.
+
+        Parameters
+        ----------
+        memory
+            The budget, e.g. "1GB"; by default a quarter of what there is, at most 4 GB.
+
+        Returns
+        -------
+        A plain-text plan (print it): cells, genes, non-zeros, bytes to read, passes over the source and
+        why, index dtypes, predicted peak memory and output size, and what each assay gets.
+        """
+        budget = self._budget(Settings(_bytes(memory)))
+        return explain(self.source, self.steps, self._preview, passes(self.steps), source_passes(self.steps), budget)
+
+    def write_h5ad(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        memory: int | str | None = None,
+        overwrite: bool = False,
+        compression: Compression = None,
+        checksum: bool = True,
+        spool: str | os.PathLike[str] | None = None,
+        resume: bool = True,
+        keep_spool: bool = False,
+        executor: Executor | None = None,
+        on_event: Listener = ignore,
+    ) -> StreamSpec:
+        """Run the plan and write an .h5ad file, whole or not at all.
+
+        Parameters
+        ----------
+        path
+            The file; refused if it exists, unless `overwrite`.
+        memory
+            The budget for resident memory, e.g. "1GB".
+        compression
+            None, or "gzip".
+        checksum
+            Whether HDF5 is to check every chunk of numbers when it is read (fletcher32).
+        spool
+            Folder for what a plan of several passes keeps of its source; `.headrace-spool` beside `path`
+            by default.
+        resume
+            Whether to go on from what an interrupted run of the same plan has kept there.
+        keep_spool
+            Whether to leave it there when the file is in place.
+        executor
+            `Threads` on all processors by default; the result is the same to the bit with any.
+        on_event
+            Called with the events of `headrace.events`.
+
+        Returns
+        -------
+        The description of what was written: cells, genes with their statistics, `uns`.
+        """
+        target = Path(os.path.abspath(path))
+        check_target(target, overwrite)
+        read = getattr(self.source, "path", None)
+        if read is not None and target.exists() and os.path.samefile(read, target):
+            raise OutputError(f"{target} is what this plan reads; write to another name")
+        if compression not in (None, "gzip"):
+            raise InputError(f"compression={compression!r}: None or 'gzip'")
+        settings = Settings(
+            memory=_bytes(memory),
+            executor=executor,
+            on_event=on_event,
+            spool=Path(spool) if spool is not None else target.parent / SPOOLS,
+            resume=resume,
+            keep_spool=keep_spool,
+        )
+        return self.write(H5ad(target, overwrite, compression, checksum), settings)
+
+    def to_anndata(self, *, memory: int | str | None = None, executor: Executor | None = None) -> Any:
+        """Run the plan and return an AnnData; the result itself is not within the budget."""
+        sink = InMemory()
+        self.write(sink, Settings(_bytes(memory), executor))
+        return sink.result[0]
+
+    def var(self, *, memory: int | str | None = None, executor: Executor | None = None) -> pd.DataFrame:
+        """Run the plan without writing X, and return the table of genes with their statistics."""
+        return self.write(Discard(), Settings(_bytes(memory), executor)).var
+
+    def chunks(self, *, memory: int | str | None = None, executor: Executor | None = None) -> Iterator[Chunk]:
+        """Run the plan and yield the chunks of its last pass, in order."""
+        with self._run(Settings(_bytes(memory), executor)) as running:
+            yield from running.last_pass()
+
+    def write(self, sink: Sink, settings: Settings | None = None) -> StreamSpec:
+        """Run the plan into any sink; see `write_h5ad`."""
+        with self._run(settings or Settings(_bytes(None))) as running:
+            running.look()
+            written, corrected = 0, Counter[str]()
+            with sink.open(running.expected) as writer:
+                for chunk in running.last_pass():
+                    writer.write(chunk)
+                    written += chunk.n_obs
+                    corrected.update(length_normalized(chunk.obs))
+                need_cells(written, running.expected)
+                spec = self._recounted(running.finished(written), corrected)
+                writer.finish(spec)
+        return spec
+
+    def _recounted(self, spec: StreamSpec, corrected: Mapping[str, int]) -> StreamSpec:
+        """Have the provenance count the cells that were written of each corrected assay, not those that were read."""
+        made, name = spec.uns["headrace"], "length_normalized_assays"
+        if name not in made or any(getattr(step, "becomes_source", False) for step in self.steps):
+            return spec  # where samples are written, nobody has counted the cells that they are made of
+        kept = {assay: corrected[assay] for assay in json.loads(made[name]) if corrected[assay]}
+        return spec.with_uns(headrace={**made, name: json.dumps(kept)})
+
+    def _run(self, settings: Settings) -> Run:
+        """Begin a run."""
+        return Run(self.source, self.steps, self._before, self._budget(settings), settings)
+
+    def _budget(self, settings: Settings) -> Budget:
+        """Divide the memory among what the plan needs."""
+        spec = self.source.spec
+        statistics, dense = 0, 0
+        for step in self.steps:
+            statistics += step.memory(spec) if hasattr(step, "memory") else 48 * spec.n_vars
+            spec = preview([step], spec)
+            n_top = getattr(step, "n_top_genes", None) or spec.n_vars
+            dense = max(dense, min(spec.n_vars, n_top) if getattr(step, "densifies", False) else 0)
+        in_flight = int(getattr(settings.workers(), "in_flight", n_cores() + 1))
+        cost = self.source.within(settings.memory // 4).cost()
+        return divide(
+            settings.memory,
+            self._preview,
+            cost,
+            statistics=statistics,
+            in_flight=in_flight,
+            dense=dense,
+            spooled=self.source.spooled and source_passes(self.steps) > 1,
+            most=getattr(self.source, "most_nnz", MAX_CHUNK_NNZ),
+        )
+
+
+def _bytes(memory: int | str | None) -> int:
+    """Read a budget; None is the default one."""
+    return default_budget() if memory is None else parse_bytes(memory)

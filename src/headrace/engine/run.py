@@ -1,0 +1,225 @@
+"""One run of a plan: its passes over the data, in order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from ..chunk import Chunk, StreamSpec
+from ..errors import InputError
+from ..events import ChunkDone, Listener, Notice, PassFinished, PassStarted, ignore
+from ..protocols import Executor, Source, Transform
+from ..steps.bounds import need_cells
+from ..support.allocator import release_freed_memory
+from ..support.memory import Budget, n_cores, resident
+from .executors import Serial, Threads
+from .report import parameters, provenance, release
+from .schedule import Node, Pass, answer, next_pass, passes, run_path, source_passes
+from .spool import Spool, check_space, need
+
+PRESSURE = 0.85
+"""The part of the budget from which on freed memory goes back to the system: the heap is in pieces by then."""
+
+PRESSURE_EVERY = 4
+"""Chunks between two looks at it."""
+
+SPOOLS = ".headrace-spool"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a plan is run; none of it changes the result.
+
+    Parameters
+    ----------
+    memory
+        The budget, in bytes.
+    executor
+        None for threads on all processors.
+    spool
+        Folder for spools; None for `.headrace-spool` beside the output, or the system's temporary folder.
+    resume
+        Whether to go on from the parts that an interrupted run of the same plan has left.
+    keep_spool
+        Whether to leave the parts when the output is in place.
+    """
+
+    memory: int
+    executor: Executor | None = None
+    on_event: Listener = ignore
+    spool: Path | None = None
+    resume: bool = True
+    keep_spool: bool = False
+
+    def workers(self) -> Executor:
+        """Return the executor."""
+        cores = n_cores()
+        return self.executor or (Threads(cores, cores) if cores > 1 else Serial())
+
+
+class Run:
+    """The passes of one plan, in order. A context manager: it holds the spool.
+
+    Parameters
+    ----------
+    source, steps
+        The plan's.
+    before
+        Transforms that come before all steps.
+    budget
+        How the memory is divided.
+    settings
+        How to run.
+    """
+
+    def __init__(
+        self,
+        source: Source[Any],
+        steps: Sequence[Any],
+        before: tuple[Transform, ...],
+        budget: Budget,
+        settings: Settings,
+    ) -> None:
+        self.settings, self.executor, self.on_event = settings, settings.workers(), settings.on_event
+        self.origin, self.steps, self.before = source, steps, before
+        self.source = source.within(settings.memory // 4)
+        self.chunk_nnz = budget.chunk_nnz
+        self.refs = self.source.refs(self.chunk_nnz)
+        self.spec = self.source.spec
+        self.nodes = [Node.of(step) for step in steps]
+        self.purposes = passes(steps)
+        self.number = 0
+        self.writing: Pass | None = None
+        self.spool: Spool | None = None
+        self.stack = ExitStack()
+        self.kept: set[Any] = set()
+
+    def __enter__(self) -> Run:
+        if self.source.spooled and source_passes(self.steps) > 1:
+            self._open_spool()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.stack.__exit__(*error)
+
+    def look(self) -> None:
+        """Do all passes but the last."""
+        while self.writing is None:
+            following = next_pass(self.nodes, self.spec)
+            if following.last:
+                self.writing = following
+                return
+            came = sum(chunk.n_obs for chunk in self._stream(following))
+            need_cells(came, self.expected)
+            answer(self.nodes, following, self.spec)
+            self._begin_again()
+
+    @property
+    def expected(self) -> StreamSpec:
+        """What the last pass will bring, as far as it is known before it."""
+        spec = self.spec
+        for node in self.nodes:
+            spec = node.transform.out(spec) if node.transform is not None else node.step.preview(spec)
+        return spec
+
+    def last_pass(self) -> Iterator[Chunk]:
+        """Yield the cells of the last pass; statistics are complete when it ends."""
+        self.look()
+        assert self.writing is not None
+        yield from self._stream(self.writing)
+        for node in self.writing.looking:
+            node.answer()
+
+    def finished(self, n_obs: int) -> StreamSpec:
+        """Describe what came out, with all that was learnt."""
+        if not n_obs:
+            raise InputError(f"no cell of {self.spec.n_obs} passed the filters; loosen them")
+        spec = self.spec
+        for node in self.nodes:
+            assert node.transform is not None
+            spec = node.transform.out(spec)
+        return replace(spec, n_obs=n_obs, uns={**spec.uns, "headrace": provenance(self.origin, self.steps)})
+
+    # ------------------------------------------------------------------------------------------------ one pass
+    def _stream(self, current: Pass) -> Iterator[Chunk]:
+        """Read all cells once and take them along the path."""
+        self.number += 1
+        purpose = " + ".join(self.purposes[self.number - 1])
+        self.on_event(PassStarted(self.number, len(self.purposes), purpose, self.spec.n_obs))
+        started = time.monotonic()
+        path = (*self.before, *current.path)
+        locks = [threading.Lock() if hasattr(stop, "update") else None for stop in path]
+        for stop in path:
+            if hasattr(stop, "scratch"):
+                stop.scratch = self.disk
+
+        def work(item: tuple[Any, Chunk | None]) -> tuple[int, Chunk]:
+            ref, chunk = item
+            chunk = self._kept(ref, chunk)
+            return chunk.n_obs, replace(run_path(path, locks, chunk), unlogged=None)  # nobody looks at it any more
+
+        for number, (n_obs, chunk) in enumerate(self.executor.map(work, self._read())):
+            self.on_event(ChunkDone(n_obs, chunk.nnz))
+            yield chunk
+            if number % PRESSURE_EVERY == 0 and resident() > PRESSURE * self.settings.memory:
+                release_freed_memory()
+        self.on_event(PassFinished(self.number, time.monotonic() - started))
+
+    def _read(self) -> Iterator[tuple[Any, Chunk | None]]:
+        """Yield each chunk with its reference; None where the spool has it."""
+        for there, group in groupby(self.refs, lambda ref: ref in self.kept):
+            run = list(group)
+            if there:
+                yield from ((ref, None) for ref in run)
+            else:
+                yield from zip(run, self.source.read(run), strict=True)
+
+    def _kept(self, ref: Any, chunk: Chunk | None) -> Chunk:
+        """Keep a chunk that was read, or take it from the spool."""
+        if chunk is None:
+            assert self.spool is not None
+            return self.spool.load(ref.start, ref.stop)
+        if self.spool is not None:
+            self.spool.store(ref.start, ref.stop, chunk)
+            self.kept.add(ref)
+        return chunk
+
+    def _begin_again(self) -> None:
+        """Go on from the source that a fit has become, if one has."""
+        for number, node in enumerate(self.nodes):
+            if node.source is not None:
+                self.source, self.nodes, self.before = node.source, self.nodes[number + 1 :], ()
+                self.refs, self.spec = self.source.refs(self.chunk_nnz), self.source.spec
+                self.spool, self.kept = None, set()
+                return
+
+    # ----------------------------------------------------------------------------------------------- the spool
+    @property
+    def disk(self) -> Path:
+        """The folder for what does not fit in memory."""
+        return self.settings.spool or Path(tempfile.gettempdir()) / f"{SPOOLS.strip('.')}-{os.getuid()}"
+
+    def _open_spool(self) -> None:
+        about = {"source": self.source.provenance(), "steps": [parameters(step) for step in self.steps]}
+        spool = Spool(self.disk / self._fingerprint(about), self.spec.obs)
+        check_space(self.disk, 0 if spool.folder.exists() else need(self.spec.n_obs, self.source.cost().nnz))
+        self.spool = self.stack.enter_context(spool.opened(about, self.settings.keep_spool))
+        if self.settings.resume:
+            self.kept = {ref for ref in self.refs if spool.whole(ref.start, ref.stop)}
+        if self.kept:
+            self.on_event(Notice(f"going on from an earlier run: {len(self.kept)} of {len(self.refs)} parts are there"))
+
+    def _fingerprint(self, about: dict[str, Any]) -> str:
+        """Name what the parts depend on: source, cells and genes, steps, chunks, version."""
+        text = json.dumps([about, self.source.identity(), self.chunk_nnz, release()], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]

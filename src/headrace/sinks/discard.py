@@ -1,0 +1,26 @@
+"""A sink that keeps nothing, for runs that are after the statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ..chunk import Chunk, StreamSpec
+
+
+@dataclass(frozen=True)
+class Discard:
+    """Lets the cells go."""
+
+    @contextmanager
+    def open(self, spec: StreamSpec) -> Iterator[Discard]:
+        """Begin; the writer is the sink itself."""
+        del spec
+        yield self
+
+    def write(self, chunk: Chunk) -> None:
+        """Let them go."""
+
+    def finish(self, spec: StreamSpec) -> None:
+        """Nothing to finish."""

@@ -1,0 +1,1 @@
+""".h5ad files: written, and verified."""

@@ -1,0 +1,237 @@
+"""An .h5ad file, written as cells come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from scipy import sparse
+
+from ...chunk import Chunk, Matrix, StreamSpec
+from ...protocols import Writer
+from ...support.atomic import atomic_file
+from ...support.memory import n_cores
+from .digests import RowDigest, record, row_checksums
+from .elements import write_element
+from .frames import FrameWriter
+from .hdf5 import ALIGNED, Appender, Compression, Output, Storage
+from .reorder import ReorderBuffer
+
+INT32_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class H5ad:
+    """Writes an .h5ad file in anndata's encoding, in one go and in flat memory.
+
+    Parameters
+    ----------
+    path
+        The file.
+    overwrite
+        Whether an existing file may be replaced.
+    compression
+        None, or "gzip".
+    checksum
+        Whether every chunk of numbers carries a checksum that HDF5 checks when it reads.
+    """
+
+    path: Path
+    overwrite: bool = False
+    compression: Compression = None
+    checksum: bool = True
+
+    @contextmanager
+    def open(self, spec: StreamSpec) -> Iterator[Writer]:
+        """Begin the file; leaving the block normally moves it into place."""
+        with (
+            atomic_file(self.path, self.overwrite) as beside,
+            ThreadPoolExecutor(1, thread_name_prefix="headrace-hdf5") as thread,
+            _apart(self._file(beside, spec), thread) as writer,
+        ):
+            yield writer
+
+    @contextmanager
+    def _file(self, beside: Path, spec: StreamSpec) -> Iterator[H5adWriter]:
+        """Open the HDF5 file and close it."""
+        with ExitStack() as stack:
+            output = Output(beside, self.path)
+            stack.callback(output.close)
+            try:
+                with h5py.File(output, "w", libver=("v110", "latest"), **ALIGNED) as file:
+                    outbox = ReorderBuffer(threads=n_cores())
+                    stack.callback(outbox.close)
+                    storage = Storage(self.compression, self.checksum, outbox, output.lending)
+                    with output.told():
+                        writer = H5adWriter(file, spec, beside.parent, storage, output.told)
+                    stack.callback(writer.close)
+                    yield writer
+                output.wait()
+            except Exception as error:
+                if output.error is None:
+                    raise
+                raise output.failure(error) from error
+            if output.error is not None:
+                raise output.failure(output.error) from output.error
+
+
+@contextmanager
+def _apart(file: AbstractContextManager[H5adWriter], thread: ThreadPoolExecutor) -> Iterator[Writer]:
+    """Do everything with a file in one thread, which is not the main one.
+
+    HDF5 calls back into Python for every write. In the main thread, Ctrl-C may be raised in the middle of that, which
+    HDF5 does not survive; here it is raised where the main thread waits.
+    """
+    opened = thread.submit(file.__enter__)
+    try:
+        writer = _Apart(opened.result(), thread)
+        yield writer
+        writer.wait()
+    except BaseException as error:
+        thread.submit(file.__exit__, type(error), error, error.__traceback__).result()
+        raise
+    thread.submit(file.__exit__, None, None, None).result()
+
+
+@dataclass
+class _Apart:
+    """A writer whose calls are done in another thread, one chunk behind."""
+
+    writer: H5adWriter
+    thread: ThreadPoolExecutor
+    last: Future[None] | None = None
+
+    def write(self, chunk: Chunk) -> None:
+        """Append cells, when those before are written."""
+        self.wait()
+        self.last = self.thread.submit(self.writer.write, chunk)
+
+    def finish(self, spec: StreamSpec) -> None:
+        """Write what is known only now."""
+        self.wait()
+        self.thread.submit(self.writer.finish, spec).result()
+
+    def wait(self) -> None:
+        """Wait for the last chunk to be written."""
+        if self.last is not None:
+            self.last.result()
+
+
+class H5adWriter:
+    """Appends chunks; see `H5ad`."""
+
+    def __init__(
+        self,
+        file: h5py.File,
+        spec: StreamSpec,
+        folder: Path,
+        storage: Storage,
+        told: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self.file, self.folder, self.storage, self.told = file, folder, storage, told
+        self.most = (spec.n_obs, spec.nnz)
+        file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
+            _dict(file, name)
+        self.obs = FrameWriter(file.create_group("obs"), spec.obs, folder, spec.n_obs, storage)
+        self.matrices: dict[str, SparseWriter | DenseWriter] = {}
+        self.rows: dict[str, RowDigest] = {}
+        self.n_obs = 0
+
+    def write(self, chunk: Chunk) -> None:
+        """Append cells."""
+        with self.told():
+            self.obs.append(chunk.obs)
+            self._append("X", chunk.X)
+            for name, layer in chunk.layers.items():
+                self._append(f"layers/{name}", layer)
+        self.n_obs += chunk.n_obs
+
+    def finish(self, spec: StreamSpec) -> None:
+        """Write genes and `uns`, and what is left in buffers."""
+        with self.told():
+            self._finish(spec)
+
+    def _finish(self, spec: StreamSpec) -> None:
+        for name in ("X", *(f"layers/{layer}" for layer in spec.layers)):
+            if name not in self.matrices:  # no chunk came
+                self._append(name, sparse.csr_array((0, spec.n_vars), dtype=np.float32))
+            self.matrices[name].finish((self.n_obs, spec.n_vars))
+        self.obs.finish()
+        group = self.file.create_group("var")
+        var = FrameWriter(group, spec.var.iloc[:0], self.folder, spec.n_vars, self.storage)
+        var.append(spec.var)
+        var.finish()
+        self.storage.outbox.flush()
+        for key, value in spec.uns.items():
+            write_element(self.file["uns"], key, value)
+        record(self.file, self.rows, {**self.obs.marks, **var.marks})
+
+    def close(self) -> None:
+        """Let go of temporary files, whatever has happened."""
+        self.obs.close()
+
+    def _append(self, name: str, X: Matrix) -> None:
+        if name not in self.matrices:
+            kind = SparseWriter if sparse.issparse(X) else DenseWriter
+            self.matrices[name] = kind(self.file, name, X.shape[1], self.most, self.storage)
+            self.rows[name] = RowDigest()
+        self.storage.outbox.put(partial(row_checksums, X), self.rows[name].add)
+        self.matrices[name].append(X)
+
+
+class SparseWriter:
+    """A CSR matrix in anndata's encoding; `indices` and `indptr` have the same dtype."""
+
+    def __init__(self, file: h5py.File, name: str, n_vars: int, most: tuple[int, int | None], storage: Storage) -> None:
+        n_obs, nnz = most
+        wide = nnz is None or nnz > INT32_MAX
+        self.group = file.create_group(name)
+        self.group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0"})
+        index = np.int64 if wide else np.int32
+        self.data = Appender(self.group, "data", np.float32, storage, most=nnz)
+        self.indices = Appender(self.group, "indices", index, storage, most=nnz)
+        self.indptr = Appender(self.group, "indptr", index, storage, most=n_obs + 1)
+        self.indptr.append(np.zeros(1, dtype=index))
+        self.nnz = 0
+
+    def append(self, X: sparse.csr_array) -> None:
+        """Add rows."""
+        self.data.append(X.data)
+        self.indices.append(X.indices)
+        self.indptr.append(X.indptr[1:].astype(np.int64) + self.nnz)
+        self.nnz += X.nnz
+
+    def finish(self, shape: tuple[int, int]) -> None:
+        """Write what is left, and the shape."""
+        for part in (self.data, self.indices, self.indptr):
+            part.finish()
+        self.group.attrs["shape"] = np.array(shape, dtype=np.int64)
+
+
+class DenseWriter:
+    """A dense matrix in anndata's encoding."""
+
+    def __init__(self, file: h5py.File, name: str, n_vars: int, most: tuple[int, int | None], storage: Storage) -> None:
+        self.rows = Appender(file, name, np.float32, storage, width=(n_vars,), most=most[0])
+        self.rows.dataset.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+
+    def append(self, X: np.ndarray[Any, Any]) -> None:
+        """Add rows."""
+        self.rows.append(X)
+
+    def finish(self, shape: tuple[int, int]) -> None:
+        """Write what is left."""
+        del shape
+        self.rows.finish()
+
+
+def _dict(file: h5py.File, name: str) -> None:
+    file.create_group(name).attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})

@@ -1,0 +1,1 @@
+"""Local .h5ad files."""

@@ -1,0 +1,230 @@
+"""obs and var of an .h5ad file, as anndata 0.7 to 0.13 writes them, read some rows at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from ...errors import SourceError
+from .file import check_storage, member, reading
+
+BLOCK = 65536
+"""Rows per block."""
+
+STRING_BYTES = 90
+"""What a short text takes in memory, with its place in the column."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column, or the index.
+
+    Parameters
+    ----------
+    length
+        Its rows.
+    read
+        Returns the rows between two positions, as what a DataFrame takes for a column.
+    row_bytes
+        What a row takes in memory.
+    held
+        Bytes of its categories.
+    """
+
+    length: int
+    read: Callable[[int, int], Any]
+    row_bytes: int
+    held: int = 0
+
+
+class Table:
+    """A dataframe in a file.
+
+    Keeps the two blocks last used, so that chunks in order read each block once.
+
+    Parameters
+    ----------
+    root
+        The file.
+    path
+        Where the dataframe is in it.
+    """
+
+    def __init__(self, root: h5py.File, path: str) -> None:
+        self.where = f"{path} of {root.filename}"
+        group = member(root, path)
+        if group is None:
+            raise SourceError(f"{root.filename} has no {path}: it is no .h5ad file")
+        if isinstance(group, h5py.Dataset):
+            raise SourceError(
+                f"{self.where} is in the form that anndata had before 0.7 (2019); write the file again with anndata: "
+                "anndata.read_h5ad(path).write_h5ad(new_path)"
+            )
+        self.group = group
+        name = _text(group.attrs.get("_index", "_index"))
+        self.index_name = None if name == "_index" else name  # as anndata reads it
+        self.index = self._column(name, "the index")
+        self.length = self.index.length
+        names = group.attrs.get("column-order")
+        names = [key for key in group if key not in (name, "__categories")] if names is None else list(names)
+        self.columns = {_text(key): self._column(_text(key), f"column {_text(key)!r}") for key in names}
+        for key, column in self.columns.items():
+            if column.length != self.length:
+                raise SourceError(f"{self.where}: column {key!r} has {column.length} rows, the index {self.length}")
+        self.lock = threading.Lock()
+        self.blocks: dict[int, pd.DataFrame] = {}
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the blocks that are kept, and of categories."""
+        row = self.index.row_bytes + sum(column.row_bytes for column in self.columns.values())
+        return 3 * min(self.length, BLOCK) * row + sum(column.held for column in self.columns.values())
+
+    def empty(self) -> pd.DataFrame:
+        """Return no rows: names and dtypes, with all categories."""
+        return self._load(0, 0)
+
+    def all(self) -> pd.DataFrame:
+        """Return all rows."""
+        return self._load(0, self.length)
+
+    def read(self, start: int, stop: int) -> pd.DataFrame:
+        """Return the rows between two positions."""
+        parts = []
+        for number in range(start // BLOCK, (max(stop, start + 1) - 1) // BLOCK + 1):
+            first = number * BLOCK
+            parts.append(self._block(number).iloc[max(start, first) - first : min(stop, first + BLOCK) - first])
+        return parts[0] if len(parts) == 1 else pd.concat(parts)
+
+    def value_counts(self, key: str) -> dict[str, int]:
+        """Count the rows of each value of a column, most first."""
+        total = pd.Series(dtype=np.int64)
+        for start in range(0, self.length, BLOCK):
+            with reading(self.where):
+                values = pd.Series(self.columns[key].read(start, min(start + BLOCK, self.length)))
+            found = values.value_counts()
+            found.index = found.index.astype(object)
+            total = total.add(found, fill_value=0)
+        total = total[total > 0].sort_values(ascending=False, kind="stable")
+        return {str(value): int(n) for value, n in total.items()}
+
+    def name(self, row: int) -> str:
+        """Return the name of a row."""
+        return str(self.index.read(row, row + 1)[0])
+
+    def _block(self, number: int) -> pd.DataFrame:
+        with self.lock:
+            if number not in self.blocks:
+                self.blocks = {n: table for n, table in self.blocks.items() if n == number - 1}
+                self.blocks[number] = self._load(number * BLOCK, min((number + 1) * BLOCK, self.length))
+            return self.blocks[number]
+
+    def _load(self, start: int, stop: int) -> pd.DataFrame:
+        with reading(f"{self.where}, rows {start} to {stop}"):
+            names = np.asarray(self.index.read(start, stop))
+            if names.dtype != object:
+                names = names.astype(str).astype(object)
+            if pd.isna(names).any():
+                raise SourceError(f"{self.where}: the index has no name for row {start + pd.isna(names).argmax()}")
+            index = pd.Index(names, dtype=object, name=self.index_name)
+            return pd.DataFrame({key: column.read(start, stop) for key, column in self.columns.items()}, index=index)
+
+    # ------------------------------------------------------------------------------------------------- encodings
+    def _column(self, key: str, what: str) -> Column:
+        element = member(self.group, key)
+        where = f"{what} of {self.where}"
+        if element is None:
+            raise SourceError(f"{where} is not there")
+        encoding = _text(element.attrs.get("encoding-type", ""))
+        if isinstance(element, h5py.Dataset):
+            column = self._plain(element, where)
+            old = element.attrs.get("categories")
+            return column if old is None else self._categorical(column, self._categories(old, where), where)
+        if encoding == "categorical":
+            codes = self._column(f"{key}/codes", f"{what}/codes")
+            return self._categorical(codes, self._values(member(element, "categories"), where, element), where)
+        if encoding.startswith("nullable-"):
+            return self._nullable(element, encoding, where)
+        raise SourceError(f"{where} is encoded as {encoding or 'a group'!r}, which headrace does not read; drop it")
+
+    def _plain(self, dataset: h5py.Dataset, where: str) -> Column:
+        """Return a column of numbers, booleans or text."""
+        check_storage(dataset)
+        if dataset.ndim != 1:
+            raise SourceError(f"{where} has {dataset.ndim} dimensions, not one; drop it, or move it to obsm or varm")
+        if h5py.check_string_dtype(dataset.dtype) is not None:
+            text = dataset.asstr()
+            return Column(len(dataset), lambda start, stop: np.asarray(text[start:stop], dtype=object), STRING_BYTES)
+        if dataset.dtype.kind not in "biuf":
+            raise SourceError(f"{where} holds {dataset.dtype}, which headrace does not read; drop it")
+        dtype = dataset.dtype.newbyteorder("=")
+        plain = np.dtype(dtype.str)  # without the names that HDF5 gives to booleans
+        return Column(len(dataset), lambda start, stop: dataset[start:stop].astype(plain), dtype.itemsize)
+
+    def _categories(self, reference: Any, where: str) -> tuple[Any, bool]:
+        """Return the categories that a column of anndata 0.7 refers to."""
+        with reading(where):
+            found = self.group.file[reference]
+        return self._values(found, where, found)
+
+    def _values(self, found: Any, where: str, about: Any) -> tuple[Any, bool]:
+        """Return categories, and whether they are ordered."""
+        if found is None:
+            raise SourceError(f"{where} has no categories")
+        if isinstance(found, h5py.Group):
+            column = self._nullable(found, _text(found.attrs.get("encoding-type", "")), where)
+        else:
+            column = self._plain(found, where)
+        with reading(where):
+            values = column.read(0, column.length)
+        if isinstance(values, pd.api.extensions.ExtensionArray):
+            values = values.to_numpy()
+        return pd.Index(values, dtype=values.dtype), bool(about.attrs.get("ordered", False))
+
+    def _categorical(self, codes: Column, categories: tuple[Any, bool], where: str) -> Column:
+        values, ordered = categories
+        try:
+            dtype = pd.CategoricalDtype(values, ordered)
+        except ValueError as error:
+            raise SourceError(f"{where}: {error}") from error
+
+        def read(start: int, stop: int) -> Any:
+            found = codes.read(start, stop)
+            if len(found) and (found.max() >= len(values) or found.min() < -1):
+                raise SourceError(f"{where} has code {found.max()}, but {len(values)} categories")
+            return pd.Categorical.from_codes(found, dtype=dtype)
+
+        return Column(codes.length, read, codes.row_bytes, STRING_BYTES * len(values))
+
+    def _nullable(self, group: h5py.Group, encoding: str, where: str) -> Column:
+        """Return a column of values, some of which are missing."""
+        values, mask = member(group, "values"), member(group, "mask")
+        if values is None or mask is None:
+            raise SourceError(f"{where} ({encoding}) has no values and mask")
+        there, missing = self._plain(values, where), self._plain(mask, where)
+        if there.length != missing.length:
+            raise SourceError(f"{where} has {there.length} values, but a mask of {missing.length}")
+
+        def read(start: int, stop: int) -> Any:
+            found, gone = there.read(start, stop), missing.read(start, stop).astype(bool)
+            if encoding == "nullable-integer":
+                return pd.arrays.IntegerArray(found, gone)
+            if encoding == "nullable-boolean":
+                return pd.arrays.BooleanArray(found.astype(bool), gone)
+            found = found.copy()
+            found[gone] = np.nan
+            return found
+
+        if encoding not in ("nullable-integer", "nullable-boolean", "nullable-string-array"):
+            raise SourceError(f"{where} is encoded as {encoding!r}, which headrace does not read; drop it")
+        return Column(there.length, read, there.row_bytes + 1)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,1 @@
+"""The Census, and any SOMA experiment."""

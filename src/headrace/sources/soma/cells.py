@@ -1,0 +1,142 @@
+"""The table of cells: which ones a query has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ...errors import InputError, SourceError, nearest
+from .location import reading
+
+Joinids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a query.
+
+    Parameters
+    ----------
+    joinids
+        Their soma_joinids, increasing, shape (n_obs,).
+    nnz
+        How many genes each has in X/raw, over all genes, shape (n_obs,), if obs tells.
+    columns
+        Further columns of obs that were asked for, row for row.
+    """
+
+    joinids: Joinids
+    nnz: npt.NDArray[np.int64] | None
+    columns: pa.Table
+
+
+def select_cells(
+    obs: Any, value_filter: str | None, joinids: Joinids | None, columns: Sequence[str], where: str
+) -> Cells:
+    """Find the cells that match a SOMA value filter and are among the joinids, if any are given.
+
+    Raises
+    ------
+    InputError
+        If the filter cannot be parsed or names no column; if a joinid is not there, or is given twice.
+    """
+    names = [field.name for field in obs.schema]
+    if value_filter is not None:
+        _check_names(value_filter, names, where)
+    wanted = ["soma_joinid", *(["nnz"] if "nnz" in names else []), *columns]
+    coords: tuple[Any, ...] = ()
+    if joinids is not None:
+        if not len(joinids):
+            raise InputError("obs_joinids is empty")
+        if len(np.unique(joinids)) < len(joinids):
+            values, counts = np.unique(joinids, return_counts=True)
+            raise InputError(f"obs_joinids has {values[counts > 1][0]} more than once")
+        first, last = obs.domain[0]
+        outside = joinids[(joinids < first) | (joinids > last)]
+        if len(outside):
+            raise InputError(f"{len(outside)} of {len(joinids)} obs_joinids are not in {where}/obs, e.g. {outside[0]}")
+        coords = (np.sort(joinids),)
+    try:
+        with reading(f"{where}/obs"):
+            reader = obs.read(coords=coords, value_filter=value_filter, column_names=list(dict.fromkeys(wanted)))
+            table = reader.concat()
+    except SourceError as error:
+        if value_filter is None:
+            raise
+        detail = str(error.__cause__).split("\n")[0].split("\n\nAt:")[0]
+        raise InputError(
+            f"the filter {value_filter!r} cannot be used: {detail}. "
+            "A filter compares columns of obs with values, e.g. "
+            "\"tissue == 'liver' and cell_type in ['B cell', 'T cell']\""
+        ) from None
+    found = table["soma_joinid"].to_numpy()
+    if len(found) > 1 and not (np.diff(found) > 0).all():
+        order = np.argsort(found, kind="stable")
+        table, found = table.take(order), found[order]
+    if joinids is not None and value_filter is None and len(found) < len(joinids):
+        missing = np.setdiff1d(joinids, found)
+        raise InputError(f"{len(missing)} of {len(joinids)} obs_joinids are not in {where}/obs, e.g. {missing[0]}")
+    nnz = table["nnz"].to_numpy().astype(np.int64) if "nnz" in names else None
+    return Cells(found, nnz, table.select(list(columns)))
+
+
+def _check_names(value_filter: str, names: Sequence[str], where: str) -> None:
+    """Raise if the filter compares something that is not a column."""
+    if not value_filter.strip():
+        raise InputError("the filter is empty; leave it out for all cells")
+    text = re.sub(r"'[^']*'|\"[^\"]*\"", "''", value_filter)
+    for name in re.findall(
+        r"""attr\(\s*([A-Za-z_]\w*)|([A-Za-z_]\w*)\s*(?:==|!=|<=|>=|<|>|\bin\b|\bnot\s+in\b)""", text
+    ):
+        column = name[0] or name[1]
+        if column not in names and column not in ("and", "or", "not", "in"):
+            raise InputError(
+                f"the filter {value_filter!r} names {column!r}, which {where}/obs has not; {nearest(column, names)}"
+            )
+
+
+MANY = 20_000
+"""A column of more values than that names the cells; nobody misspells those."""
+
+_TEXT = r"""'[^']*'|"[^"]*\""""
+_COMPARED = re.compile(rf"""([A-Za-z_]\w*)\s*(?:==|\bin\b)\s*({_TEXT}|\[(?:[^\]'"]|{_TEXT})*\])""")
+
+
+def absent_values(obs: Any, value_filter: str, among: str | None, joinids: Joinids | None, where: str) -> str:
+    """Say which values a filter asks for that no cell has, and what comes near, as the tail of a message.
+
+    Parameters
+    ----------
+    value_filter
+        A filter that no cell passes.
+    among
+        A filter of the cells whose values are of interest; None for all.
+
+    Returns
+    -------
+    Nothing if each value occurs, or there are no such cells.
+    """
+    names = [field.name for field in obs.schema]
+    asked = [(name, re.findall(_TEXT, values)) for name, values in _COMPARED.findall(value_filter) if name in names]
+    columns = list(dict.fromkeys(name for name, _ in asked))
+    if not columns:
+        return ""
+    found: dict[str, set[str]] = {name: set() for name in columns}
+    coords = () if joinids is None else (np.sort(joinids),)
+    with reading(f"{where}/obs"):
+        for table in obs.read(coords=coords, value_filter=among, column_names=columns):
+            for name in columns:
+                if len(found[name]) <= MANY:
+                    found[name].update(map(str, table[name].unique().to_pylist()))
+    absent = [(name, text[1:-1]) for name, texts in asked for text in texts if text[1:-1] not in found[name]]
+    return "".join(
+        f"; {name} {value!r} does not occur there, {nearest(value, sorted(found[name]))}"
+        for name, value in absent[:3]
+        if 0 < len(found[name]) <= MANY
+    )

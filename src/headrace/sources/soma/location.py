@@ -1,0 +1,121 @@
+"""Where a SOMA object is and how to reach it. The only place that makes a TileDB context."""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import tiledbsoma as soma
+
+from ...errors import InputError, SourceError
+
+BUFFER_BYTES = 4 << 20
+"""Of each of the three columns of X. Larger ones are no faster, and leave the processor's cache."""
+
+TABLE_BUFFER_BYTES = 1 << 19
+"""Of each column of obs or var, of which there are dozens."""
+
+TILE_BYTES = 160 << 20
+"""For decoded tiles of X. Twice as fast as TileDB's default of 10 GiB, since memory is reused."""
+
+_PREPROCESS_TILE_MERGE = "sm.query.sparse_global_order.preprocess_tile_merge"
+"""Off: TileDB 2.30 merges the order of tiles in a thread that may outlive the query whose memory it uses, which
+breaks the heap (TileDB pull request 5723). It is of use only to arrays of many overlapping fragments."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """A URI and TileDB settings; opens nothing by itself and pickles small.
+
+    Parameters
+    ----------
+    uri
+        A path, or a URI that TileDB knows, e.g. `s3://bucket/census/soma`.
+    config
+        TileDB settings as sorted pairs of text; they win over headrace's own.
+    """
+
+    uri: str
+    config: tuple[tuple[str, str], ...] = ()
+
+    @staticmethod
+    def of(uri: str | os.PathLike[str], tiledb_config: Mapping[str, Any] | None = None) -> Location:
+        """Take a path or URI and a dictionary of TileDB settings."""
+        text = os.fspath(uri)
+        if "://" not in text:
+            text = os.path.abspath(text)
+            if not os.path.exists(text):
+                raise InputError(f"there is nothing at {text!r}")
+        return Location(text.rstrip("/"), tuple(sorted((k, _text(v)) for k, v in (tiledb_config or {}).items())))
+
+    def at(self, *names: str) -> Location:
+        """Return the location of a member, by its path below this one."""
+        return Location("/".join((self.uri, *names)), self.config)
+
+    def context(self, tile_bytes: int = TILE_BYTES, buffer_bytes: int = TABLE_BUFFER_BYTES) -> soma.SOMATileDBContext:
+        """Make a TileDB context: Census defaults for S3, small buffers, the environment's proxy."""
+        config: dict[str, Any] = {
+            "soma.init_buffer_bytes": buffer_bytes,
+            "sm.mem.total_budget": tile_bytes,
+            _PREPROCESS_TILE_MERGE: 0,
+            **(_s3_defaults(dict(self.config)) if self.uri.startswith("s3://") else {}),
+            **dict(self.config),
+        }
+        return soma.SOMATileDBContext(tiledb_config=config)
+
+    def open(self, context: soma.SOMATileDBContext | None = None) -> Any:
+        """Open the SOMA object for reading, or raise `InputError` if there is none."""
+        try:
+            return soma.open(self.uri, context=context or self.context())
+        except soma.DoesNotExistError as error:
+            inside = " (there is one in the folder 'soma' inside it)" if os.path.isdir(f"{self.uri}/soma") else ""
+            raise InputError(f"no SOMA object at {self.uri!r}{inside}: {_first_line(error)}") from None
+        except (soma.SOMAError, RuntimeError, TypeError, ValueError) as error:
+            raise SourceError(f"cannot open {self.uri!r}: {_first_line(error)}") from error
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn an error of TileDB within the block into a `SourceError` that says what was being read."""
+    try:
+        yield
+    except (soma.SOMAError, RuntimeError) as error:
+        text = _first_line(error)
+        remedy = ""
+        if "tile offsets" in text or "memory budget" in text.lower():
+            remedy = "; give TileDB more memory: tiledb_config={'sm.mem.total_budget': 4 * 1024**3}"
+        elif "curl" in text.lower() or "s3" in text.lower() or "timeout" in text.lower():
+            remedy = "; check the network and the proxy, and try again"
+        raise SourceError(f"while reading {what}: {text}{remedy}") from error
+
+
+def _s3_defaults(config: Mapping[str, str]) -> dict[str, str]:
+    """Return the Census's own S3 settings, unsigned, and the proxy of the environment if it applies."""
+    settings = {"vfs.s3.region": "us-west-2", "vfs.s3.no_sign_request": "true"}
+    endpoint = config.get("vfs.s3.endpoint_override") or "s3.us-west-2.amazonaws.com"
+    scheme = config.get("vfs.s3.scheme", "https")
+    proxies = urllib.request.getproxies()
+    if scheme in proxies and not urllib.request.proxy_bypass(endpoint):
+        proxy = urllib.parse.urlsplit(proxies[scheme] if "://" in proxies[scheme] else f"http://{proxies[scheme]}")
+        if proxy.hostname:
+            settings |= {"vfs.s3.proxy_host": proxy.hostname, "vfs.s3.proxy_scheme": proxy.scheme}
+            settings |= {"vfs.s3.proxy_port": str(proxy.port or {"http": 80, "https": 443}.get(proxy.scheme, 3128))}
+            if proxy.username:
+                settings["vfs.s3.proxy_username"] = urllib.parse.unquote(proxy.username)
+                settings["vfs.s3.proxy_password"] = urllib.parse.unquote(proxy.password or "")
+    return settings
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _first_line(error: BaseException) -> str:
+    """Return what TileDB says, without the stack that it appends."""
+    return re.sub(r"^(SOMAError: )?'?|'?$", "", str(error).split("\n\nAt:")[0].strip()).split("\n")[0]

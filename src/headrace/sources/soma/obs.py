@@ -1,0 +1,143 @@
+"""The annotations of cells, read as the cells are."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from ...errors import SourceError
+from .cells import Joinids
+from .location import reading
+
+BLOCK = 16384
+"""Cells that are made a pandas table at once: that of each chunk by itself would take longer than its X."""
+
+TILE = 65536
+"""The capacity of a tile of the Census's obs. Cells per query where they are few among many, or not in order."""
+
+RUN = 1 << 20
+"""Cells per query."""
+
+
+class Annotations:
+    """Reads annotations of cells by their position in the query.
+
+    Cells in order are read by one query, and what it brings is made into tables as they are needed. At the end of each
+    query TileDB gives all free memory of the process back to the system, and to fetch it again takes time.
+
+    Parameters
+    ----------
+    obs
+        An open SOMA DataFrame.
+    joinids
+        The query's cells.
+    columns
+        Names of the columns; `soma_joinid` becomes the index, as text.
+    """
+
+    def __init__(self, obs: Any, joinids: Joinids, columns: Sequence[str]) -> None:
+        self.obs, self.joinids = obs, joinids
+        self.columns = ["soma_joinid", *(name for name in columns if name != "soma_joinid")]
+        self.ordered = True
+        self.lock = threading.Lock()
+        self.first, self.block = 0, pd.DataFrame()
+        """The table at hand, and the position of its first cell."""
+        self.coming: Iterator[pa.Table] = iter(())
+        """What follows it."""
+
+    def empty(self) -> pd.DataFrame:
+        """Return no rows: the names and dtypes, with every category the column can have."""
+        with reading("obs"):
+            table = self.obs.read(coords=(slice(0, 0),), column_names=self.columns).concat()
+        return _frame(table.slice(0, 0))
+
+    def read(self, start: int, stop: int) -> pd.DataFrame:
+        """Return the cells at positions `start` to `stop`, indexed by soma_joinid as text."""
+        parts: list[pd.DataFrame] = []
+        with self.lock:
+            while start < stop:
+                self._go_to(start)
+                part = self.block.iloc[start - self.first : stop - self.first]
+                start += len(part)
+                parts.append(part if start == stop and not parts else part.copy())  # so that the block can go
+        return parts[0] if len(parts) == 1 else pd.concat(parts)
+
+    def _go_to(self, position: int) -> None:
+        """Have the table at hand that has a cell."""
+        end = self.first + len(self.block)
+        if self.first <= position < end:
+            return
+        if position != end:
+            self.coming = iter(())
+        self.first, self.block = position, pd.DataFrame()
+        table = next(self.coming, None)
+        if table is None:
+            self.coming = self._tables(position)
+            table = next(self.coming)
+        self.block = _frame(table)
+
+    def _tables(self, position: int) -> Iterator[pa.Table]:
+        """Yield the cells from a position on, at most `BLOCK` at a time."""
+        while position < len(self.joinids):
+            joinids = self.joinids[position : position + RUN]
+            few = joinids[-1] - joinids[0] >= 4 * len(joinids)
+            joinids = joinids[: TILE if few or not self.ordered else RUN]
+            for table in self._in_order(joinids) if self.ordered else [self._sorted(joinids)]:
+                for first in range(0, len(table), BLOCK):
+                    yield table.slice(first, BLOCK)
+            position += len(joinids)
+
+    def _in_order(self, joinids: Joinids) -> Iterator[pa.Table]:
+        """Yield cells as TileDB brings them, without those between; sorted, once they do not come in order."""
+        done = 0
+        for table in self._query(joinids):
+            found = table["soma_joinid"].to_numpy()
+            at = np.searchsorted(joinids, found)
+            wanted = joinids[np.minimum(at, len(joinids) - 1)] == found
+            if not wanted.all():
+                table, at = table.filter(pa.array(wanted)), at[wanted]
+            if not np.array_equal(at, np.arange(done, done + len(at))):
+                self.ordered = False
+                break
+            done += len(at)
+            yield table
+        for rest in range(done, len(joinids), TILE):
+            yield self._sorted(joinids[rest : rest + TILE])
+
+    def _sorted(self, joinids: Joinids) -> pa.Table:
+        """Return cells in order, in whatever order TileDB brings them."""
+        changed = SourceError(f"obs changed while it was read, at cells {joinids[0]} to {joinids[-1]}")
+        tables = list(self._query(joinids))
+        if not sum(map(len, tables)):
+            raise changed
+        table = pa.concat_tables(tables)
+        found = table["soma_joinid"].to_numpy()
+        if not (np.diff(found) > 0).all():
+            order = np.argsort(found, kind="stable")
+            table, found = table.take(order), found[order]
+        if len(found) > len(joinids):
+            table = table.take(np.minimum(np.searchsorted(found, joinids), len(found) - 1))
+            found = table["soma_joinid"].to_numpy()
+        if not np.array_equal(found, joinids):
+            raise changed
+        return table
+
+    def _query(self, joinids: Joinids) -> Iterator[pa.Table]:
+        """Yield cells and perhaps others between them."""
+        first, last = int(joinids[0]), int(joinids[-1])
+        coords = slice(first, last) if last - first < 4 * len(joinids) else joinids
+        with reading(f"obs of cells {first} to {last}"):
+            yield from self.obs.read(coords=(coords,), column_names=self.columns)
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    """Return cells as pandas has them."""
+    index = pd.Index(list(map(str, table["soma_joinid"].to_pylist())), dtype=object, name="soma_joinid")
+    frame = table.drop_columns("soma_joinid").combine_chunks().to_pandas()
+    frame.index = index
+    return frame

@@ -1,0 +1,221 @@
+"""Some cells and genes of a Census."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ...chunk import StreamSpec
+from ...errors import InputError, SourceError
+from .cells import absent_values
+from .genes import Genes, choose
+from .location import reading
+from .source import SomaSource
+
+if TYPE_CHECKING:
+    from .census import Census
+
+MEDIAN_LENGTH_SINCE = "2025-01-30"
+FEW_GENES = 1000
+
+
+class DuplicateCellsWarning(UserWarning):
+    """A query holds cells that are also in other datasets of the Census."""
+
+
+class FewGenesWarning(UserWarning):
+    """Few genes were measured in every dataset of a query."""
+
+
+@dataclass(frozen=True)
+class CensusQuery(SomaSource):
+    """Some cells and genes of a Census; made by `Census.query`. A source for a `Plan`."""
+
+    census: Census = None  # type: ignore[assignment] # required, but dataclasses want a default after defaults
+    organism: str = ""
+    dataset_ids: tuple[str, ...] | None = None
+    rule: str = "measured"
+    primary_only: bool | None = None
+
+    def __repr__(self) -> str:
+        asked = [f"{name}={value!r}" for name, value in self._query.items() if name != "organism"]
+        return f"CensusQuery({', '.join([repr(self.organism), *asked])})"
+
+    def resolve(self) -> None:
+        """Look cells and genes up, so that whatever is wrong with the query is said now."""
+        self.cells  # noqa: B018
+        if self.primary_only is None:
+            n = self._n_duplicates
+            if n:
+                warnings.warn(
+                    f"{n} of {len(self.cells.joinids)} cells are duplicates of cells in other datasets "
+                    "(is_primary_data is False); primary_only=True leaves them out, primary_only=False keeps them",
+                    DuplicateCellsWarning,
+                    stacklevel=3,
+                )
+        n_vars = len(self.columns.var)
+        if self.rule == "measured" and len(self._datasets) > 1 and 0 < n_vars < FEW_GENES:
+            warnings.warn(
+                f"only {n_vars} genes were measured in all {len(self._datasets)} datasets; "
+                "genes='any' takes those measured in at least one",
+                FewGenesWarning,
+                stacklevel=3,
+            )
+        self._array  # noqa: B018
+
+    @cached_property
+    def spec(self) -> StreamSpec:
+        """What is known of the stream before X is read."""
+        return replace(super().spec, measured=self._measured, presence_aware=self.rule == "any")
+
+    @property
+    def value_filter(self) -> str | None:
+        """The SOMA value filter of the cells: datasets, filter, primary data."""
+        return self._value_filter(self.obs_filter)
+
+    def _value_filter(self, obs_filter: str | None) -> str | None:
+        parts = []
+        if self.dataset_ids is not None:
+            listed = ", ".join(f"'{one}'" for one in self.dataset_ids)
+            parts.append(f"dataset_id in [{listed}]")
+        if obs_filter is not None:
+            parts.append(f"({obs_filter})" if parts or self.primary_only else obs_filter)
+        if self.primary_only:
+            parts.append("is_primary_data == True")
+        return " and ".join(parts) or None
+
+    @cached_property
+    def columns(self) -> Genes:
+        """The genes of the query: the columns of X, by the rule and the presence matrix."""
+        var, n_cells = self._var, self._n_measured_cells
+        if len(self._datasets) > 1:
+            var = var.assign(n_measured_cells=n_cells)
+        n_obs = len(self.cells.joinids)
+        if self.genes is not None:
+            var = choose(var, self.genes, "feature_id")
+        elif self.rule == "measured":
+            var = var[n_cells == n_obs]
+        elif self.rule == "any":
+            var = var[n_cells > 0]
+        if not len(var):
+            raise InputError(
+                f"no gene was measured in all {len(self._datasets)} datasets of the query; "
+                "genes='any' takes those measured in at least one"
+            )
+        return Genes.of(var, "feature_id")
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Genes of the Census that the rule leaves out: measured in no dataset of the query, or in some only."""
+        if self.rule not in ("measured", "any"):
+            return {}
+        nowhere = int((self._n_measured_cells == 0).sum())
+        dropped = {"n_genes_not_measured": nowhere}
+        if self.rule == "measured":
+            dropped["n_genes_partly_measured"] = len(self._var) - len(self.columns.var) - nowhere
+        return dropped
+
+    @property
+    def length_definition(self) -> str:
+        """What `feature_length` measures in this release."""
+        built = self.census.info.get("census_build_date", "")
+        if built >= MEDIAN_LENGTH_SINCE:
+            return "median length of the gene's isoforms, in bases (CELLxGENE schema 5.2 and later)"
+        return "length of the gene's merged exons, in bases (CELLxGENE schema before 5.2)"
+
+    def provenance(self) -> dict[str, Any]:
+        """Say what was asked of which release, in plain values; never where it was read from."""
+        asked = {**self._query, **self.dropped}
+        census: dict[str, str] = {
+            key: self.census.info[key]
+            for key in ("census_build_date", "census_schema_version", "dataset_schema_version")
+            if key in self.census.info
+        }
+        if self.census.release:
+            census["release"] = self.census.release
+        return {"census": census, "query": asked, "feature_length": self.length_definition}
+
+    @property
+    def _query(self) -> dict[str, Any]:
+        """What was asked for, in plain values."""
+        asked: dict[str, Any] = {"organism": self.organism, "layer": self.layer, "genes": self.rule}
+        if self.genes is not None:
+            asked["genes"] = f"{len(self.genes)} named genes"
+        if self.dataset_ids is not None:
+            asked["dataset_id"] = list(self.dataset_ids)
+        if self.obs_filter is not None:
+            asked["obs_filter"] = self.obs_filter
+        if self.obs_joinids is not None:
+            asked["n_obs_joinids"] = len(self.obs_joinids)
+        if self.primary_only is not None:
+            asked["primary_only"] = self.primary_only
+        return asked
+
+    @property
+    def _asked(self) -> str:
+        ids = "" if self.obs_joinids is None else f" among {len(self.obs_joinids)} obs_joinids"
+        return f"{self.organism}: {self.value_filter or 'any cell'}{ids}{self._why_none()}"
+
+    def _why_none(self) -> str:
+        """Say why no cell matches, if a value does not occur, or the datasets are of another organism."""
+        hint = ""
+        if self.obs_filter is not None:
+            among = self._value_filter(None)
+            hint = absent_values(self._experiment.obs, self.obs_filter, among, self._joinid_array, self.where)
+        if not hint and self.dataset_ids is not None:
+            others = self.census._organisms_of(self.dataset_ids)
+            if others and self.organism not in others:
+                hint = f"; cells with that dataset_id are of {' and '.join(others)}"
+        return hint
+
+    @property
+    def _cell_columns(self) -> tuple[str, ...]:
+        return ("dataset_id", "is_primary_data", "assay", "assay_ontology_term_id")
+
+    @property
+    def _n_duplicates(self) -> int:
+        return int((~self.cells.columns["is_primary_data"].to_numpy().astype(bool)).sum())
+
+    @cached_property
+    def _datasets(self) -> dict[str, int]:
+        """Cells of the query in each of its datasets."""
+        return self.value_counts("dataset_id")
+
+    @cached_property
+    def _n_measured_cells(self) -> npt.NDArray[np.int64]:
+        """In how many cells of the query each gene of the Census was measured."""
+        counts = np.array(list(self._datasets.values())) @ self._seen
+        return np.asarray(counts[self._var["soma_joinid"].to_numpy()])
+
+    @cached_property
+    def _seen(self) -> npt.NDArray[np.bool_]:
+        """Which gene joinids each dataset of the query measured, shape (datasets, largest joinid + 1)."""
+        table = self.census._table("datasets").set_index("dataset_id")["soma_joinid"]
+        joinids = table[list(self._datasets)].to_numpy()
+        row_of = np.full(int(table.max()) + 1, -1)
+        row_of[joinids] = np.arange(len(joinids))
+        seen = np.zeros((len(joinids), int(self._var["soma_joinid"].max()) + 1), dtype=bool)
+        name = "feature_dataset_presence_matrix"
+        if name not in self._measurement:
+            raise SourceError(f"{self.where} has no {name}; genes='all' does not help either, the Census is incomplete")
+        with reading(f"{self.where}/ms/RNA/{name}"):
+            for part in self._measurement[name].read((np.sort(joinids),)).tables():
+                present = part["soma_data"].to_numpy().astype(bool)
+                datasets, genes = part["soma_dim_0"].to_numpy()[present], part["soma_dim_1"].to_numpy()[present]
+                seen[row_of[datasets], genes] = True
+        return seen
+
+    @cached_property
+    def _measured(self) -> pd.DataFrame | None:
+        """Which of the query's genes each of its datasets measured, if there are several and they differ."""
+        var = self.columns.var
+        seen = self._seen[:, var["soma_joinid"].to_numpy()]
+        return (
+            None if len(seen) == 1 or seen.all() else pd.DataFrame(seen, index=list(self._datasets), columns=var.index)
+        )

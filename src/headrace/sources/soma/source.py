@@ -1,0 +1,314 @@
+"""Any SOMA experiment as a source of cells."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ...chunk import Chunk, Holds, StreamSpec
+from ...errors import InputError, nearest
+from ...protocols import Cost
+from ...support.prefetch import prefetch
+from ..ranges import CellRange
+from .cells import Cells, absent_values, select_cells
+from .genes import Genes, choose
+from .location import BUFFER_BYTES, TILE_BYTES, Location, reading
+from .matrix import BLOCK_NNZ, XReader, largest_band, spans
+from .obs import TILE, Annotations
+
+MIN_TILE_BYTES = 64 << 20
+ENOUGH_FOR_TILES = 240_000_000
+
+IMPORTED = 80 << 20
+"""What tiledbsoma and its libraries hold."""
+
+TILES_USED = 0.5
+"""What TileDB has been seen to take of its budget for tiles."""
+
+GENE_ID_COLUMNS = ("feature_id", "var_id", "gene_id", "gene_ids", "ensembl_id", "index", "_index")
+
+
+@dataclass(frozen=True)
+class SomaSource:
+    """Cells and genes of one measurement of a SOMA experiment; see `open_soma`.
+
+    Holds a location and what was asked for, never an open handle: it pickles small, and every
+    process opens the experiment for itself.
+    """
+
+    location: Location
+    measurement: str = "RNA"
+    layer: str = "raw"
+    obs_filter: str | None = None
+    obs_joinids: tuple[int, ...] | None = None
+    genes: tuple[str, ...] | None = None
+    var_index: str | None = None
+    holds: Holds = Holds.UNKNOWN
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what was opened or looked up."""
+        return {k: v for k, v in self.__dict__.items() if k in self.__dataclass_fields__}
+
+    # ------------------------------------------------------------------------------------------- what it is
+    spooled = True
+
+    @cached_property
+    def spec(self) -> StreamSpec:
+        """What is known of the stream before X is read."""
+        nnz = None if self.cells.nnz is None else int(self.cells.nnz.sum())
+        return StreamSpec(
+            var=self.columns.var,
+            obs=self._annotations.empty(),
+            n_obs=len(self.cells.joinids),
+            nnz=nnz,
+            holds=self.holds,
+        )
+
+    def refs(self, nnz: int) -> list[CellRange]:
+        """Return one span of cells per chunk, each of about `nnz` non-zeros."""
+        return spans(self.cells.joinids, self._nnz_per_cell, nnz)
+
+    def read(self, refs: Sequence[CellRange]) -> Iterator[Chunk]:
+        """Read consecutive chunks, in order; X is read ahead of the cells' annotations."""
+        for span, X in zip(refs, prefetch(self._reader.read(refs)), strict=True):
+            yield Chunk(X, self._annotations.read(span.start, span.stop))
+
+    def value_counts(self, column: str) -> dict[str, int]:
+        """Count the cells of each value of a column of obs, without reading X."""
+        table = self.cells.columns
+        if column not in table.column_names:
+            if column not in self._obs_names:
+                return {}
+            obs = self._experiment.obs
+            table = select_cells(obs, self.value_filter, self._joinid_array, [column], self.where).columns
+        counts = table[column].to_pandas().value_counts()
+        return {str(k): int(v) for k, v in counts.items() if v}
+
+    def identity(self) -> str:
+        """Return the place, the version of X there, the cells and the genes, as a text."""
+        uri = self._array.uri.removeprefix("file://")
+        fragments = sorted(os.listdir(f"{uri}/__fragments")) if os.path.isdir(f"{uri}/__fragments") else []
+        cells = hashlib.sha256(self.cells.joinids.tobytes()).hexdigest()
+        genes = hashlib.sha256(self.columns.gene_map.tobytes()).hexdigest()
+        return json.dumps([self._array.uri, self._stored, fragments, cells, genes])
+
+    def provenance(self) -> dict[str, Any]:
+        """Say what was asked for, in plain values; never where it was read from."""
+        asked: dict[str, Any] = {"measurement": self.measurement, "layer": self.layer}
+        if self.obs_filter is not None:
+            asked["obs_filter"] = self.obs_filter
+        if self.obs_joinids is not None:
+            asked["n_obs_joinids"] = len(self.obs_joinids)
+        asked["genes"] = "all" if self.genes is None else f"{len(self.genes)} named genes"
+        return {"query": asked}
+
+    def cost(self) -> Cost:
+        """Estimate what reading takes, by the Census's 1.6 bytes per stored value."""
+        nnz = int(self._nnz_per_cell.sum())
+        band = min(largest_band(self.cells.joinids, self._nnz_per_cell), BLOCK_NNZ)
+        n_obs = len(self.cells.joinids)
+        bands = 10 * band + min(4 * band, 12 << 20)  # one fills while another empties; a large one is never whole
+        pieces = min(nnz // 20, 40 << 20)  # what a long run leaves unused between what is used
+        buffers = 2 * 3 * BUFFER_BYTES + 200 * min(n_obs, TILE) + bands + pieces
+        tiles = min(max(int(TILES_USED * self._tile_bytes), min(self._tile_bytes, MIN_TILE_BYTES)), 20 * nnz)
+        return Cost(nnz, int(1.6 * nnz), tiles + buffers + 24 * n_obs, IMPORTED)
+
+    def within(self, memory: int) -> Self:
+        """Return the same source with less memory for TileDB's tiles, if it must be."""
+        tiles = TILE_BYTES if memory >= ENOUGH_FOR_TILES else MIN_TILE_BYTES
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)  # with what was looked up, unlike a copy
+        if tiles != self._tile_base:
+            for name in ("_array", "_reader", "_tile_bytes"):
+                other.__dict__.pop(name, None)
+            other.__dict__["_tile_base"] = tiles
+        return other
+
+    # ----------------------------------------------------------------------------------------- looking it up
+    @property
+    def where(self) -> str:
+        """The experiment's name in messages."""
+        return self.location.uri
+
+    @property
+    def value_filter(self) -> str | None:
+        """The SOMA value filter of the cells."""
+        return self.obs_filter
+
+    @cached_property
+    def cells(self) -> Cells:
+        """The cells of the query."""
+        obs = self._experiment.obs
+        cells = select_cells(obs, self.value_filter, self._joinid_array, self._cell_columns, self.where)
+        if not len(cells.joinids):
+            raise InputError(f"no cell of {self.where} matches: {self._asked}")
+        return cells
+
+    @cached_property
+    def columns(self) -> Genes:
+        """The genes of the query: the columns of X."""
+        var = self._var
+        index = self.var_index or next((c for c in GENE_ID_COLUMNS if c in var), None)
+        if index is None or index not in var:
+            raise InputError(
+                f"var of {self.where} has no column {index or GENE_ID_COLUMNS[0]!r} to identify genes by; "
+                f"name one with var_index=: {nearest(index or '', var.columns)}"
+            )
+        return Genes.of(var if self.genes is None else choose(var, self.genes, index), index)
+
+    @property
+    def _asked(self) -> str:
+        if self.value_filter is None:
+            return "obs is empty"
+        absent = absent_values(self._experiment.obs, self.value_filter, None, self._joinid_array, self.where)
+        return f"{self.value_filter}{absent}"
+
+    @property
+    def _cell_columns(self) -> tuple[str, ...]:
+        """Columns of obs that are looked up together with the cells."""
+        return ()
+
+    @cached_property
+    def _joinid_array(self) -> npt.NDArray[np.int64] | None:
+        return None if self.obs_joinids is None else np.asarray(self.obs_joinids, dtype=np.int64)
+
+    @cached_property
+    def _experiment(self) -> Any:
+        return self.location.open()
+
+    @cached_property
+    def _obs_names(self) -> list[str]:
+        return [field.name for field in self._experiment.obs.schema]
+
+    @cached_property
+    def _measurement(self) -> Any:
+        known = list(self._experiment.ms)
+        if self.measurement not in known:
+            raise InputError(
+                f"{self.where} has no measurement {self.measurement!r}; {nearest(self.measurement, known)}"
+            )
+        return self._experiment.ms[self.measurement]
+
+    @cached_property
+    def _var(self) -> pd.DataFrame:
+        if "var" not in self._measurement:
+            raise InputError(f"{self.where}/ms/{self.measurement} has no var, so its genes have no names")
+        with reading(f"{self.where}/ms/{self.measurement}/var"):
+            return self._measurement.var.read().concat().to_pandas()
+
+    @cached_property
+    def _stored_array(self) -> Any:
+        """X as the measurement gives it."""
+        known = list(self._measurement.X) if "X" in self._measurement else []
+        if self.layer not in known:
+            raise InputError(
+                f"{self.where}/ms/{self.measurement}/X has no layer {self.layer!r}; {nearest(self.layer, known)}"
+            )
+        array = self._measurement.X[self.layer]
+        if not getattr(array, "is_sparse", False):
+            raise InputError(f"layer {self.layer!r} of {self.where} is dense; headrace reads sparse layers")
+        return array
+
+    @cached_property
+    def _stored(self) -> int:
+        """How many values X holds; to look it up takes a while."""
+        return int(self._stored_array.nnz)
+
+    @cached_property
+    def _array(self) -> Any:
+        """X, opened with as much memory for tiles as its size needs."""
+        where = Location(self._stored_array.uri, self.location.config)
+        return where.open(where.context(self._tile_base + self._stored // 80, BUFFER_BYTES))
+
+    @cached_property
+    def _tile_base(self) -> int:
+        return TILE_BYTES
+
+    @cached_property
+    def _tile_bytes(self) -> int:
+        own = dict(self.location.config).get("sm.mem.total_budget")
+        return int(own) if own else self._tile_base + self._stored // 80
+
+    @cached_property
+    def _nnz_per_cell(self) -> npt.NDArray[np.int64]:
+        """How many values each cell has, or the average where obs does not tell."""
+        if self.cells.nnz is not None:
+            return self.cells.nnz
+        average = -(-self._stored // max(1, int(self._experiment.obs.count)))
+        return np.full(len(self.cells.joinids), average)
+
+    @cached_property
+    def _reader(self) -> XReader:
+        return XReader(self._array, self.cells.joinids, self.cells.nnz, self.columns.gene_map)
+
+    @cached_property
+    def _annotations(self) -> Annotations:
+        return Annotations(self._experiment.obs, self.cells.joinids, self._obs_names)
+
+
+def open_soma(
+    uri: str | os.PathLike[str],
+    *,
+    measurement: str = "RNA",
+    layer: str = "raw",
+    obs_filter: str | None = None,
+    obs_joinids: Sequence[int] | None = None,
+    genes: Sequence[str] | None = None,
+    var_index: str | None = None,
+    tiledb_config: Mapping[str, Any] | None = None,
+) -> SomaSource:
+    """Open any SOMA experiment as a source of cells.
+
+    Parameters
+    ----------
+    uri
+        Path or URI of a SOMA Experiment.
+    measurement, layer
+        Which `ms/<measurement>/X/<layer>` to stream.
+    obs_filter
+        A SOMA value filter, e.g. `"cell_type == 'B cell'"`.
+    obs_joinids
+        soma_joinids of the cells; they stream in increasing order.
+    genes
+        Ids (or `feature_name`s) of the genes; all by default.
+    var_index
+        Column of var that identifies genes; by default the first of `feature_id`, `var_id`, ...
+    tiledb_config
+        TileDB settings, e.g. for a private S3 server.
+
+    Raises
+    ------
+    InputError
+        If there is no such experiment, measurement, layer, column, cell or gene.
+
+    Examples
+    --------
+    >>> import headrace as hr, headrace.testing, tempfile
+    >>> root = headrace.testing.build_demo_census(tempfile.mkdtemp())
+    >>> source = hr.open_soma(f"{root}/census_data/mus_musculus")
+    >>> hr.Plan(source, [hr.Log1p()]).to_anndata().n_obs == source.spec.n_obs
+    True
+    """
+    source = SomaSource(
+        Location.of(uri, tiledb_config),
+        measurement,
+        layer,
+        obs_filter,
+        None if obs_joinids is None else tuple(int(i) for i in obs_joinids),
+        None if genes is None else tuple(genes),
+        var_index,
+    )
+    kind = getattr(source._experiment, "soma_type", "?")
+    if kind != "SOMAExperiment":
+        raise InputError(f"{source.where!r} is a {kind}, not a SOMAExperiment; for a Census use hr.open_census")
+    source._array  # noqa: B018 # a wrong measurement or layer is named now, not later
+    return source

@@ -1,0 +1,61 @@
+"""Work one step ahead: run an iterator in a thread of its own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+
+_END = object()
+
+
+def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
+    """Yield the items, computing up to `depth` of them before they are asked for.
+
+    An exception of the iterator is raised where its item would have come. Closing the generator
+    stops the thread before the next item.
+
+    Examples
+    --------
+    >>> list(prefetch(x * x for x in range(4)))
+    [0, 1, 4, 9]
+    """
+    out: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(entry: tuple[Any, BaseException | None]) -> bool:
+        while not stop.is_set():
+            try:
+                out.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def run() -> None:
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+                del item  # do not keep it alive while the next is made
+            put((_END, None))
+        except BaseException as error:  # raised again in the consumer's thread
+            put((_END, error))
+
+    thread = threading.Thread(target=run, name="headrace-prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = out.get()
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            yield item
+            del item
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,85 @@
+"""A temporary file without a name: gone when nothing refers to it, or when the process is, however that ends."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import OutputError, SourceError
+
+
+class Scratch:
+    """A temporary file.
+
+    Parameters
+    ----------
+    folder
+        Where it is; if that folder is not there, the nearest one above it that is.
+    option
+        What chooses another folder, for messages.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be made, or later cannot be written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], option: str) -> None:
+        self.folder, self.option = Path(folder), option
+        while True:
+            try:
+                with TemporaryFile(dir=self.folder, buffering=0) as file:
+                    self.fd = os.dup(file.fileno())
+                break
+            except FileNotFoundError as error:
+                if self.folder.parent == self.folder:
+                    raise self._failure(error) from error
+                self.folder = self.folder.parent
+            except OSError as error:
+                raise self._failure(error) from error
+        weakref.finalize(self, os.close, self.fd)
+
+    def write(self, values: npt.NDArray[Any] | bytes, offset: int) -> None:
+        """Write at a place."""
+        try:
+            view = _bytes(values)
+            while len(view):
+                n = os.pwrite(self.fd, view[: 1 << 30], offset)
+                view, offset = view[n:], offset + n
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def read(self, out: npt.NDArray[Any], offset: int) -> None:
+        """Fill a contiguous array from a place.
+
+        Raises
+        ------
+        SourceError
+            If it cannot be read back.
+        """
+        view = _bytes(out)
+        while len(view):
+            try:
+                n = os.preadv(self.fd, [view[: 1 << 30]], offset)
+            except OSError as error:
+                raise SourceError(f"the temporary file in {self.folder} cannot be read: {error.strerror}") from error
+            if n <= 0:
+                raise SourceError(f"the temporary file in {self.folder} has lost its end")
+            view, offset = view[n:], offset + n
+
+    def _failure(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"cannot write a temporary file in {self.folder}: {error.strerror}; free some space or choose another "
+            f"folder with {self.option}"
+        )
+
+
+def _bytes(values: npt.NDArray[Any] | bytes) -> memoryview:
+    array = np.frombuffer(values, np.uint8) if isinstance(values, bytes) else np.ascontiguousarray(values)
+    return memoryview(array.reshape(-1).view(np.uint8).data)
