@@ -14,8 +14,8 @@ import pytest
 import headrace as hr
 from headrace.chunk import Holds
 from headrace.sinks.discard import Discard
-from headrace.sources import query as query_module
 from headrace.sources.arrays import ArraySource
+from headrace.sources.soma import query as query_module
 from headrace.sources.soma.census import Census
 from headrace.sources.soma.location import Location
 from tests.conftest import LIVER
@@ -285,7 +285,7 @@ def test_a_repr_opens_and_reads_nothing(demo_census: Path, monkeypatch: pytest.M
         raise AssertionError("opened")
 
     monkeypatch.setattr(Location, "open", fail)
-    monkeypatch.setattr(Census, "_table", fail)
+    monkeypatch.setattr(Census, "table", fail)
     assert before == f"Census({str(demo_census)!r})"
     remote = Census(Location("s3://bucket/soma", (("vfs.s3.aws_secret_access_key", "secret"),)), "2025-11-08")
     assert repr(remote) == "Census('s3://bucket/soma', release='2025-11-08')"

@@ -49,6 +49,10 @@ class StreamSpec:
         What `X` holds.
     layers
         What each saved layer holds.
+    obsm
+        No rows: the arrays of several numbers per cell by name, shape (0, k) each, with their dtypes.
+    varm
+        Arrays of several numbers per gene by name, shape (n_vars, k), in the column order of `X`.
     uns
         Unstructured annotations, as scanpy writes them.
     measured
@@ -72,6 +76,8 @@ class StreamSpec:
     nnz: int | None = None
     holds: Holds = Holds.COUNTS
     layers: Mapping[str, Holds] = field(default_factory=dict)
+    obsm: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    varm: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     uns: Mapping[str, Any] = field(default_factory=dict)
     measured: pd.DataFrame | None = None
     presence_aware: bool = False
@@ -97,11 +103,20 @@ class StreamSpec:
     def with_genes(self, mask: npt.NDArray[np.bool_]) -> StreamSpec:
         """Return the stream of the genes where `mask`, shape (n_vars,), is True."""
         measured = None if self.measured is None else self.measured.loc[:, mask]
-        return replace(self, var=self.var[mask], measured=measured)
+        varm = {name: values[mask] for name, values in self.varm.items()}
+        return replace(self, var=self.var[mask], varm=varm, measured=measured)
 
     def with_obs(self, **dtypes: Any) -> StreamSpec:
         """Return the same stream with more cell columns, given by name and dtype."""
         return replace(self, obs=self.obs.assign(**{k: pd.Series(dtype=v) for k, v in dtypes.items()}))
+
+    def with_obsm(self, **arrays: npt.NDArray[Any]) -> StreamSpec:
+        """Return the same stream with more arrays per cell, given by name as arrays of shape (0, k)."""
+        return replace(self, obsm={**self.obsm, **arrays})
+
+    def with_varm(self, **arrays: npt.NDArray[Any]) -> StreamSpec:
+        """Return the same stream with more arrays per gene, of shape (n_vars, k)."""
+        return replace(self, varm={**self.varm, **arrays})
 
     def with_uns(self, **entries: Any) -> StreamSpec:
         """Return the same stream with more unstructured annotations."""
@@ -123,12 +138,15 @@ class Chunk:
     unlogged
         `X` as it was before `Log1p`, while nothing else has changed it since: statistics
         of un-logged values need no `expm1` and lose no digits.
+    obsm
+        Several numbers per cell by name, dense, shape (n_obs, k), with the names and dtypes of `spec.obsm`.
     """
 
     X: Matrix
     obs: pd.DataFrame
     layers: Mapping[str, Matrix] = field(default_factory=dict)
     unlogged: Matrix | None = None
+    obsm: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     @property
     def n_obs(self) -> int:
@@ -165,6 +183,26 @@ class Chunk:
         for name, values in columns.items():
             obs[name] = values
         return replace(self, obs=obs)
+
+    def with_obsm(self, **arrays: npt.NDArray[Any]) -> Chunk:
+        """Return the same cells with more arrays, each of shape (n_obs, k)."""
+        return replace(self, obsm={**self.obsm, **arrays})
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What it takes to read a source once."""
+
+    nnz: int
+    """Non-zeros to decode, those of dropped genes included."""
+    bytes: int
+    """Bytes as stored."""
+    memory: int
+    """Bytes held beside the chunks while reading."""
+    resident: int = 0
+    """Bytes that the process holds from then on: libraries."""
+    disk: int = 0
+    """Bytes of temporary files while reading."""
 
 
 def with_data(X: sparse.csr_array, data: npt.NDArray[np.float32]) -> sparse.csr_array:

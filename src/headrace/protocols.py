@@ -1,159 +1,301 @@
 """The six contracts. Read this page first: everything else implements one of them.
 
-A `Plan` streams chunks of cells from a `Source` through steps into a `Sink`. A step is a
-`Transform`, or a `Fit` that looks at the data first and then becomes one. What a fit sees is
-summed up by an `Accumulator`; an `Executor` says how many chunks are worked on at once.
+A `Plan` streams chunks of cells from a `Source` through steps into a `Sink`. A step is a `Transform`, or a `Fit`, which
+sees all cells first, through an `Accumulator`, and then becomes a transform. An `Executor` runs several chunks at once.
 
-Three laws hold for every implementation, and are tested for every one (`tests/laws`):
+To add a step, derive from `Transform` or `Fit`, write its two methods, and override what applies of the rest. The
+engine asks for nothing that is not on this page; a class with a misspelt name is refused when it is defined.
 
-1. *Rows.* Transforming cells together or apart gives the same cells.
-2. *Merge.* Folding a stream equals merging the folds of its parts, in any grouping and order.
-3. *Plan.* A result is the same to the bit for every chunk size, thread count and executor.
+Three laws are tested for every implementation (`tests/laws`). *Rows*: transforming cells together or apart gives the
+same cells. *Merge*: folding a stream equals merging the folds of its parts, in any grouping and order. *Plan*: a result
+is the same to the bit for every chunk size, thread count and executor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Protocol, Self, TypeVar, runtime_checkable
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from .chunk import Chunk, StreamSpec
+from .chunk import Cost as Cost
+from .contract import Contract, written
 
 Ref = TypeVar("Ref")
-Result_co = TypeVar("Result_co", covariant=True)
+Result = TypeVar("Result")
 Item = TypeVar("Item")
 Out = TypeVar("Out")
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What it takes to read a source once."""
-
-    nnz: int
-    """Non-zeros to be decoded, of genes that are dropped too."""
-    bytes: int
-    """Bytes as stored."""
-    memory: int
-    """Bytes held beside the chunks while reading."""
-    resident: int = 0
-    """Bytes that the process holds from then on: libraries."""
-    disk: int = 0
-    """Bytes of temporary files while reading."""
-
-
-@runtime_checkable
-class Source(Protocol[Ref]):
+# ------------------------------------------------------------------------------------------------------------ sources
+class Source(Contract, Generic[Ref]):
     """Where cells come from: a location, never an open handle, so that it pickles small."""
 
-    spooled: bool
-    """Whether a plan that looks at the cells more than once is to keep them on disk meanwhile."""
-
     @property
+    @abstractmethod
     def spec(self) -> StreamSpec:
         """What is known of the stream before it is read."""
 
-    def identity(self) -> str:
-        """Return a text that is another one if the cells, the genes or their values may be others."""
-
+    @abstractmethod
     def refs(self, nnz: int) -> Sequence[Ref]:
-        """Return one small reference per chunk, in stream order, each of about `nnz` non-zeros.
+        """Return a reference per chunk of about `nnz` non-zeros, in order; if `spooled`, it has `start` and `stop`."""
 
-        A source that is spooled gives references with `start` and `stop`, positions of cells.
-        """
-
+    @abstractmethod
     def read(self, refs: Sequence[Ref]) -> Iterator[Chunk]:
-        """Read some chunks that follow one another, in order. Safe to call from several threads."""
+        """Read consecutive chunks, in order. Safe to call from several threads."""
 
-    def within(self, memory: int) -> Self:
-        """Return the same source, made to read in about `memory` bytes beside the chunks."""
-
+    @abstractmethod
     def cost(self) -> Cost:
         """Estimate what reading all of it takes."""
 
+    def within(self, memory: int) -> Self:
+        """Return the same source, made to read in about `memory` bytes beside the chunks."""
+        return self
+
     def value_counts(self, column: str) -> dict[str, int]:
         """Count the cells of each value of a column of `obs`, most first; empty if unknown."""
+        return {}
+
+    def identity(self) -> str:
+        """Return a text that changes with the cells, the genes and their values; empty for data in memory."""
+        return ""
 
     def provenance(self) -> dict[str, Any]:
-        """Say what the stream is, in plain values, for the output's `uns["headrace"]`."""
+        """Describe the stream in plain values, for the output's `uns["headrace"]`."""
+        return {}
+
+    @property
+    def spooled(self) -> bool:
+        """Whether a plan of several passes keeps the cells on disk after the first."""
+        return False
+
+    @property
+    def most_nnz(self) -> int | None:
+        """The largest chunk that pays, in non-zeros; None for the engine's own bound."""
+        return None
+
+    @property
+    def counts_checked(self) -> bool:
+        """Whether the source has checked that its counts are counts."""
+        return False
+
+    @property
+    def layer(self) -> str:
+        """The name of the matrix it streams, in messages."""
+        return "X"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Local files and folders that it reads: nothing may write over them."""
+        return ()
 
 
-@runtime_checkable
-class Transform(Protocol):
+# -------------------------------------------------------------------------------------------------------------- steps
+class Step(Contract):
+    """What a transform and a fit may both say of themselves. Every line has a default."""
+
+    @abstractmethod
+    def preview(self, spec: StreamSpec) -> StreamSpec:
+        """Describe what will come out, as far as it is known before data is read, or raise `PlanError`."""
+
+    # ---- when it runs
+    @property
+    def passes(self) -> int:
+        """Accumulators that `fit` yields: each is one pass over all cells."""
+        return 0
+
+    @property
+    def annotates(self) -> bool:
+        """Whether all that comes of it is in `var` and `uns`: the stream need not wait for it."""
+        return False
+
+    @property
+    def reads_var(self) -> bool:
+        """Whether it uses annotations of genes that earlier fits make, and so waits for them."""
+        return False
+
+    @property
+    def chooses_genes(self) -> bool:
+        """Whether all it does to the cells is to keep some genes, those of its transform's `kept_genes`."""
+        return False
+
+    @property
+    def by_gene(self) -> bool:
+        """Whether it treats each gene alone: it may share the pass in which genes are chosen, and forget the others."""
+        return False
+
+    @property
+    def becomes_source(self) -> bool:
+        """Whether the stream ends here and begins again from a source that the step makes, as in `Pseudobulk`."""
+        return False
+
+    # ---- what it reads and makes
+    @property
+    def layer(self) -> str | None:
+        """The saved layer that it reads; None for `X`."""
+        return None
+
+    @property
+    def needs_counts(self) -> bool:
+        """Whether what it reads must be counts: the engine checks every value on the way."""
+        return False
+
+    @property
+    def densifies(self) -> bool:
+        """Whether `X` is dense afterwards."""
+        return False
+
+    @property
+    def keeps_values(self) -> bool:
+        """Whether every cell that stays keeps all its values."""
+        return self.annotates
+
+    @property
+    def scales_cells(self) -> bool:
+        """Whether it divides every cell by its total; a plan that does so twice gets a warning."""
+        return False
+
+    @property
+    def corrects_length(self) -> Collection[str] | Literal["all"]:
+        """EFO ids of the assays whose cells it divides by gene length and marks in `obs["length_normalized"]`."""
+        return ()
+
+    # ---- what it takes
+    def memory(self, spec: StreamSpec) -> int:
+        """Predict the bytes of its accumulators."""
+        return 48 * spec.n_vars
+
+    def disk(self, spec: StreamSpec) -> int:
+        """Predict the bytes of temporary files of its accumulators."""
+        return 0
+
+    # ---- how it is shown
+    @property
+    def label(self) -> str:
+        """The name that the user knows it by."""
+        return type(self).__name__
+
+    def describe(self) -> str:
+        """Return the step as it is written in Python."""
+        return written(self) if is_dataclass(self) else self.label
+
+    def belongs_to(self, before: Step) -> bool:
+        """Whether the user gave it and the step before it as one; that one is then shown for both."""
+        return False
+
+
+class Transform(Step):
     """Chunk to chunk, row by row. May drop cells or genes, never reorder them."""
 
+    @abstractmethod
     def __call__(self, chunk: Chunk) -> Chunk:
-        """Return the transformed cells."""
+        """Return the transformed cells; never change `chunk`."""
 
+    @abstractmethod
     def out(self, spec: StreamSpec) -> StreamSpec:
         """Describe the stream that comes out, or raise `PlanError` if `spec` makes no sense here."""
 
+    def preview(self, spec: StreamSpec) -> StreamSpec:
+        """Describe what will come out: all is known."""
+        return self.out(spec)
 
-class Accumulator(Protocol[Result_co]):
-    """A summary of cells that can be merged; a new one is empty.
+    @property
+    def kept_genes(self) -> npt.NDArray[np.bool_] | None:
+        """The genes that it keeps, shape (n_vars,), if that is all it does; else None."""
+        return None
 
-    The order of updates and merges must not show in the result, not by one bit.
-    """
+    @property
+    def adds_obs(self) -> Collection[str] | None:
+        """The columns of `obs` that it adds, if that is all it does: where nothing reads them, it is left out."""
+        return None
 
+    @property
+    def reads_obs(self) -> Collection[str] | None:
+        """The columns of `obs` that it reads; None if unknown."""
+        return None
+
+
+class Accumulator(Contract, Generic[Result]):
+    """A summary of cells; a new one is empty. The order of updates and merges must not show, not by one bit."""
+
+    @abstractmethod
     def update(self, chunk: Chunk) -> None:
-        """Take in the cells of one chunk."""
+        """Add the cells of one chunk."""
 
+    @abstractmethod
     def merge(self, other: Self) -> None:
-        """Take in all that `other` has seen."""
+        """Add all that `other` has seen."""
 
-    def result(self) -> Result_co:
+    @abstractmethod
+    def result(self) -> Result:
         """Return the statistic. May be asked again, and updates may follow."""
 
+    def keep(self, genes: npt.NDArray[np.bool_]) -> Self:
+        """Return it as if it had only seen some genes, shape (n_vars,). Needed by fits that are `by_gene`."""
+        raise NotImplementedError(f"{type(self).__name__} cannot forget genes; a fit that yields it is not by_gene")
 
-@runtime_checkable
-class Fit(Protocol):
-    """A step that must see data before it is a `Transform`.
+    def use_scratch(self, folder: Path) -> None:
+        """Be told the folder for temporary files, before the first update."""
 
-    It may instead become a `Source`: the stream then ends here, and begins again from that source
-    (as in `Pseudobulk`, where cells go in and samples come out).
-    """
+    @property
+    def reads_obs(self) -> Collection[str] | None:
+        """The columns of `obs` that it reads; None if unknown."""
+        return None
 
-    passes: int
-    """How many accumulators `fit` yields: each is one look at all cells."""
-    annotates: bool
-    """True if all that comes of it is in `var` and `uns`: the stream need not wait for it."""
-    reads_var: bool
-    """True if `fit` uses annotations of earlier fits, and so must wait for them."""
 
-    def preview(self, spec: StreamSpec) -> StreamSpec:
-        """Describe what will come out as far as it is known before any data is read.
+class Fit(Step):
+    """A step that sees data before it is a transform, or a source of its own (`becomes_source`)."""
 
-        Genes that may go are still there, annotations to come hold nothing. Raises `PlanError` if
-        `spec` makes no sense here.
-        """
-
+    @abstractmethod
     def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform | Source[Any]]:
-        """Yield an accumulator, be sent its result, and so on; return the transform, or a source."""
+        """Yield an accumulator, be sent its result, and so on (`passes` times); return the transform, or a source."""
+
+    @property
+    def passes(self) -> int:
+        """One pass over all cells, unless it says otherwise."""
+        return 1
 
 
-class Writer(Protocol):
+# -------------------------------------------------------------------------------------------------- sinks and executors
+class Writer(Contract):
     """An output in the making."""
 
+    @abstractmethod
     def write(self, chunk: Chunk) -> None:
         """Append cells."""
 
+    @abstractmethod
     def finish(self, spec: StreamSpec) -> None:
         """Write what is known only now: genes, their statistics, `uns`."""
 
 
-class Sink(Protocol):
+class Sink(Contract):
     """Where chunks go."""
 
+    @abstractmethod
     def open(self, spec: StreamSpec) -> AbstractContextManager[Writer]:
         """Begin. Leaving the block normally commits; an exception leaves no trace."""
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files that it writes: none of them may be one that the source reads."""
+        return ()
 
-class Executor(Protocol):
+
+class Executor(Contract):
     """Runs a function over items: results in order, a bounded number in flight."""
 
+    @property
+    @abstractmethod
+    def in_flight(self) -> int:
+        """Most results that are not yet consumed: memory is divided among them."""
+
+    @abstractmethod
     def map(self, fn: Callable[[Item], Out], items: Iterable[Item]) -> Iterator[Out]:
         """Yield `fn(item)` for every item, in order."""
-
-
-Step = Transform | Fit | Sequence[Any]
-"""A step of a plan; a sequence of steps is a step, so recipes nest."""

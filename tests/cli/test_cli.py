@@ -260,7 +260,7 @@ def test_warnings_of_others_are_for_debugging(
         warnings.warn("soon gone", FutureWarning, stacklevel=1)
         raise hr.InputError("no")
 
-    monkeypatch.setattr("headrace.sources.soma.census.open_census", open_census)
+    monkeypatch.setattr("headrace.open_census", open_census)
     assert main(["datasets", "--census", "x"]) == 1
     assert capsys.readouterr().err == "error: no\n"
     assert main(["datasets", "--census", "x", "--debug"]) == 1
@@ -446,7 +446,7 @@ def test_a_bug_is_one_line_unless_debugging(
     def broken(*args: object, **kwargs: object) -> None:
         raise KeyError("first\nsecond")
 
-    monkeypatch.setattr("headrace.sources.soma.census.open_census", broken)
+    monkeypatch.setattr("headrace.open_census", broken)
     said = "error: unexpected KeyError: 'first\\nsecond': please report, run again with --debug\n"
     assert main(["datasets", "--census", "x"]) == 1
     assert capsys.readouterr() == ("", said)
@@ -469,7 +469,7 @@ def test_notes_follow_the_message(capsys: pytest.CaptureFixture[str], monkeypatc
         error.add_note("while reading cells 0 to 10")
         raise error
 
-    monkeypatch.setattr("headrace.sources.soma.census.open_census", broken)
+    monkeypatch.setattr("headrace.open_census", broken)
     assert main(["datasets", "--census", "x"]) == 1
     assert capsys.readouterr().err == "error: the disk is gone for good (while reading cells 0 to 10)\n"
 
@@ -519,7 +519,7 @@ def test_the_bar_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
     with os.fdopen(theirs, "w") as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
         with Progress(Session()) as progress:
-            progress(PassStarted(1, 3, "FilterGenes + QCGenes", 2000))
+            progress(PassStarted(1, 3, "FilterGenes + QCMetrics", 2000))
             progress(ChunkDone(2000, 10))
             progress(Notice("half of it"))
             progress(PassFinished(1, 0.5))
@@ -626,7 +626,7 @@ def test_an_interrupt_in_a_finaliser_comes_again(
         Finalised()
         time.sleep(10)
 
-    monkeypatch.setattr("headrace.sources.soma.census.open_census", open_census)
+    monkeypatch.setattr("headrace.open_census", open_census)
     started = time.monotonic()
     assert main(["datasets", "--census", "x"]) == 130
     assert time.monotonic() - started < 5

@@ -140,14 +140,14 @@ def test_every_option_that_is_named_is_there() -> None:
 
 # Messages that are hard to come by: as they stand in the source, and what becomes of them.
 IN_SOURCE = {
-    "sources/h5values.py": ("say what they are with holds=", "say what they are with --holds"),
-    "sources/transposed.py": ("choose another folder with scratch=", "choose another folder with TMPDIR"),
-    "sources/location.py": (
+    "sources/h5ad/values.py": ("say what they are with holds=", "say what they are with --holds"),
+    "sources/h5ad/transposed.py": ("choose another folder with scratch=", "choose another folder with TMPDIR"),
+    "sources/soma/location.py": (
         "tiledb_config={'sm.mem.total_budget': 4 * 1024**3}",
         f"--tiledb-config sm.mem.total_budget={4 * 1024**3}",
     ),
-    "sources/query.py": ("genes='any' takes those", "--genes any takes those"),
-    "sources/tables.py": ("a file of its own (genes=..., samples=...)", "a file of its own (--genes, --samples)"),
+    "sources/soma/query.py": ("genes='any' takes those", "--genes any takes those"),
+    "sources/tables/read.py": ("a file of its own (genes=..., samples=...)", "a file of its own (--genes, --samples)"),
     "steps/check.py": ("choose the layer with counts, or", "choose the layer with counts (--layer-in, --raw), or"),
     "steps/normalize.py": (
         "NormalizeLength(assays='all') corrects every cell",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,9 @@ import headrace as hr
 from headrace.chunk import Chunk, csr
 from headrace.engine.spool import Spool, clean, decode, encode, found
 from headrace.events import Notice
+from headrace.protocols import Source
 from tests.conftest import LIVER
+from tests.wrapped import Wrapped
 
 STEPS = [
     hr.SaveLayer("counts"),
@@ -29,19 +30,16 @@ STEPS = [
 ]
 
 
-@dataclass
-class Counting:
+class Counting(Wrapped):
     """A source that counts what is read of it, and may break after some chunks."""
 
-    source: Any
-    log: list[Any] = field(default_factory=list)
-    breaks_at: int | None = None
+    def __init__(self, source: Source[Any], log: list[Any] | None = None, breaks_at: int | None = None) -> None:
+        super().__init__(source)
+        self.log = [] if log is None else log
+        self.breaks_at = breaks_at
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.source, name)
-
-    def within(self, memory: int) -> Counting:
-        return Counting(self.source.within(memory), self.log, self.breaks_at)
+    def around(self, source: Source[Any]) -> Counting:
+        return Counting(source, self.log, self.breaks_at)
 
     def refs(self, nnz: int) -> Sequence[Any]:
         return self.source.refs(min(nnz, 40_000))  # several chunks even of a small source

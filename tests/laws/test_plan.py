@@ -12,14 +12,16 @@ import pytest
 from scipy import sparse
 
 import headrace as hr
+from headrace.protocols import Executor, Source
 from headrace.sources.arrays import ArraySource
+from tests.wrapped import Wrapped
 
 from .registry import STEPS, assert_same, source
 
 PLANS = [name for name in STEPS if name not in ("HVG measured",)] + ["HVG measured"]
 
 
-class AnyOrder:
+class AnyOrder(Executor):
     """An executor that works on the items in random order."""
 
     in_flight = 1
@@ -35,20 +37,18 @@ class AnyOrder:
         return iter([done[i] for i in range(len(items))])
 
 
-class Cut:
+class Cut(Wrapped):
     """Another source, cut into chunks of a given number of non-zeros."""
 
-    def __init__(self, of: Any, nnz: int) -> None:
-        self.of, self.nnz = of, nnz
+    def __init__(self, source: Source[Any], nnz: int) -> None:
+        super().__init__(source)
+        self.nnz = nnz
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.of, name)
+    def around(self, source: Source[Any]) -> "Cut":
+        return Cut(source, self.nnz)
 
     def refs(self, nnz: int) -> Any:
-        return self.of.refs(self.nnz)
-
-    def within(self, memory: int) -> "Cut":
-        return Cut(self.of.within(memory), self.nnz)
+        return self.source.refs(self.nnz)
 
 
 def result(of: Any, steps: list[Any], executor: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from scipy import sparse
 
 import headrace as hr
 from headrace.chunk import Chunk
-from headrace.sources.arrays import canonical
+from headrace.sources.arrays import ArraySource, canonical
 from headrace.stats import histograms, tally
 from headrace.stats.bygroup import Measured
 from headrace.stats.groups import Groups
@@ -113,7 +113,7 @@ def scattered(monkeypatch: pytest.MonkeyPatch) -> hr.Plan:
     """Return a plan whose large counts do not fit in memory."""
     monkeypatch.setattr(tally, "BUFFER", 64)
     monkeypatch.setattr(tally, "MOST", 200)
-    source = hr.held.ArraySource(counts(), pd.DataFrame(index=[f"c{i}" for i in range(N_CELLS)]), genes())
+    source = ArraySource(counts(), pd.DataFrame(index=[f"c{i}" for i in range(N_CELLS)]), genes())
     return hr.Plan(source, [hr.HighlyVariableGenes(10, "seurat_v3", span=0.8)])
 
 
@@ -136,7 +136,7 @@ def test_explain_says_what_disk_it_may_need() -> None:
     spec = hr.chunk.StreamSpec(genes(), pd.DataFrame(), 10**6, nnz=5 * 10**8)
     assert hr.HighlyVariableGenes(10, "seurat_v3").disk(spec) == 5 * 10**8
     assert hr.HighlyVariableGenes(10).disk(spec) == 0
-    source = hr.held.ArraySource(counts(), pd.DataFrame(index=[f"c{i}" for i in range(N_CELLS)]), genes())
+    source = ArraySource(counts(), pd.DataFrame(index=[f"c{i}" for i in range(N_CELLS)]), genes())
     plan = hr.Plan(source, [hr.HighlyVariableGenes(10, "seurat_v3", span=0.8)])
     assert "temporary files" not in str(plan.explain())  # few enough to stay in memory
 

@@ -71,7 +71,7 @@ def summary(plan: Plan, spec: StreamSpec) -> list[str]:
     spec
         What `Plan.write_h5ad` returned.
     """
-    from ..engine.report import corrected_assays
+    from ..engine.provenance import corrected_assays
     from ..steps.normalize import FULL_GENE_ASSAYS
 
     before = plan.source.spec

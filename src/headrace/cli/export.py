@@ -71,7 +71,7 @@ def export(session: Session, /, **given: Any) -> None:
             on_event=progress,
         )
     before = todo.plan.source.spec
-    summed = any(getattr(step, "becomes_source", False) for step in todo.plan.steps)
+    summed = any(step.becomes_source for step in todo.plan.steps)
     cells = f"{spec.n_obs:,} samples" if summed else f"{out_of(spec.n_obs, before.n_obs)} cells"
     session.say(
         f"wrote {todo.out}: {cells} x {out_of(spec.n_vars, before.n_vars)} genes, {size(todo.out.stat().st_size)}, "

@@ -55,9 +55,7 @@ class Progress:
 def _bar(event: PassStarted) -> Any:
     from tqdm import tqdm  # needed on a terminal only
 
-    from ..engine.report import called
-
-    purpose = " + ".join(dict.fromkeys(map(called, event.purpose.split(" + "))))
+    purpose = " + ".join(dict.fromkeys(event.purpose.split(" + ")))
     title = f"pass {event.number} of {event.total}: {purpose}"
     # a terminal that does not know how wide it is says 0, and tqdm would show nothing
     width: dict[str, Any] = (

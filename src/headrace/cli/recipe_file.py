@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import inspect
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -46,6 +46,7 @@ from typing import Any, Literal, get_type_hints
 import headrace as hr
 
 from ..errors import InputError, nearest
+from ..protocols import Step
 from .values import checked
 
 NAME = "layer"
@@ -132,9 +133,10 @@ def read(path: Path) -> Recipe:
 
 
 def known_steps() -> dict[str, type]:
-    """Return headrace's steps by name: the public dataclasses that are a transform or a fit."""
+    """Return headrace's steps by name: the public dataclasses that are a step, or a sequence of steps."""
     public = {name: getattr(hr, name) for name in hr.__all__}
-    return {name: one for name, one in public.items() if isinstance(one, type) and is_dataclass(one) and _is_step(one)}
+    kinds = {name: one for name, one in public.items() if isinstance(one, type) and is_dataclass(one)}
+    return {name: one for name, one in kinds.items() if issubclass(one, (Step, Sequence))}
 
 
 def known_recipes() -> dict[str, Callable[..., list[Any]]]:
@@ -148,11 +150,6 @@ def known_recipes() -> dict[str, Callable[..., list[Any]]]:
 
 
 _PARTS = ("[[step]]", "[query]", "[output]")
-
-
-def _is_step(kind: type) -> bool:
-    methods = {name for base in kind.__mro__ for name in vars(base)}
-    return {"fit", "preview"} <= methods or {"__call__", "out"} <= methods
 
 
 def _table(content: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:

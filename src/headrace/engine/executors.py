@@ -8,12 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ..protocols import Executor
+
 Item = TypeVar("Item")
 Out = TypeVar("Out")
 
 
 @dataclass(frozen=True)
-class Serial:
+class Serial(Executor):
     """In this thread, one item at a time. The reference the others must agree with."""
 
     in_flight: int = 1
@@ -24,7 +26,7 @@ class Serial:
 
 
 @dataclass(frozen=True)
-class Threads:
+class Threads(Executor):
     """In `workers` threads, with at most `in_flight` results not yet consumed.
 
     The hot loops are compiled and release the interpreter lock, and so does reading.

@@ -12,22 +12,21 @@ from typing import Any
 import pandas as pd
 
 from ..chunk import Chunk, StreamSpec
-from ..errors import InputError, OutputError
+from ..errors import InputError
 from ..events import Listener, ignore
-from ..protocols import Executor, Fit, Sink, Source, Transform
+from ..protocols import Executor, Sink, Source, Step
 from ..sinks.anndata import InMemory
 from ..sinks.discard import Discard
 from ..sinks.h5ad.hdf5 import Compression
 from ..sinks.h5ad.sink import H5ad
 from ..steps.bounds import need_cells
-from ..steps.check import CheckCounts
 from ..steps.normalize import length_normalized
-from ..steps.totals import scaled_once
 from ..support.atomic import check_target
-from ..support.memory import MAX_CHUNK_NNZ, Budget, default_budget, divide, n_cores, parse_bytes
-from .report import Explanation, as_given, describe, explain
+from ..support.memory import MAX_CHUNK_NNZ, Budget, default_budget, divide, parse_bytes
+from .checks import count_checks, refuse_to_overwrite, warn_if_scaled_twice
+from .explain import Explanation, described, explain
 from .run import SPOOLS, Run, Settings
-from .schedule import counting, flatten, passes, preview, source_passes
+from .schedule import flatten, passes, preview, source_passes
 
 
 class Plan:
@@ -37,7 +36,7 @@ class Plan:
     ----------
     source
         Where the cells come from: `Census.query(...)`, `open_soma(...)`, `open_h5ad(...)`, `open_counts(...)`, or
-        anything with the methods of `headrace.protocols.Source`.
+        any `headrace.protocols.Source`.
     steps
         Transforms and fits. A list within the list is its steps, so recipes nest.
 
@@ -58,30 +57,23 @@ class Plan:
     """
 
     def __init__(self, source: Source[Any], steps: Sequence[Any] = ()) -> None:
-        if not hasattr(source, "spec"):
+        if not isinstance(source, Source):
             raise InputError(
                 f"Plan: {type(source).__name__} is no source; hr.open_h5ad(path) makes one of a file, "
                 "census.query(...) of a Census, hr.open_soma(uri) of any SOMA experiment"
             )
-        if isinstance(steps, (Fit, Transform)) and not isinstance(steps, Sequence):
+        if isinstance(steps, Step):
             raise InputError(f"Plan: steps are a list: [{type(steps).__name__}(...)]")
         self.source = source
         self.steps = tuple(flatten(steps))
-        spec = source.spec
-        checked = getattr(source, "counts_checked", False)
-        needing = () if checked else tuple(dict.fromkeys(counting(self.steps, spec)))
-        self._reads, self._preview = spec, preview(self.steps, spec)
-        scaled_once(self.steps)
-        layer = getattr(source, "layer", "X")
-        self._before: tuple[Transform, ...] = (
-            (CheckCounts(needing, f"layer {layer!r} of the source", spec.var.index),) if needing else ()
-        )
+        self._reads = source.spec
+        self._preview = preview(self.steps, self._reads)
+        self._before = count_checks(source, self.steps)
+        warn_if_scaled_twice(self.steps)
 
     def __repr__(self) -> str:
         source = f"{type(self.source).__name__}({self._reads})"
-        return "\n".join(
-            ["Plan", f"  source  {source}", *(f"  step    {describe(step)}" for step in as_given(self.steps))]
-        )
+        return "\n".join(["Plan", f"  source  {source}", *(f"  step    {text}" for text in described(self.steps))])
 
     def explain(self, memory: int | str | None = None) -> Explanation:
         """Say what the plan will do and take, without reading X.
@@ -143,9 +135,6 @@ class Plan:
         """
         target = Path(os.path.abspath(path))
         check_target(target, overwrite)
-        read = getattr(self.source, "path", None)
-        if read is not None and target.exists() and os.path.samefile(read, target):
-            raise OutputError(f"{target} is what this plan reads; write to another name")
         if compression not in (None, "gzip"):
             raise InputError(f"compression={compression!r}: None or 'gzip'")
         settings = Settings(
@@ -175,8 +164,9 @@ class Plan:
 
     def write(self, sink: Sink, settings: Settings | None = None) -> StreamSpec:
         """Run the plan into any sink; see `write_h5ad`."""
+        refuse_to_overwrite(self.source, sink)
         with self._run(settings or Settings(_bytes(None))) as running:
-            running.look()
+            running.fit()
             written, corrected = 0, Counter[str]()
             with sink.open(running.expected) as writer:
                 for chunk in running.last_pass():
@@ -191,7 +181,7 @@ class Plan:
     def _recounted(self, spec: StreamSpec, corrected: Mapping[str, int]) -> StreamSpec:
         """Have the provenance count the cells that were written of each corrected assay, not those that were read."""
         made, name = spec.uns["headrace"], "length_normalized_assays"
-        if name not in made or any(getattr(step, "becomes_source", False) for step in self.steps):
+        if name not in made or any(step.becomes_source for step in self.steps):
             return spec  # where samples are written, nobody has counted the cells that they are made of
         kept = {assay: corrected[assay] for assay in json.loads(made[name]) if corrected[assay]}
         return spec.with_uns(headrace={**made, name: json.dumps(kept)})
@@ -205,11 +195,10 @@ class Plan:
         spec = self.source.spec
         statistics, dense = 0, 0
         for step in self.steps:
-            statistics += step.memory(spec) if hasattr(step, "memory") else 48 * spec.n_vars
-            spec = preview([step], spec)
-            n_top = getattr(step, "n_top_genes", None) or spec.n_vars
-            dense = max(dense, min(spec.n_vars, n_top) if getattr(step, "densifies", False) else 0)
-        in_flight = int(getattr(settings.workers(), "in_flight", n_cores() + 1))
+            statistics += step.memory(spec)
+            spec = step.preview(spec)
+            dense = max(dense, spec.n_vars if step.densifies else 0)
+        in_flight = settings.workers().in_flight
         cost = self.source.within(settings.memory // 4).cost()
         return divide(
             settings.memory,
@@ -219,7 +208,7 @@ class Plan:
             in_flight=in_flight,
             dense=dense,
             spooled=self.source.spooled and source_passes(self.steps) > 1,
-            most=getattr(self.source, "most_nnz", MAX_CHUNK_NNZ),
+            most=self.source.most_nnz or MAX_CHUNK_NNZ,
         )
 
 

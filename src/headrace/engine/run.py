@@ -18,20 +18,20 @@ from typing import Any
 from ..chunk import Chunk, StreamSpec
 from ..errors import InputError
 from ..events import ChunkDone, Listener, Notice, PassFinished, PassStarted, ignore
-from ..protocols import Executor, Source, Transform
+from ..protocols import Accumulator, Executor, Source, Step, Transform
 from ..steps.bounds import need_cells
 from ..support.allocator import release_freed_memory
 from ..support.memory import Budget, n_cores, resident
 from .executors import Serial, Threads
-from .report import parameters, provenance, release
+from .provenance import parameters, provenance, release
 from .schedule import Node, Pass, answer, next_pass, passes, run_path, source_passes
 from .spool import Spool, check_space, need
 
 PRESSURE = 0.85
-"""The part of the budget from which on freed memory goes back to the system: the heap is in pieces by then."""
+"""The part of the budget from which on freed memory goes back to the system: the heap is fragmented by then."""
 
 PRESSURE_EVERY = 4
-"""Chunks between two looks at it."""
+"""Chunks between two measurements of it."""
 
 SPOOLS = ".headrace-spool"
 
@@ -85,7 +85,7 @@ class Run:
     def __init__(
         self,
         source: Source[Any],
-        steps: Sequence[Any],
+        steps: Sequence[Step],
         before: tuple[Transform, ...],
         budget: Budget,
         settings: Settings,
@@ -112,7 +112,7 @@ class Run:
     def __exit__(self, *error: Any) -> None:
         self.stack.__exit__(*error)
 
-    def look(self) -> None:
+    def fit(self) -> None:
         """Do all passes but the last."""
         while self.writing is None:
             following = next_pass(self.nodes, self.spec)
@@ -129,19 +129,19 @@ class Run:
         """What the last pass will bring, as far as it is known before it."""
         spec = self.spec
         for node in self.nodes:
-            spec = node.transform.out(spec) if node.transform is not None else node.step.preview(spec)
+            spec = node.now.preview(spec)
         return spec
 
     def last_pass(self) -> Iterator[Chunk]:
         """Yield the cells of the last pass; statistics are complete when it ends."""
-        self.look()
+        self.fit()
         assert self.writing is not None
         yield from self._stream(self.writing)
-        for node in self.writing.looking:
+        for node in self.writing.fitting:
             node.answer()
 
     def finished(self, n_obs: int) -> StreamSpec:
-        """Describe what came out, with all that was learnt."""
+        """Describe what came out, with all that the fits have found."""
         if not n_obs:
             raise InputError(f"no cell of {self.spec.n_obs} passed the filters; loosen them")
         spec = self.spec
@@ -152,21 +152,21 @@ class Run:
 
     # ------------------------------------------------------------------------------------------------ one pass
     def _stream(self, current: Pass) -> Iterator[Chunk]:
-        """Read all cells once and take them along the path."""
+        """Read all cells once and take them through the path of a pass."""
         self.number += 1
         purpose = " + ".join(self.purposes[self.number - 1])
         self.on_event(PassStarted(self.number, len(self.purposes), purpose, self.spec.n_obs))
         started = time.monotonic()
         path = (*self.before, *current.path)
-        locks = [threading.Lock() if hasattr(stop, "update") else None for stop in path]
+        locks = [threading.Lock() if isinstance(stop, Accumulator) else None for stop in path]
         for stop in path:
-            if hasattr(stop, "scratch"):
-                stop.scratch = self.disk
+            if isinstance(stop, Accumulator):
+                stop.use_scratch(self.disk)
 
         def work(item: tuple[Any, Chunk | None]) -> tuple[int, Chunk]:
             ref, chunk = item
             chunk = self._kept(ref, chunk)
-            return chunk.n_obs, replace(run_path(path, locks, chunk), unlogged=None)  # nobody looks at it any more
+            return chunk.n_obs, replace(run_path(path, locks, chunk), unlogged=None)  # nothing reads it any more
 
         for number, (n_obs, chunk) in enumerate(self.executor.map(work, self._read())):
             self.on_event(ChunkDone(n_obs, chunk.nnz))

@@ -138,9 +138,17 @@ def encode(chunk: Chunk) -> bytes:
     counts = np.empty(X.nnz, dtype=np.uint16)
     large = kernels.narrow(X.data, ESCAPE, counts)
     escaped = X.data[counts == ESCAPE] if large > 0 else X.data[:0]
-    meta = {"shape": X.shape, "nnz": int(X.nnz), "deltas": deltas.dtype.str, "whole": large >= 0, "large": len(escaped)}
+    meta = {
+        "shape": X.shape,
+        "nnz": int(X.nnz),
+        "deltas": deltas.dtype.str,
+        "whole": large >= 0,
+        "large": len(escaped),
+        "obsm": [(name, values.dtype.str, values.shape[1]) for name, values in chunk.obsm.items()],
+    }
     values = pack(counts if large >= 0 else X.data)
     parts = [json.dumps(meta).encode(), *pack_frame(chunk.obs), pack(lengths), pack(deltas), values, pack(escaped)]
+    parts += [pack(values.ravel()) for values in chunk.obsm.values()]
     header = b"".join(struct.pack("<QI", len(part), zlib.crc32(part)) for part in parts)
     start = MAGIC + struct.pack("<I", len(parts)) + header
     return b"".join([start, struct.pack("<I", zlib.crc32(start)), *parts])
@@ -159,7 +167,11 @@ def decode(stored: bytes, empty: pd.DataFrame) -> Chunk:
     data = values.astype(np.float32, copy=False)
     if meta["large"]:
         data[values == ESCAPE] = unpack(arrays[3], np.float32, meta["large"])
-    return Chunk(csr(data, indices, indptr, n_vars), unpack_frame(numbers, text, others, empty, n_obs))
+    obsm = {
+        name: unpack(part, dtype, n_obs * k).reshape(n_obs, k)
+        for (name, dtype, k), part in zip(meta["obsm"], arrays[4:], strict=True)
+    }
+    return Chunk(csr(data, indices, indptr, n_vars), unpack_frame(numbers, text, others, empty, n_obs), obsm=obsm)
 
 
 def sections(stored: bytes) -> list[memoryview]:
@@ -170,7 +182,7 @@ def sections(stored: bytes) -> list[memoryview]:
         raise ValueError("it does not begin as a part")
     (n,) = struct.unpack_from("<I", view, at)
     end = at + 4 + 12 * n
-    if n > 64 or len(view) < end + 4 or zlib.crc32(view[:end]) != struct.unpack_from("<I", view, end)[0]:
+    if n > 1024 or len(view) < end + 4 or zlib.crc32(view[:end]) != struct.unpack_from("<I", view, end)[0]:
         raise ValueError("its header is not as it was written")
     entries = [struct.unpack_from("<QI", view, at + 4 + 12 * i) for i in range(n)]
     out, start = [], end + 4

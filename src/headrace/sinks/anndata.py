@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
 from ..chunk import Chunk, Matrix, StreamSpec
+from ..protocols import Sink, Writer
 
 
 @dataclass(frozen=True)
-class InMemory:
+class InMemory(Sink):
     """Collects the cells; `result` holds the AnnData afterwards."""
 
     result: list[Any] = field(default_factory=list)
@@ -28,12 +30,13 @@ class InMemory:
         self.result.append(writer.adata)
 
 
-class InMemoryWriter:
+class InMemoryWriter(Writer):
     """Collects chunks; see `InMemory`."""
 
     def __init__(self, spec: StreamSpec) -> None:
         self.obs: list[pd.DataFrame] = [spec.obs]
         self.matrices: dict[str, list[Matrix]] = {}
+        self.obsm: dict[str, list[npt.NDArray[Any]]] = {name: [empty] for name, empty in spec.obsm.items()}
         self.adata: Any = None
 
     def write(self, chunk: Chunk) -> None:
@@ -41,6 +44,8 @@ class InMemoryWriter:
         self.obs.append(chunk.obs)
         for name, X in {"": chunk.X, **chunk.layers}.items():
             self.matrices.setdefault(name, []).append(X)
+        for name, values in chunk.obsm.items():
+            self.obsm.setdefault(name, []).append(values)
 
     def finish(self, spec: StreamSpec) -> None:
         """Put the parts together."""
@@ -54,7 +59,13 @@ class InMemoryWriter:
         empty = sparse.csr_matrix((len(obs), spec.n_vars), dtype=np.float32)
         layers = {name: matrices.get(name, empty) for name in spec.layers}
         self.adata = anndata.AnnData(
-            matrices.get("", empty), obs=obs, var=spec.var.copy(), uns=dict(spec.uns), layers=layers
+            matrices.get("", empty),
+            obs=obs,
+            var=spec.var.copy(),
+            uns=dict(spec.uns),
+            layers=layers,
+            obsm={name: np.concatenate(parts) for name, parts in self.obsm.items()},
+            varm={name: values.copy() for name, values in spec.varm.items()},
         )
 
 

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..chunk import Chunk, StreamSpec
+from ..protocols import Sink, Writer
 
 
 @dataclass(frozen=True)
-class Discard:
+class Discard(Sink, Writer):
     """Lets the cells go."""
 
     @contextmanager

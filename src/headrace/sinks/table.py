@@ -20,6 +20,7 @@ from scipy import sparse
 
 from ..chunk import Chunk, Matrix, StreamSpec
 from ..errors import InputError, OutputError
+from ..protocols import Sink, Writer
 from ..support.atomic import atomic_file, check_target
 
 BLOCK_VALUES = 2_000_000
@@ -27,7 +28,7 @@ BLOCK_VALUES = 2_000_000
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Sink):
     """Writes X as genes x samples, one line per gene, and "x.samples.csv" and "x.genes.csv" beside "x.csv".
 
     Each file appears whole or not at all, the counts last. All of X is held until then, sparse if it is: a table is for
@@ -98,7 +99,7 @@ class Table:
             raise OutputError(f"writing {counts} failed: {error}") from error
 
 
-class TableWriter:
+class TableWriter(Writer):
     """Collects chunks; see `Table`."""
 
     def __init__(self, layer: str | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,11 @@ from scipy import sparse
 
 from ..chunk import Chunk, Holds, Matrix, StreamSpec, csr
 from ..errors import InputError
-from ..protocols import Cost
+from ..protocols import Cost, Source
 
 
 @dataclass(frozen=True, eq=False)
-class ArraySource:
+class ArraySource(Source[tuple[int, int]]):
     """Cells x genes held in memory, as a source.
 
     Parameters
@@ -64,8 +64,6 @@ class ArraySource:
                 twice = table.index[table.index.duplicated()][0]
                 raise InputError(f"the index of {name} has {twice!r} more than once")
 
-    spooled = False
-
     @property
     def spec(self) -> StreamSpec:
         """What is known of the stream."""
@@ -89,11 +87,6 @@ class ArraySource:
             X: Matrix = csr(self.X.data[a:b], self.X.indices[a:b], indptr, self.X.shape[1])
             yield Chunk(X, self.obs.iloc[start:stop])
 
-    def within(self, memory: int) -> Self:
-        """Return the same source: it takes no more than it has."""
-        del memory
-        return self
-
     def cost(self) -> Cost:
         """Return what is held: nothing has to be read."""
         return Cost(int(self.X.nnz), 0, 0)
@@ -103,10 +96,6 @@ class ArraySource:
         if column not in self.obs:
             return {}
         return {str(k): int(v) for k, v in self.obs[column].value_counts().items() if v}
-
-    def identity(self) -> str:
-        """Return nothing: it lives no longer than the run."""
-        return ""
 
     def provenance(self) -> dict[str, Any]:
         """Say where it comes from."""

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from ..chunk import Chunk, StreamSpec
 from ..errors import CountsError
+from ..protocols import Accumulator
 from . import kernels
 from .groups import Groups
 from .moments import as_float
@@ -92,7 +93,7 @@ class Block:
     """Cells of each dataset; of one dataset if what was measured does not matter."""
 
 
-class SumsByGroup:
+class SumsByGroup(Accumulator["MomentsByGroup"]):
     """Accumulates sums of x and x**2 by group and gene, in an exact form.
 
     Parameters

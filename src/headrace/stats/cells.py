@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..chunk import Chunk, Matrix
+from ..protocols import Accumulator
 from . import kernels
 from .groups import Groups
 from .representation import Representation
@@ -49,7 +50,7 @@ class Sizes:
         return sizes
 
 
-class LibrarySizes:
+class LibrarySizes(Accumulator[npt.NDArray[np.float64]]):
     """Collects every cell's total; the result is sorted, shape (n_obs,), 8 bytes per cell."""
 
     def __init__(self, rep: Representation | None = None, sizes: Sizes | None = None) -> None:
@@ -69,7 +70,7 @@ class LibrarySizes:
         return np.sort(np.concatenate(self.parts)) if self.parts else np.empty(0)
 
 
-class DominantGenes:
+class DominantGenes(Accumulator[npt.NDArray[np.bool_]]):
     """Finds the genes that have more than a fraction of any cell's total; the result has shape (genes,), bool."""
 
     def __init__(self, n_vars: int, fraction: float) -> None:
@@ -90,7 +91,7 @@ class DominantGenes:
         return self.marked.copy()
 
 
-class ValuesByGroup:
+class ValuesByGroup(Accumulator[dict[int, npt.NDArray[np.float64]]]):
     """Collects a column of `obs` by group; the result maps a group to its values in increasing order, without NaN.
 
     Parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,41 +12,48 @@ from ..chunk import Chunk
 from ..protocols import Accumulator
 
 
-class Combined:
+class Combined(Accumulator[tuple[Any, Any]]):
     """Two accumulators that see the same cells; either may be None."""
 
     def __init__(self, left: Accumulator[Any] | None, right: Accumulator[Any] | None) -> None:
-        self.left: Any = left
-        self.right: Any = right
+        self.left, self.right = left, right
+
+    @property
+    def both(self) -> list[Accumulator[Any]]:
+        """Those of the two that are there."""
+        return [one for one in (self.left, self.right) if one is not None]
 
     @property
     def reads_obs(self) -> tuple[str, ...] | None:
-        """Columns of `obs` that either needs; None if one does not say."""
+        """Columns of `obs` that either reads; None if unknown of one."""
         read: tuple[str, ...] = ()
-        for one in (self.left, self.right):
-            names = () if one is None else getattr(one, "reads_obs", None)
-            if names is None:
+        for one in self.both:
+            if one.reads_obs is None:
                 return None
-            read += tuple(names)
+            read += tuple(one.reads_obs)
         return read
 
+    def use_scratch(self, folder: Path) -> None:
+        """Be told the folder for temporary files."""
+        for one in self.both:
+            one.use_scratch(folder)
+
     def update(self, chunk: Chunk) -> None:
-        """Take in the cells of one chunk."""
-        for one in (self.left, self.right):
-            if one is not None:
-                one.update(chunk)
+        """Add the cells of one chunk."""
+        for one in self.both:
+            one.update(chunk)
 
     def merge(self, other: Combined) -> None:
-        """Take in all that `other` has seen."""
-        for mine, theirs in ((self.left, other.left), (self.right, other.right)):
-            if mine is not None and theirs is not None:
-                mine.merge(theirs)
+        """Add all that `other` has seen."""
+        for mine, theirs in zip(self.both, other.both, strict=True):
+            mine.merge(theirs)
 
     def keep(self, genes: npt.NDArray[np.bool_]) -> Combined:
-        """Return both as if they had only seen some genes; both must be able to."""
-        left, right = (one and one.keep(genes) for one in (self.left, self.right))
+        """Return both as if they had only seen some genes."""
+        left, right = (None if one is None else one.keep(genes) for one in (self.left, self.right))
         return Combined(left, right)
 
     def result(self) -> tuple[Any, Any]:
-        """Return both results."""
-        return self.left and self.left.result(), self.right and self.right.result()
+        """Return both results; None for an accumulator that is not there."""
+        left, right = (None if one is None else one.result() for one in (self.left, self.right))
+        return left, right

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..chunk import Chunk
+from ..protocols import Accumulator
 from . import kernels
 from .constant import Constants
 from .representation import Representation
@@ -81,7 +82,7 @@ class GroupTotals:
     n_missing: int
 
 
-class GroupSums:
+class GroupSums(Accumulator[GroupTotals]):
     """Accumulates `GroupTotals`.
 
     Parameters

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..chunk import Chunk
+from ..protocols import Accumulator
 from . import kernels
 from .bygroup import Floats, GroupMoments, Ints, Measured, in_parts, largest_count, rows_by_group
 from .groups import Groups
@@ -42,7 +43,7 @@ class Table:
     """Cells of each dataset; of one dataset if what was measured does not matter."""
 
 
-class HistogramsByGroup:
+class HistogramsByGroup(Accumulator["Histograms"]):
     """Accumulates how often each gene has each count, by group.
 
     Parameters
@@ -81,13 +82,8 @@ class HistogramsByGroup:
         """Predict the bytes of its temporary file if many counts are large: full-length ones took half of that."""
         return nnz if nnz > MOST else 0
 
-    @property
-    def scratch(self) -> Path | None:
-        """Where a temporary file may go."""
-        return self.tally.scratch
-
-    @scratch.setter
-    def scratch(self, folder: Path) -> None:
+    def use_scratch(self, folder: Path) -> None:
+        """Be told where a temporary file may go."""
         self.tally.scratch = folder
 
     def update(self, chunk: Chunk) -> None:

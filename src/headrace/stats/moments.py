@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..chunk import Chunk
+from ..protocols import Accumulator
 from . import kernels
 from .groups import Groups
 from .representation import Representation
@@ -45,7 +46,7 @@ class Moments:
             return np.asarray((self.squares / n - self.mean**2) * np.where(n > 1, n / (n - 1), 1.0))
 
 
-class MomentSums:
+class MomentSums(Accumulator[Moments]):
     """Accumulates `Moments`, exactly for whole numbers and without any order for others.
 
     Sums are 128-bit integers in units of 2**-60 (see `kernels`): 32 bytes per gene and group.
@@ -87,7 +88,7 @@ def as_float(words: npt.NDArray[np.uint64]) -> Floats:
     return np.asarray(words[..., 0].view(np.int64) * 8.0 + words[..., 1] * 2.0**-60)
 
 
-class GeneCells:
+class GeneCells(Accumulator[npt.NDArray[np.int64]]):
     """Counts in how many cells each gene is above zero; the result has shape (genes,), int64."""
 
     reads_obs = ()

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..chunk import Chunk
+from ..protocols import Accumulator
 from . import kernels
 from .bygroup import Block, Floats, Ints, Measured, add_words, rows_by_group
 from .cells import library_sizes
@@ -33,7 +34,7 @@ class Model:
     clip: float
 
 
-class DatasetTotals:
+class DatasetTotals(Accumulator[dict[int, Ints]]):
     """Sums all counts by group and dataset, exactly; the result maps a group to int64 (datasets,)."""
 
     def __init__(self, groups: Groups, rep: Representation, measured: Measured | None) -> None:
@@ -60,7 +61,7 @@ class DatasetTotals:
         return {code: totals.copy() for code, totals in sorted(self.totals.items())}
 
 
-class ResidualSums:
+class ResidualSums(Accumulator[Iterator[tuple[int, Floats]]]):
     """Accumulates clipped residuals and their squares by group and gene, as fixed-point sums.
 
     Parameters

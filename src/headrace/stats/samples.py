@@ -17,13 +17,14 @@ from scipy import sparse
 
 from ..chunk import Chunk
 from ..errors import CountsError, InputError
+from ..protocols import Accumulator
 from . import kernels
 from .representation import Representation
 
 Floats = npt.NDArray[np.float64]
 
 
-class PerSample:
+class PerSample(Accumulator[pd.DataFrame]):
     """Collects numbers about every row; the result is a table indexed by sample, in order of the ids.
 
     Parameters
@@ -71,7 +72,7 @@ def sizes(X: sparse.csr_array, obs: pd.DataFrame) -> Mapping[str, npt.NDArray[An
     return {"libsize": libsize, "roots": roots}
 
 
-class OneRow:
+class OneRow(Accumulator[Floats | None]):
     """Picks one sample; the result is its values, shape (genes,), float64, or None if it never came.
 
     Parameters
@@ -118,7 +119,7 @@ class Overview:
         return int(self.seen.sum())
 
 
-class Overviews:
+class Overviews(Accumulator[Overview]):
     """Accumulates an `Overview`, and one sample's row on the way."""
 
     def __init__(self, n_vars: int, row: object = None) -> None:
@@ -152,7 +153,7 @@ class Logs:
     n: npt.NDArray[np.int64]
 
 
-class LogSums:
+class LogSums(Accumulator[tuple[pd.DataFrame, Logs]]):
     """Accumulates `Logs` and the samples' sizes, in fixed point: the order of samples does not show."""
 
     def __init__(self, n_vars: int) -> None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..chunk import Chunk, StreamSpec
+from ..protocols import Transform
 
 
 @dataclass(frozen=True, eq=False)
-class AnnotateGenes:
+class AnnotateGenes(Transform):
     """Add columns to `var` and entries to `uns`; the cells stay as they are."""
 
     columns: Mapping[str, Any]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,15 +55,9 @@ def check_numeric(step: str, column: str, spec: StreamSpec) -> None:
         raise PlanError(f"{step}: obs[{column!r}] is {spec.obs[column].dtype}, not a number")
 
 
-def given(step: Any) -> str:
-    """Write a step with the parameters that differ from their defaults."""
-    values = [f"{f.name}={getattr(step, f.name)!r}" for f in fields(step) if getattr(step, f.name) != f.default]
-    return f"{type(step).__name__}({', '.join(values)})"
-
-
 def filtered(step: Any, spec: StreamSpec) -> StreamSpec:
     """Describe the stream of the cells that a filter leaves; how many these are is not known yet."""
-    return replace(spec, filters=(*spec.filters, given(step)))
+    return replace(spec, filters=(*spec.filters, step.describe()))
 
 
 def need_cells(there: Any, spec: StreamSpec, what: str = "cell") -> None:

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from ..chunk import Chunk, StreamSpec
 from ..errors import InputError, PlanError, nearest
-from ..protocols import Accumulator, Transform
+from ..protocols import Accumulator, Fit, Transform
 from ..stats import kernels
 from ..stats.groups import Groups
 from ..stats.libraries import USES, Settings, factors
@@ -25,7 +25,7 @@ from .select import KeepGenes
 
 
 @dataclass(frozen=True)
-class NormFactors(Settings):
+class NormFactors(Settings, Fit):
     """Find by how much samples differ beyond their totals, as edgeR's `calcNormFactors`.
 
     Adds `obs["libsize"]` (each sample's total), `obs["norm_factors"]` (geometric mean 1) and
@@ -69,9 +69,6 @@ class NormFactors(Settings):
     >>> hr.NormFactors().passes, hr.NormFactors(method="upperquartile", p=0.5).passes
     (4, 2)
     """
-
-    annotates = False
-    reads_var = False
 
     def __post_init__(self) -> None:
         if self.method not in USES:
@@ -121,7 +118,7 @@ class NormFactors(Settings):
 
 
 @dataclass(frozen=True, eq=False)
-class AnnotateSamples:
+class AnnotateSamples(Transform):
     """Add columns to `obs`, found by the sample's id.
 
     Parameters
@@ -143,7 +140,7 @@ class AnnotateSamples:
 
 
 @dataclass(frozen=True)
-class FilterByExpr:
+class FilterByExpr(Fit):
     """Keep the genes that enough samples have enough counts of, as edgeR's `filterByExpr`.
 
     A gene stays if its counts per million reach those of `min_count` in a library of median size, in as many samples
@@ -182,8 +179,6 @@ class FilterByExpr:
     large_n: float = 10
     min_prop: float = 0.7
     passes = 2
-    annotates = False
-    reads_var = False
 
     def __post_init__(self) -> None:
         for name in ("min_count", "min_total_count", "large_n", "min_prop"):
@@ -221,7 +216,7 @@ class FilterByExpr:
         return sizes if self.group is None else {**sizes, "group": obs[self.group].astype(object).to_numpy()}
 
 
-class Expressed:
+class Expressed(Accumulator[tuple[npt.NDArray[np.int64], Moments]]):
     """Counts for every gene the samples in which its rate reaches a cutoff, and sums it.
 
     Parameters

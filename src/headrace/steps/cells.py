@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..chunk import Chunk, Matrix, StreamSpec
 from ..errors import InputError
-from ..protocols import Accumulator, Transform
+from ..protocols import Accumulator, Fit, Transform
 from ..stats.cells import ValuesByGroup, library_sizes
 from ..stats.groups import Groups
 from .bounds import check_bounds, check_numeric, check_zero, filtered, within
@@ -22,7 +22,7 @@ MAD = 1.4826
 
 
 @dataclass(frozen=True)
-class FilterCells:
+class FilterCells(Transform):
     """Keep cells by their number of genes and their total, as `scanpy.pp.filter_cells`.
 
     Adds `obs["n_genes"]` (genes above zero) and/or `obs["n_counts"]` (sum), for the bounds given.
@@ -50,6 +50,7 @@ class FilterCells:
     max_counts: float | None = None
     min: Mapping[str, float] | None = None
     max: Mapping[str, float] | None = None
+    keeps_values = True
 
     def __post_init__(self) -> None:
         check_bounds("FilterCells", self)
@@ -89,7 +90,7 @@ class FilterCells:
 
 
 @dataclass(frozen=True)
-class FilterOutliers:
+class FilterOutliers(Fit):
     """Drop cells far from the median, in median absolute deviations, as `scuttle::isOutlier`.
 
     Needs one pass over the data. Cells without a value in the column (NaN), or without a batch,
@@ -124,9 +125,7 @@ class FilterOutliers:
     batch_key: str | tuple[str, ...] | None = None
     log: bool = False
     side: Literal["both", "lower", "higher"] = "both"
-    passes = 1
-    annotates = False
-    reads_var = False
+    keeps_values = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.column, str):
@@ -167,7 +166,7 @@ class FilterOutliers:
 
 
 @dataclass(frozen=True, eq=False)
-class WithinBounds:
+class WithinBounds(Transform):
     """Keep the cells whose value is within the bounds of their group, inclusive."""
 
     outliers: FilterOutliers

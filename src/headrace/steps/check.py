@@ -10,25 +10,26 @@ import pandas as pd
 
 from ..chunk import Chunk, StreamSpec
 from ..errors import CountsError
+from ..protocols import Transform
 from ..stats import kernels
 
 
 @dataclass(frozen=True, eq=False)
-class CheckCounts:
+class CheckCounts(Transform):
     """Let counts through, and raise `CountsError` at the first value that is none.
 
     Parameters
     ----------
     steps
         Names of the steps that need counts, for the message.
-    layer
+    where
         What the values are called in the source.
     genes
         The stream's genes.
     """
 
     steps: tuple[str, ...]
-    layer: str
+    where: str
     genes: pd.Index
 
     def __call__(self, chunk: Chunk) -> Chunk:
@@ -44,7 +45,7 @@ class CheckCounts:
             largest = float(np.nanmax(values))
             guess = ", as if it had been log-transformed" if 0 < largest < 20 and bool((values >= 0).all()) else ""
             raise CountsError(
-                f"{self.layer} holds no counts: {values[at]:g} in cell {chunk.obs.index[cell]!r}, gene "
+                f"{self.where} holds no counts: {values[at]:g} in cell {chunk.obs.index[cell]!r}, gene "
                 f"{self.genes[gene]!r} (largest value here {largest:g}{guess}). Whole numbers from 0 on are "
                 f"needed by {', '.join(self.steps)}; choose the layer with counts, or leave these steps out"
             )

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
 from ..chunk import StreamSpec
-from ..errors import InputError
+from ..errors import InputError, PlanError
 from ..protocols import Accumulator, Transform
-from ..stats.bygroup import MomentsByGroup, SumsByGroup
+from ..stats.bygroup import Measured, MomentsByGroup, SumsByGroup
 from ..stats.combined import Combined
-from ..stats.dispersion import CombinedDispersions, dispersion_table, expressed_table, top_genes
+from ..stats.dispersion import CombinedDispersions, Cutoffs, dispersion_table, expressed_table, top_genes
+from ..stats.groups import Groups
 from ..stats.histograms import Histograms, HistogramsByGroup
 from ..stats.loess import CannotFitError
 from ..stats.pearson import DatasetTotals, Model, ResidualSums
@@ -22,10 +24,48 @@ from ..stats.representation import Representation
 from ..stats.vst import Expected, expected, standardized_variance
 from .annotate import AnnotateGenes
 
-if TYPE_CHECKING:
-    from .hvg import HighlyVariableGenes
-
 Fitting = Generator[Accumulator[Any], Any, Transform]
+
+
+Flavor = Literal["seurat", "cell_ranger", "seurat_v3", "seurat_v3_paper", "pearson_residuals"]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The parameters of `HighlyVariableGenes`, where they are described."""
+
+    n_top_genes: int | None = None
+    flavor: Flavor = "seurat"
+    batch_key: str | tuple[str, ...] | None = None
+    layer: str | None = None
+    min_mean: float = 0.0125
+    max_mean: float = 3.0
+    min_disp: float = 0.5
+    max_disp: float = float("inf")
+    n_bins: int = 20
+    span: float = 0.3
+    theta: float = 100.0
+    clip: float | None = None
+    measured_only: bool | None = None
+    unfitted: Literal["error", "skip"] = "error"
+
+    @property
+    def cutoffs(self) -> Cutoffs:
+        """Bounds on mean and normalised dispersion."""
+        return Cutoffs(self.min_mean, self.max_mean, self.min_disp, self.max_disp)
+
+    def groups(self, spec: StreamSpec) -> Groups:
+        """Return the batches."""
+        return Groups.of(spec, self.batch_key, "HighlyVariableGenes")
+
+    def measured(self, spec: StreamSpec) -> Measured | None:
+        """Return what each dataset measured, if that is to matter and differs."""
+        wanted = spec.presence_aware if self.measured_only is None else self.measured_only
+        if not wanted or spec.measured is None or spec.measured.to_numpy().all():
+            return None
+        if "dataset_id" not in spec.obs:
+            raise PlanError("HighlyVariableGenes(measured_only=True): obs has no column 'dataset_id'")
+        return Measured.of(spec)
 
 
 class LoessJitterWarning(UserWarning):
@@ -36,7 +76,7 @@ class UnfittedBatchWarning(UserWarning):
     """A batch took no part in the choice of genes, because no trend fits it."""
 
 
-def by_dispersion(hvg: HighlyVariableGenes, spec: StreamSpec) -> Fitting:
+def by_dispersion(hvg: Parameters, spec: StreamSpec) -> Fitting:
     """Flavors "seurat" and "cell_ranger": dispersion among genes of similar mean; one pass."""
     rep = Representation(hvg.layer, unlog=hvg.flavor == "seurat", base=spec.uns.get("log1p", {}).get("base"))
     sums = SumsByGroup(hvg.groups(spec), spec.n_vars, rep, whole=False, measured=hvg.measured(spec))
@@ -73,7 +113,7 @@ def by_dispersion(hvg: HighlyVariableGenes, spec: StreamSpec) -> Fitting:
     return AnnotateGenes(columns, {"hvg": {"flavor": hvg.flavor}})
 
 
-def choose(hvg: HighlyVariableGenes, table: Any) -> Any:
+def choose(hvg: Parameters, table: Any) -> Any:
     """Mark the genes of a table of dispersions, shape (genes,)."""
     norm = table["dispersions_norm"].to_numpy()
     if hvg.n_top_genes is None:
@@ -81,7 +121,7 @@ def choose(hvg: HighlyVariableGenes, table: Any) -> Any:
     return top_genes(norm, hvg.n_top_genes)
 
 
-def by_trend(hvg: HighlyVariableGenes, spec: StreamSpec) -> Fitting:
+def by_trend(hvg: Parameters, spec: StreamSpec) -> Fitting:
     """Flavors "seurat_v3" and "seurat_v3_paper": variance beyond a trend of the mean; one pass."""
     measured = hvg.measured(spec)
     counts: Histograms = yield HistogramsByGroup(hvg.groups(spec), spec.n_vars, Representation(hvg.layer), measured)
@@ -105,7 +145,7 @@ def by_trend(hvg: HighlyVariableGenes, spec: StreamSpec) -> Fitting:
     return AnnotateGenes(columns, {"hvg": {"flavor": hvg.flavor}})
 
 
-def trends_of(hvg: HighlyVariableGenes, moments: Histograms) -> dict[int, Expected]:
+def trends_of(hvg: Parameters, moments: Histograms) -> dict[int, Expected]:
     """Fit the trend of every batch; name those that have none, and those that needed noise."""
     trends: dict[int, Expected] = {}
     failed, moved = [], []
@@ -137,7 +177,7 @@ def trends_of(hvg: HighlyVariableGenes, moments: Histograms) -> dict[int, Expect
     return trends
 
 
-def by_residuals(hvg: HighlyVariableGenes, spec: StreamSpec) -> Fitting:
+def by_residuals(hvg: Parameters, spec: StreamSpec) -> Fitting:
     """Flavor "pearson_residuals": variance of residuals of a model without biology; two passes."""
     groups, rep, measured = hvg.groups(spec), Representation(hvg.layer), hvg.measured(spec)
     moments, totals = yield Combined(

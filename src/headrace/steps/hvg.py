@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
 
 from ..chunk import Holds, StreamSpec
 from ..errors import InputError, PlanError, nearest
-from ..stats.bygroup import Measured, SumsByGroup
+from ..protocols import Fit
+from ..stats.bygroup import SumsByGroup
 from ..stats.dispersion import Cutoffs
-from ..stats.groups import Groups
 from ..stats.histograms import HistogramsByGroup
-from .flavors import Fitting, by_dispersion, by_residuals, by_trend
-
-Flavor = Literal["seurat", "cell_ranger", "seurat_v3", "seurat_v3_paper", "pearson_residuals"]
+from .flavors import Fitting, Parameters, by_dispersion, by_residuals, by_trend
 
 _CUTOFFS = ("min_mean", "max_mean", "min_disp", "max_disp")
 _TAKES: dict[str, tuple[str, ...]] = {
@@ -27,7 +24,7 @@ _TAKES: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class HighlyVariableGenes:
+class HighlyVariableGenes(Parameters, Fit):
     """Mark genes that vary more than others of similar mean, as `scanpy.pp.highly_variable_genes`.
 
     Annotates `var` with scanpy's columns; follow it with `SelectGenes("highly_variable")` to keep
@@ -85,22 +82,7 @@ class HighlyVariableGenes:
     1
     """
 
-    n_top_genes: int | None = None
-    flavor: Flavor = "seurat"
-    batch_key: str | tuple[str, ...] | None = None
-    layer: str | None = None
-    min_mean: float = 0.0125
-    max_mean: float = 3.0
-    min_disp: float = 0.5
-    max_disp: float = float("inf")
-    n_bins: int = 20
-    span: float = 0.3
-    theta: float = 100.0
-    clip: float | None = None
-    measured_only: bool | None = None
-    unfitted: Literal["error", "skip"] = "error"
     annotates = True
-    reads_var = False
 
     def __post_init__(self) -> None:
         if self.flavor not in _TAKES:
@@ -144,11 +126,6 @@ class HighlyVariableGenes:
     def by_gene(self) -> bool:
         """Whether the first look learns of each gene from that gene alone; residuals need the totals of cells."""
         return self.flavor != "pearson_residuals"
-
-    @property
-    def cutoffs(self) -> Cutoffs:
-        """Bounds on mean and normalised dispersion."""
-        return Cutoffs(self.min_mean, self.max_mean, self.min_disp, self.max_disp)
 
     def memory(self, spec: StreamSpec) -> int:
         """Predict the bytes of the statistics, if every possible batch comes."""
@@ -200,19 +177,6 @@ class HighlyVariableGenes:
         if self.needs_counts:
             return (yield from by_trend(self, spec))
         return (yield from by_dispersion(self, spec))
-
-    def groups(self, spec: StreamSpec) -> Groups:
-        """Return the batches."""
-        return Groups.of(spec, self.batch_key, "HighlyVariableGenes")
-
-    def measured(self, spec: StreamSpec) -> Measured | None:
-        """Return what each dataset measured, if that is to matter and differs."""
-        wanted = spec.presence_aware if self.measured_only is None else self.measured_only
-        if not wanted or spec.measured is None or spec.measured.to_numpy().all():
-            return None
-        if "dataset_id" not in spec.obs:
-            raise PlanError("HighlyVariableGenes(measured_only=True): obs has no column 'dataset_id'")
-        return Measured.of(spec)
 
 
 def _nnz(spec: StreamSpec) -> int:

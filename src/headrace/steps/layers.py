@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 from ..chunk import Chunk, StreamSpec
 from ..errors import PlanError, nearest
+from ..protocols import Transform
 
 
 @dataclass(frozen=True)
-class SaveLayer:
+class SaveLayer(Transform):
     """Keep `X` as it is now as a layer; later gene and cell filters apply to it too.
 
     Parameters
@@ -27,6 +28,7 @@ class SaveLayer:
     name: str
     by_gene = True
     reads_obs = ()
+    keeps_values = True
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the cells with the layer; nothing is copied."""
@@ -42,7 +44,7 @@ class SaveLayer:
 
 
 @dataclass(frozen=True)
-class UseLayer:
+class UseLayer(Transform):
     """Go on with a saved layer as `X`; the layer stays. What `X` was is gone, unless it was saved.
 
     Parameters
@@ -69,7 +71,7 @@ class UseLayer:
 
 
 @dataclass(frozen=True)
-class DropLayer:
+class DropLayer(Transform):
     """Forget a saved layer.
 
     Parameters
@@ -85,6 +87,7 @@ class DropLayer:
     """
 
     name: str
+    keeps_values = True
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the cells without the layer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, log
 from types import MappingProxyType
@@ -15,7 +15,7 @@ from scipy import sparse
 
 from ..chunk import Chunk, Holds, StreamSpec
 from ..errors import InputError, PlanError, nearest
-from ..protocols import Accumulator, Transform
+from ..protocols import Accumulator, Fit, Transform
 from ..stats import kernels
 from .select import KeepGenes
 
@@ -49,7 +49,7 @@ SCRB-seq, mcSCRB-seq and Smart-3Seq count 3' tags; leave them out with `Normaliz
 
 
 @dataclass(frozen=True)
-class NormalizeLength:
+class NormalizeLength(Fit):
     """Divide counts by gene length, in the cells whose assay reads whole transcripts.
 
     A long transcript gives more reads than a short one of the same abundance, unless the assay
@@ -86,8 +86,6 @@ class NormalizeLength:
     missing: Literal["error", "drop"] = "error"
     column: str = "feature_length"
     passes = 0
-    annotates = False
-    reads_var = False
     needs_counts = True
 
     def __post_init__(self) -> None:
@@ -99,6 +97,11 @@ class NormalizeLength:
             raise InputError(f"NormalizeLength(unit={self.unit!r}): 'base' or 'kilobase'")
         if self.missing not in ("error", "drop"):
             raise InputError(f"NormalizeLength(missing={self.missing!r}): 'error' or 'drop'")
+
+    @property
+    def corrects_length(self) -> Collection[str] | Literal["all"]:
+        """The assays."""
+        return self.assays
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise if the stream has no lengths or no assays, or has been logged."""
@@ -140,7 +143,7 @@ class NormalizeLength:
 
 
 @dataclass(frozen=True, eq=False)
-class DivideByLength:
+class DivideByLength(Transform):
     """Divide the values of the cells of some assays by gene length.
 
     Parameters
@@ -179,7 +182,7 @@ def length_normalized(obs: pd.DataFrame) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class Chain:
+class Chain(Transform):
     """Transforms one after another, as one."""
 
     transforms: tuple[Transform, ...]
@@ -198,7 +201,7 @@ class Chain:
 
 
 @dataclass(frozen=True)
-class Log1p:
+class Log1p(Transform):
     """Take the logarithm of 1 + x, as `scanpy.pp.log1p`.
 
     Parameters

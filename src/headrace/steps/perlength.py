@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..chunk import Chunk, Holds, StreamSpec
 from ..errors import InputError, PlanError, nearest
-from ..protocols import Accumulator, Transform
+from ..protocols import Accumulator, Fit, Transform
 from ..stats import rates
 from ..stats.representation import Representation
 from .normalize import Chain
@@ -44,7 +44,7 @@ def lengths_of(spec: StreamSpec, column: str, missing: str, step: str) -> tuple[
 
 
 @dataclass(frozen=True)
-class RPKM:
+class RPKM(Fit):
     """Divide counts by library size in millions and gene length in kilobases, as edgeR's `rpkm`.
 
     Parameters
@@ -68,8 +68,6 @@ class RPKM:
     missing: Literal["error", "drop"] = "error"
     normalized_libsize: bool = True
     passes = 0
-    annotates = False
-    reads_var = False
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise unless X holds counts and genes have lengths."""
@@ -87,7 +85,7 @@ class RPKM:
 
 
 @dataclass(frozen=True, eq=False)
-class PerKilobase:
+class PerKilobase(Transform):
     """Divide by library size and length; see `RPKM`."""
 
     lengths: Floats
@@ -105,7 +103,7 @@ class PerKilobase:
 
 
 @dataclass(frozen=True)
-class TPM:
+class TPM(Fit):
     """Turn counts into transcripts per million: counts per base, scaled to a total of 1e6 (Li & Dewey 2011).
 
     Parameters
@@ -127,8 +125,6 @@ class TPM:
     missing: Literal["error", "drop"] = "error"
     normalized: bool = False
     passes = 0
-    annotates = False
-    reads_var = False
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise unless X holds counts, genes have lengths, and samples their factors if asked for."""
@@ -148,7 +144,7 @@ class TPM:
 
 
 @dataclass(frozen=True, eq=False)
-class PerMillion:
+class PerMillion(Transform):
     """Divide by length and scale to a million; see `TPM`."""
 
     lengths: Floats

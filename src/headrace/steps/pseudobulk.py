@@ -15,7 +15,7 @@ from scipy import sparse
 
 from ..chunk import Holds, StreamSpec, csr
 from ..errors import InputError, PlanError, RoundedCountsWarning, nearest
-from ..protocols import Accumulator, Source
+from ..protocols import Accumulator, Fit, Source
 from ..sources.arrays import ArraySource, rounded
 from ..stats.groupsums import GroupSums, GroupTotals
 from ..stats.representation import Representation
@@ -28,7 +28,7 @@ DENSE_VALUES = 4_000_000
 
 
 @dataclass(frozen=True)
-class Pseudobulk:
+class Pseudobulk(Fit):
     """Sum the cells of each group into one sample; the stream goes on with the samples.
 
     `obs` of the samples: the group columns, every other column that has one value in each group, `n_cells`, and
@@ -76,9 +76,6 @@ class Pseudobulk:
     layer: str | None = None
     how: Literal["sum", "mean", "count"] = "sum"
     becomes_source = True
-    passes = 1
-    annotates = False
-    reads_var = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by", (self.by,) if isinstance(self.by, str) else tuple(self.by))

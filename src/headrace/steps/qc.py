@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..chunk import Chunk, Holds, StreamSpec
+from ..contract import written
 from ..errors import InputError, PlanError, nearest
-from ..protocols import Accumulator, Transform
+from ..protocols import Accumulator, Fit, Step, Transform
 from ..stats import kernels
 from ..stats.bygroup import SumsByGroup
 from ..stats.cells import library_sizes
@@ -96,7 +97,7 @@ def _check_layer(step: str, layer: str | None, spec: StreamSpec) -> None:
 
 
 @dataclass(frozen=True)
-class QCCells:
+class QCCells(Fit):
     """The part of `QCMetrics` about cells."""
 
     qc_vars: Mapping[str, str | Sequence[str]] | Collection[str] = ()
@@ -106,12 +107,17 @@ class QCCells:
     expr_type: str = "counts"
     var_type: str = "genes"
     passes = 0
-    annotates = False
+    keeps_values = True
+    label = "QCMetrics"
 
     @property
     def reads_var(self) -> bool:
         """True if the genes are those that a column of `var` marks, which an earlier step may have written."""
         return bool(self.qc_vars) and not isinstance(self.qc_vars, Mapping)
+
+    def describe(self) -> str:
+        """Return the step that both parts are of."""
+        return written(QCMetrics(**vars(self)))
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise if a set of genes is unknown, or there are fewer genes than `percent_top` asks for."""
@@ -151,7 +157,7 @@ class QCCells:
 
 
 @dataclass(frozen=True, eq=False)
-class MeasureCells:
+class MeasureCells(Transform):
     """Add columns about every cell to `obs`, and mark the sets of genes in `var`."""
 
     about: QCCells
@@ -207,16 +213,19 @@ class MeasureCells:
 
 
 @dataclass(frozen=True)
-class QCGenes:
+class QCGenes(Fit):
     """The part of `QCMetrics` about genes."""
 
     log1p: bool = True
     layer: str | None = None
     expr_type: str = "counts"
-    passes = 1
     annotates = True
-    reads_var = False
     by_gene = True
+    label = "QCMetrics"
+
+    def belongs_to(self, before: Step) -> bool:
+        """Whether the part about cells comes before it."""
+        return isinstance(before, QCCells)
 
     def memory(self, spec: StreamSpec) -> int:
         """Predict the bytes of the statistics."""

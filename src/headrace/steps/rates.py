@@ -14,7 +14,7 @@ from scipy import sparse
 
 from ..chunk import Chunk, Holds, StreamSpec
 from ..errors import InputError, PlanError
-from ..protocols import Accumulator, Transform
+from ..protocols import Accumulator, Fit, Transform
 from ..stats import rates
 from ..stats.cells import library_sizes
 from ..stats.representation import Representation
@@ -59,7 +59,7 @@ def refuse_empty(sizes: Floats, names: pd.Index) -> Floats:
 
 
 @dataclass(frozen=True)
-class Libsize:
+class Libsize(Transform):
     """Add every sample's total at this point to `obs`; X stays as it is.
 
     Parameters
@@ -86,7 +86,7 @@ class Libsize:
 
 
 @dataclass(frozen=True)
-class CPM:
+class CPM(Transform):
     """Divide counts by the library size in millions, as edgeR's `cpm`.
 
     Parameters
@@ -122,7 +122,7 @@ class CPM:
 
 
 @dataclass(frozen=True)
-class LogCPM:
+class LogCPM(Fit):
     """Take log2 of counts per million after adding a prior count, as edgeR's `cpm(log=TRUE)`. Makes X dense.
 
     log2((x + p) / (size + 2 p) * 1e6), where p is `prior_count` times the sample's size over the mean size. X is a
@@ -154,9 +154,6 @@ class LogCPM:
     prior_count: float = 2
     normalized_libsize: bool = True
     densifies = True
-    passes = 1
-    annotates = False
-    reads_var = False
 
     def __post_init__(self) -> None:
         if not (self.prior_count > 0 and isfinite(self.prior_count)):
@@ -175,7 +172,7 @@ class LogCPM:
 
 
 @dataclass(frozen=True)
-class LogRates:
+class LogRates(Transform):
     """Write log2 counts per million, given the mean library size; see `LogCPM`."""
 
     prior_count: float

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from ..chunk import Chunk, Holds, StreamSpec
 from ..errors import InputError, PlanError
-from ..protocols import Accumulator, Transform
+from ..protocols import Accumulator, Fit, Transform
 from ..stats import kernels
 from ..stats.bygroup import MomentsByGroup, SumsByGroup
 from ..stats.cells import library_sizes
@@ -26,7 +26,7 @@ ROUNDING = 8 * float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
-class Scale:
+class Scale(Fit):
     """Scale every gene to unit variance and mean 0, as `scanpy.pp.scale`.
 
     Adds `var["mean"]` and `var["std"]`, before scaling. A gene that does not vary becomes 0. Needs one pass
@@ -53,9 +53,6 @@ class Scale:
 
     max_value: float | None = None
     zero_center: bool = True
-    passes = 1
-    annotates = False
-    reads_var = False
 
     def __post_init__(self) -> None:
         if self.max_value is not None and not self.max_value > 0:
@@ -87,7 +84,7 @@ class Scale:
 
 
 @dataclass(frozen=True, eq=False)
-class Standardize:
+class Standardize(Transform):
     """Subtract each gene's mean, if `zero_center`, and divide by its standard deviation."""
 
     mean: Floats
@@ -112,7 +109,7 @@ class Standardize:
 
 
 @dataclass(frozen=True)
-class NormalizePearsonResiduals:
+class NormalizePearsonResiduals(Fit):
     """Turn counts into Pearson residuals, as `scanpy.experimental.pp.normalize_pearson_residuals`.
 
     A residual is how far a count is from what the totals of its cell and its gene let expect, in
@@ -143,9 +140,6 @@ class NormalizePearsonResiduals:
 
     theta: float = 100.0
     clip: float | None = None
-    passes = 1
-    annotates = False
-    reads_var = False
     needs_counts = True
     densifies = True
 
@@ -175,7 +169,7 @@ class NormalizePearsonResiduals:
 
 
 @dataclass(frozen=True, eq=False)
-class Residuals:
+class Residuals(Transform):
     """Replace counts by clipped Pearson residuals; `totals` are the genes' sums, shape (n_vars,)."""
 
     totals: Floats

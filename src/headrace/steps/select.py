@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from ..chunk import Chunk, Matrix, StreamSpec, csr
 from ..errors import InputError, PlanError, nearest
-from ..protocols import Accumulator, Transform
+from ..protocols import Accumulator, Fit, Transform
 from ..stats import kernels
 from ..stats.combined import Combined
 from ..stats.groups import Groups
 from ..stats.moments import GeneCells, MomentSums
-from .bounds import check_bounds, check_zero, given, need_cells, within
+from .bounds import check_bounds, check_zero, need_cells, within
 
 
 def take_cells(chunk: Chunk, mask: npt.NDArray[np.bool_]) -> Chunk:
@@ -24,7 +24,8 @@ def take_cells(chunk: Chunk, mask: npt.NDArray[np.bool_]) -> Chunk:
     if mask.all():
         return chunk
     rows = np.flatnonzero(mask)
-    return _map(chunk, lambda X: X[rows], obs=chunk.obs.iloc[rows])
+    obsm = {name: values[rows] for name, values in chunk.obsm.items()}
+    return _map(chunk, lambda X: X[rows], obs=chunk.obs.iloc[rows], obsm=obsm)
 
 
 def take_genes(chunk: Chunk, gene_map: npt.NDArray[np.int32], n_vars: int) -> Chunk:
@@ -63,7 +64,7 @@ def _map(chunk: Chunk, fn: Any, **changes: Any) -> Chunk:
 
 
 @dataclass(frozen=True)
-class FilterGenes:
+class FilterGenes(Fit):
     """Keep genes by the cells they are seen in and by their total, as `scanpy.pp.filter_genes`.
 
     Counts over the cells that passed the steps before. Adds `var["n_cells"]` and/or
@@ -87,9 +88,6 @@ class FilterGenes:
     max_cells: int | None = None
     min_counts: float | None = None
     max_counts: float | None = None
-    passes = 1
-    annotates = False
-    reads_var = False
     chooses_genes = True
 
     def __post_init__(self) -> None:
@@ -121,12 +119,12 @@ class FilterGenes:
             mask &= within(n_cells, self.min_cells, self.max_cells)
         if not mask.any():
             need_cells(any(values.any() for values in columns.values()), spec, "non-empty cell")
-            raise InputError(f"{given(self)}: none of the {spec.n_vars} genes is within the bounds; widen them")
+            raise InputError(f"{self.describe()}: none of the {spec.n_vars} genes is within the bounds; widen them")
         return KeepGenes(mask, columns)
 
 
 @dataclass(frozen=True)
-class SelectGenes:
+class SelectGenes(Fit):
     """Keep the named genes, or the highly variable ones.
 
     Parameters
@@ -144,7 +142,6 @@ class SelectGenes:
 
     genes: str | Sequence[str]
     passes = 0
-    annotates = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.genes, str):
@@ -181,7 +178,7 @@ class SelectGenes:
 
 
 @dataclass(frozen=True, eq=False)
-class KeepGenes:
+class KeepGenes(Transform):
     """Keep the genes where `mask` is True; note `columns` about all genes in `var` first.
 
     Parameters
@@ -199,6 +196,11 @@ class KeepGenes:
         gene_map = np.where(self.mask, np.cumsum(self.mask) - 1, -1).astype(np.int32)
         object.__setattr__(self, "_gene_map", gene_map)
         object.__setattr__(self, "_n_vars", int(self.mask.sum()))
+
+    @property
+    def kept_genes(self) -> npt.NDArray[np.bool_]:
+        """The genes that are kept."""
+        return self.mask
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the chosen genes of the cells."""

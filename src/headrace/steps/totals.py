@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from math import fsum, isfinite
@@ -13,19 +12,13 @@ import numpy.typing as npt
 
 from ..chunk import Chunk, Holds, StreamSpec
 from ..errors import InputError, PlanError
-from ..protocols import Accumulator, Transform
+from ..protocols import Accumulator, Fit, Transform
 from ..stats import kernels
 from ..stats.cells import DominantGenes, LibrarySizes, Sizes
-from .bounds import check_numeric, given
-from .cells import FilterCells, FilterOutliers
-from .layers import DropLayer, SaveLayer
+from .bounds import check_numeric
 from .normalize import Log1p
-from .qc import QCCells
 
 Floats = npt.NDArray[np.float64]
-
-LEAVE_X = (DropLayer, FilterCells, FilterOutliers, QCCells, SaveLayer)
-"""Steps after which the values of a cell are what they were, beside those that only annotate."""
 
 
 class ScaledTwiceWarning(UserWarning):
@@ -33,7 +26,7 @@ class ScaledTwiceWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class NormalizeTotal:
+class NormalizeTotal(Fit):
     """Scale every cell to the same total, as `scanpy.pp.normalize_total`.
 
     A cell's total is over the genes that are left at this point, unless `size` names a column that
@@ -74,9 +67,8 @@ class NormalizeTotal:
     max_fraction: float = 0.05
     size: str | None = None
     key_added: str | None = None
-    annotates = False
-    reads_var = False
     needs_counts = True
+    scales_cells = True
 
     def __post_init__(self) -> None:
         if self.target_sum is not None and not (self.target_sum > 0 and isfinite(self.target_sum)):
@@ -117,7 +109,7 @@ class NormalizeTotal:
 
 
 @dataclass(frozen=True)
-class ScaleToTotal:
+class ScaleToTotal(Transform):
     """Multiply every cell by `target_sum` / its size; `divisor` names a column for the inverse."""
 
     target_sum: float
@@ -143,7 +135,7 @@ class ScaleToTotal:
 
 
 @dataclass(frozen=True)
-class SizeFactors:
+class SizeFactors(Fit):
     """Divide every cell by its library size factor, as `scuttle::librarySizeFactors`.
 
     A size factor is a cell's total / the mean total, so that 1 is an average cell and values stay
@@ -169,10 +161,8 @@ class SizeFactors:
 
     size: str | None = None
     key_added: str = "sizeFactor"
-    passes = 1
-    annotates = False
-    reads_var = False
     needs_counts = True
+    scales_cells = True
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise if totals have no meaning here."""
@@ -189,7 +179,7 @@ class SizeFactors:
 
 
 @dataclass(frozen=True)
-class ProportionalFitting:
+class ProportionalFitting(Fit):
     """Scale every cell to the mean total of all cells; of values of any kind, logged ones too.
 
     Needs one pass over the data. See `PFlogPF`.
@@ -204,9 +194,7 @@ class ProportionalFitting:
     [[2.0], [2.0]]
     """
 
-    passes = 1
-    annotates = False
-    reads_var = False
+    scales_cells = True
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise if totals have no meaning here."""
@@ -256,22 +244,6 @@ def _check_unlogged(step: str, spec: StreamSpec) -> None:
             f"{step}: X is logged here already, and a sum of logarithms is no total; put it before that step, or read "
             "the layer with counts (to scale logged values as PFlogPF does, use ProportionalFitting())"
         )
-
-
-def scaled_once(steps: Sequence[Any]) -> None:
-    """Warn if cells are scaled to totals twice, and nothing between changes X: scanpy allows it, few mean it."""
-    before = None
-    for step in steps:
-        if isinstance(step, (NormalizeTotal, SizeFactors, ProportionalFitting)):
-            if before is not None:
-                warnings.warn(
-                    f"{given(step)} scales cells that {given(before)} has scaled already; leave one of the two out",
-                    ScaledTwiceWarning,
-                    stacklevel=3,
-                )
-            before = step
-        elif not isinstance(step, LEAVE_X) and not getattr(step, "annotates", False):
-            before = None
 
 
 def _positive(step: str, totals: Floats) -> Floats:

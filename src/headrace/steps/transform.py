@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..chunk import Chunk, Holds, StreamSpec
 from ..errors import InputError, PlanError
+from ..protocols import Transform
 from ..stats import kernels
 
 
@@ -31,7 +32,7 @@ def transformed(step: str, spec: StreamSpec) -> StreamSpec:
 
 
 @dataclass(frozen=True)
-class Sqrt:
+class Sqrt(Transform):
     """Take the square root, as `scanpy.pp.sqrt`: it makes the variance of counts nearly constant.
 
     Examples
@@ -54,7 +55,7 @@ class Sqrt:
 
 
 @dataclass(frozen=True)
-class Arcsinh:
+class Arcsinh(Transform):
     """Take the inverse hyperbolic sine of x / cofactor: linear near 0, logarithmic above.
 
     Parameters

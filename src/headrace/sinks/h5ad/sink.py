@@ -12,10 +12,11 @@ from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 
 from ...chunk import Chunk, Matrix, StreamSpec
-from ...protocols import Writer
+from ...protocols import Sink, Writer
 from ...support.atomic import atomic_file
 from ...support.memory import n_cores
 from .digests import RowDigest, record, row_checksums
@@ -28,7 +29,7 @@ INT32_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True)
-class H5ad:
+class H5ad(Sink):
     """Writes an .h5ad file in anndata's encoding, in one go and in flat memory.
 
     Parameters
@@ -47,6 +48,11 @@ class H5ad:
     overwrite: bool = False
     compression: Compression = None
     checksum: bool = True
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file."""
+        return (self.path,)
 
     @contextmanager
     def open(self, spec: StreamSpec) -> Iterator[Writer]:
@@ -101,7 +107,7 @@ def _apart(file: AbstractContextManager[H5adWriter], thread: ThreadPoolExecutor)
 
 
 @dataclass
-class _Apart:
+class _Apart(Writer):
     """A writer whose calls are done in another thread, one chunk behind."""
 
     writer: H5adWriter
@@ -124,7 +130,7 @@ class _Apart:
             self.last.result()
 
 
-class H5adWriter:
+class H5adWriter(Writer):
     """Appends chunks; see `H5ad`."""
 
     def __init__(
@@ -142,6 +148,7 @@ class H5adWriter:
             _dict(file, name)
         self.obs = FrameWriter(file.create_group("obs"), spec.obs, folder, spec.n_obs, storage)
         self.matrices: dict[str, SparseWriter | DenseWriter] = {}
+        self.obsm: dict[str, DenseWriter] = {}
         self.rows: dict[str, RowDigest] = {}
         self.n_obs = 0
 
@@ -152,6 +159,8 @@ class H5adWriter:
             self._append("X", chunk.X)
             for name, layer in chunk.layers.items():
                 self._append(f"layers/{name}", layer)
+            for name, values in chunk.obsm.items():
+                self._append_obsm(name, values)
         self.n_obs += chunk.n_obs
 
     def finish(self, spec: StreamSpec) -> None:
@@ -164,12 +173,18 @@ class H5adWriter:
             if name not in self.matrices:  # no chunk came
                 self._append(name, sparse.csr_array((0, spec.n_vars), dtype=np.float32))
             self.matrices[name].finish((self.n_obs, spec.n_vars))
+        for name, empty in spec.obsm.items():
+            if name not in self.obsm:  # no chunk came
+                self._append_obsm(name, empty)
+            self.obsm[name].finish((self.n_obs, empty.shape[1]))
         self.obs.finish()
         group = self.file.create_group("var")
         var = FrameWriter(group, spec.var.iloc[:0], self.folder, spec.n_vars, self.storage)
         var.append(spec.var)
         var.finish()
         self.storage.outbox.flush()
+        for name, values in spec.varm.items():
+            write_element(self.file["varm"], name, values)
         for key, value in spec.uns.items():
             write_element(self.file["uns"], key, value)
         record(self.file, self.rows, {**self.obs.marks, **var.marks})
@@ -185,6 +200,13 @@ class H5adWriter:
             self.rows[name] = RowDigest()
         self.storage.outbox.put(partial(row_checksums, X), self.rows[name].add)
         self.matrices[name].append(X)
+
+    def _append_obsm(self, name: str, values: npt.NDArray[Any]) -> None:
+        if name not in self.obsm:
+            self.obsm[name] = DenseWriter(
+                self.file["obsm"], name, values.shape[1], self.most, self.storage, values.dtype
+            )
+        self.obsm[name].append(values)
 
 
 class SparseWriter:
@@ -219,8 +241,16 @@ class SparseWriter:
 class DenseWriter:
     """A dense matrix in anndata's encoding."""
 
-    def __init__(self, file: h5py.File, name: str, n_vars: int, most: tuple[int, int | None], storage: Storage) -> None:
-        self.rows = Appender(file, name, np.float32, storage, width=(n_vars,), most=most[0])
+    def __init__(
+        self,
+        group: h5py.Group,
+        name: str,
+        width: int,
+        most: tuple[int, int | None],
+        storage: Storage,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        self.rows = Appender(group, name, dtype, storage, width=(width,), most=most[0])
         self.rows.dataset.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
 
     def append(self, X: np.ndarray[Any, Any]) -> None:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import h5py
@@ -17,7 +18,7 @@ import pandas as pd
 
 from ...chunk import Chunk, Holds, StreamSpec
 from ...errors import CountsError, InputError, SourceError, nearest
-from ...protocols import Cost
+from ...protocols import Cost, Source
 from ...support.prefetch import prefetch
 from ..ranges import CellRange
 from .file import member
@@ -36,7 +37,7 @@ MOST_LOOKED_AT = 8
 
 
 @dataclass(frozen=True)
-class H5adSource:
+class H5adSource(Source[CellRange]):
     """Cells and genes of a local .h5ad file; see `open_h5ad`.
 
     Holds a path and what was asked for, never an open handle: it pickles small, and every process opens the
@@ -107,6 +108,11 @@ class H5adSource:
     def identity(self) -> str:
         """Return the file, its size and time of change, and which matrix of it, as a text."""
         return json.dumps([self.path, *self.stamp, self.layer, self.var_index])
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file."""
+        return (Path(self.path),)
 
     def provenance(self) -> dict[str, Any]:
         """Say which matrix of which file it is, in plain values; not in which folder the file was."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,11 @@ import pandas as pd
 
 from ...chunk import StreamSpec
 from ...errors import InputError, SourceError
+from .catalog import Catalog
 from .cells import absent_values
 from .genes import Genes, choose
 from .location import reading
 from .source import SomaSource
-
-if TYPE_CHECKING:
-    from .census import Census
 
 MEDIAN_LENGTH_SINCE = "2025-01-30"
 FEW_GENES = 1000
@@ -37,7 +35,7 @@ class FewGenesWarning(UserWarning):
 class CensusQuery(SomaSource):
     """Some cells and genes of a Census; made by `Census.query`. A source for a `Plan`."""
 
-    census: Census = None  # type: ignore[assignment] # required, but dataclasses want a default after defaults
+    census: Catalog = None  # type: ignore[assignment] # required, but dataclasses want a default after defaults
     organism: str = ""
     dataset_ids: tuple[str, ...] | None = None
     rule: str = "measured"
@@ -169,7 +167,7 @@ class CensusQuery(SomaSource):
             among = self._value_filter(None)
             hint = absent_values(self._experiment.obs, self.obs_filter, among, self._joinid_array, self.where)
         if not hint and self.dataset_ids is not None:
-            others = self.census._organisms_of(self.dataset_ids)
+            others = self.census.organisms_of(self.dataset_ids)
             if others and self.organism not in others:
                 hint = f"; cells with that dataset_id are of {' and '.join(others)}"
         return hint
@@ -196,7 +194,7 @@ class CensusQuery(SomaSource):
     @cached_property
     def _seen(self) -> npt.NDArray[np.bool_]:
         """Which gene joinids each dataset of the query measured, shape (datasets, largest joinid + 1)."""
-        table = self.census._table("datasets").set_index("dataset_id")["soma_joinid"]
+        table = self.census.table("datasets").set_index("dataset_id")["soma_joinid"]
         joinids = table[list(self._datasets)].to_numpy()
         row_of = np.full(int(table.max()) + 1, -1)
         row_of[joinids] = np.arange(len(joinids))

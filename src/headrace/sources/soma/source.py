@@ -16,7 +16,7 @@ import pandas as pd
 
 from ...chunk import Chunk, Holds, StreamSpec
 from ...errors import InputError, nearest
-from ...protocols import Cost
+from ...protocols import Cost, Source
 from ...support.prefetch import prefetch
 from ..ranges import CellRange
 from .cells import Cells, absent_values, select_cells
@@ -38,7 +38,7 @@ GENE_ID_COLUMNS = ("feature_id", "var_id", "gene_id", "gene_ids", "ensembl_id", 
 
 
 @dataclass(frozen=True)
-class SomaSource:
+class SomaSource(Source[CellRange]):
     """Cells and genes of one measurement of a SOMA experiment; see `open_soma`.
 
     Holds a location and what was asked for, never an open handle: it pickles small, and every

@@ -1,28 +1,23 @@
-"""What a plan will do, and what a file says about how it was made."""
+"""What a plan will do and take, in words and numbers."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from importlib.metadata import version
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..chunk import StreamSpec
-from ..protocols import Source
-from ..steps.layers import SaveLayer
-from ..steps.normalize import FULL_GENE_ASSAYS, NormalizeLength
-from ..steps.qc import QCCells, QCGenes, QCMetrics
+from ..protocols import Source, Step
+from ..steps.normalize import FULL_GENE_ASSAYS
 from ..support.memory import Budget
+from .provenance import corrected_assays
 from .spool import need
 
 TEXT_BYTES, COLUMN_BYTES, FILE_BYTES, HDF5_CHUNK = 64, 4096, 40_000, 1 << 20
-"""Of the output: a text with its place, what belongs to a column of obs or var, the rest of a file, a stored chunk."""
-
-PACKAGES = ("anndata", "h5py", "headrace", "numpy", "scipy", "tiledbsoma")
+"""Bytes of the output: of a text and its offset, of what describes a column, of the rest of a file, of a chunk."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,7 @@ class Explanation:
 
 def explain(
     source: Source[Any],
-    steps: Sequence[Any],
+    steps: Sequence[Step],
     out: StreamSpec,
     passes: Sequence[Sequence[str]],
     from_source: int,
@@ -54,7 +49,7 @@ def explain(
     spooled = source.spooled and from_source > 1
     wide = spec.nnz is None or spec.nnz > 2**31 - 1
     index = "int64" if wide else "int32"
-    output = _size(out, steps, cost.nnz, 8 if wide else 4)
+    output = _size(spec, out, steps, cost.nnz, 8 if wide else 4)
     lines = [
         f"source     {spec.n_obs:,} cells x {spec.n_vars:,} genes, {cost.nnz:,} non-zeros over all genes",
         f"reading    1 pass over the source, about {_amount(cost.bytes)}"
@@ -62,7 +57,7 @@ def explain(
         else f"reading    {from_source} passes over the source, which is at hand",
     ]
     for number, purposes in enumerate(passes, 1):
-        why = " + ".join(dict.fromkeys(called(purpose) for purpose in purposes))
+        why = " + ".join(dict.fromkeys(purposes))
         where = "the source" if number == 1 or not spooled else "the spool"
         where = where if number <= from_source else "the samples it made"
         reason = "" if "write" in purposes else ": must see all cells before what follows"
@@ -71,11 +66,11 @@ def explain(
         lines.append(f"disk       about {_amount(need(spec.n_obs, cost.nnz))} for the spool, while it runs")
     if cost.disk:
         lines.append(f"disk       about {_amount(cost.disk)} of temporary files, while it runs")
-    aside = sum(step.disk(spec) for step in steps if hasattr(step, "disk"))
+    aside = sum(step.disk(spec) for step in steps)
     if aside:
         lines.append(f"disk       about {_amount(aside)} of temporary files, if many counts are large")
     lines.append("steps")
-    lines += [f"  {describe(step)}" for step in as_given(steps)] or ["  none"]
+    lines += [f"  {text}" for text in described(steps)] or ["  none"]
     lines += _assays(source, steps, spec)
     lines += [
         f"output     at most {out.n_obs:,} cells x {out.n_vars:,} genes, X float32, indices and indptr {index}"
@@ -87,81 +82,17 @@ def explain(
     return Explanation(tuple(lines), spec.n_obs, spec.n_vars, cost.nnz, len(passes), budget.peak, output)
 
 
-def describe(step: Any) -> str:
-    """Write a step with the parameters that differ from their defaults."""
-    if not is_dataclass(step):
-        return type(step).__name__
-    given = [f"{f.name}={getattr(step, f.name)!r}" for f in fields(step) if getattr(step, f.name) != f.default]
-    return f"{type(step).__name__}({', '.join(given)})"
+def described(steps: Sequence[Step]) -> list[str]:
+    """Return the steps as they are written in Python; those that were given as one are one."""
+    alone = [
+        step
+        for before, step in zip([None, *steps], steps, strict=False)
+        if before is None or not step.belongs_to(before)
+    ]
+    return [step.describe() for step in alone]
 
 
-def called(step: str) -> str:
-    """Return the name that the user knows a step by, given that of its class.
-
-    Examples
-    --------
-    >>> called("QCGenes"), called("FilterGenes")
-    ('QCMetrics', 'FilterGenes')
-    """
-    return "QCMetrics" if step in ("QCCells", "QCGenes") else step
-
-
-def as_given(steps: Sequence[Any]) -> Iterator[Any]:
-    """Yield steps as the user gave them: the two parts of `QCMetrics` are one."""
-    left = list(steps)
-    while left:
-        step = left.pop(0)
-        if isinstance(step, QCCells) and left and isinstance(left[0], QCGenes):
-            del left[0]
-            step = QCMetrics(**vars(step))
-        yield step
-
-
-def parameters(step: Any) -> dict[str, Any]:
-    """Return a step as plain values: its name and all its parameters."""
-    values = {f.name: getattr(step, f.name) for f in fields(step)} if is_dataclass(step) else {}
-    return {"step": type(step).__name__, **values}
-
-
-def corrected_assays(source: Source[Any], steps: Sequence[Any]) -> dict[str, int] | None:
-    """Return the assays whose cells are corrected for gene length, with their cells; None without that step."""
-    for step in steps:
-        if isinstance(step, NormalizeLength):
-            counts = source.value_counts("assay_ontology_term_id")
-            return {k: n for k, n in counts.items() if step.assays == "all" or k in step.assays}
-    return None
-
-
-def release() -> str:
-    """Return the version of headrace."""
-    return version("headrace")
-
-
-def provenance(source: Source[Any], steps: Sequence[Any]) -> dict[str, Any]:
-    """Say how a file was made: source, steps, versions, and a fingerprint of source and steps."""
-    origin = source.provenance()
-    done = json.dumps([parameters(step) for step in steps], default=str)
-    corrected = corrected_assays(source, steps)
-    text = json.dumps([origin, done], sort_keys=True, default=str)
-    entry = {
-        **origin,
-        "steps": done,
-        "versions": {name: version(name) for name in PACKAGES},
-        "fingerprint": hashlib.sha256(text.encode()).hexdigest(),
-    }
-    if corrected is not None:
-        entry["length_normalized_assays"] = json.dumps(corrected)
-    return _plain(entry)  # type: ignore[no-any-return] # a dictionary stays one
-
-
-def _plain(value: Any) -> Any:
-    """Turn lists into JSON, since not every reader knows arrays of text in `uns`."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return json.dumps(list(value)) if isinstance(value, (list, tuple)) else value
-
-
-def _assays(source: Source[Any], steps: Sequence[Any], spec: StreamSpec) -> list[str]:
+def _assays(source: Source[Any], steps: Sequence[Step], spec: StreamSpec) -> list[str]:
     """Say for each assay what will happen to its cells."""
     counts = source.value_counts("assay_ontology_term_id")
     if not counts:
@@ -196,17 +127,27 @@ def _assay_names(source: Source[Any], counts: dict[str, int]) -> dict[str, str]:
     return names
 
 
-def _size(out: StreamSpec, steps: Sequence[Any], nnz: int, index: int) -> int:
+def _size(spec: StreamSpec, out: StreamSpec, steps: Sequence[Step], nnz: int, index: int) -> int:
     """Return the bytes of the file that is written, at most, if nothing is compressed."""
     cells = out.n_obs * out.n_vars
-    made_dense = [getattr(step, "densifies", False) for step in steps]
-    after = steps[made_dense.index(True) :] if any(made_dense) else ()
-    n_dense = min(any(made_dense) + sum(isinstance(step, SaveLayer) for step in after), 1 + len(out.layers))
+    n_dense = _dense_matrices(spec, steps)
     n_sparse = 1 + len(out.layers) - n_dense
     parts = [cells * 4] * n_dense + [min(nnz, cells) * 4, min(nnz, cells) * index, out.n_obs * index] * n_sparse
     # a whole number of chunks, unless it is less than one
     matrices = sum(part if part < HDF5_CHUNK else part + HDF5_CHUNK for part in parts)
     return matrices + _table_size(out.obs, out.n_obs) + _table_size(out.var, out.n_vars) + FILE_BYTES
+
+
+def _dense_matrices(spec: StreamSpec, steps: Sequence[Step]) -> int:
+    """Count the dense ones among `X` and the layers at the end: X after a step that densifies, and layers of it."""
+    dense = False
+    layers: dict[str, bool] = {}
+    for step in steps:
+        before, spec = spec, step.preview(spec)
+        dense = dense or step.densifies
+        layers = {name: layers.get(name, False) for name in spec.layers}
+        layers |= {name: dense for name in spec.layers if name not in before.layers}
+    return dense + sum(layers.values())
 
 
 def _table_size(table: pd.DataFrame, n: int) -> int:
@@ -216,8 +157,8 @@ def _table_size(table: pd.DataFrame, n: int) -> int:
         if isinstance(dtype, pd.CategoricalDtype):
             a_row += 1 if len(dtype.categories) < 128 else 2 if len(dtype.categories) < 32768 else 4
         else:
-            kind = getattr(dtype, "numpy_dtype", dtype)
-            a_row += TEXT_BYTES if kind.kind not in "biuf" else kind.itemsize + (kind is not dtype)
+            stored = np.dtype(dtype.type)
+            a_row += TEXT_BYTES if stored.kind not in "biuf" else stored.itemsize + (stored is not dtype)
     return n * a_row + len(table.columns) * COLUMN_BYTES
 
 

@@ -1,0 +1,64 @@
+"""The public names, once: `__init__.py` imports them from here when they are asked for, type checkers read them."""
+
+from . import recipes as recipes
+from .chunk import Chunk as Chunk
+from .chunk import StreamSpec as StreamSpec
+from .engine.executors import Serial as Serial
+from .engine.executors import Threads as Threads
+from .engine.plan import Plan as Plan
+from .errors import CountsError as CountsError
+from .errors import HeadraceError as HeadraceError
+from .errors import InputError as InputError
+from .errors import MemoryBudgetError as MemoryBudgetError
+from .errors import OutputError as OutputError
+from .errors import PlanError as PlanError
+from .errors import RoundedCountsWarning as RoundedCountsWarning
+from .errors import SourceError as SourceError
+from .sinks.h5ad.verify import Verdict as Verdict
+from .sinks.h5ad.verify import verify_h5ad as verify_h5ad
+from .sinks.table import Table as Table
+from .sources.h5ad.source import open_h5ad as open_h5ad
+from .sources.soma.census import Census as Census
+from .sources.soma.census import CensusQuery as CensusQuery
+from .sources.soma.census import DuplicateCellsWarning as DuplicateCellsWarning
+from .sources.soma.census import FewGenesWarning as FewGenesWarning
+from .sources.soma.census import open_census as open_census
+from .sources.soma.source import open_soma as open_soma
+from .sources.tables.counts import AnnotationWarning as AnnotationWarning
+from .sources.tables.counts import BulkCounts as BulkCounts
+from .sources.tables.counts import FractionalCountsWarning as FractionalCountsWarning
+from .sources.tables.counts import open_counts as open_counts
+from .steps.bulk import FilterByExpr as FilterByExpr
+from .steps.bulk import NormFactors as NormFactors
+from .steps.cells import FilterCells as FilterCells
+from .steps.cells import FilterOutliers as FilterOutliers
+from .steps.flavors import LoessJitterWarning as LoessJitterWarning
+from .steps.flavors import UnfittedBatchWarning as UnfittedBatchWarning
+from .steps.hvg import HighlyVariableGenes as HighlyVariableGenes
+from .steps.layers import DropLayer as DropLayer
+from .steps.layers import SaveLayer as SaveLayer
+from .steps.layers import UseLayer as UseLayer
+from .steps.normalize import FULL_GENE_ASSAYS as FULL_GENE_ASSAYS
+from .steps.normalize import Log1p as Log1p
+from .steps.normalize import NormalizeLength as NormalizeLength
+from .steps.perlength import RPKM as RPKM
+from .steps.perlength import TPM as TPM
+from .steps.pseudobulk import Pseudobulk as Pseudobulk
+from .steps.qc import QCMetrics as QCMetrics
+from .steps.rates import CPM as CPM
+from .steps.rates import Libsize as Libsize
+from .steps.rates import LogCPM as LogCPM
+from .steps.scale import NormalizePearsonResiduals as NormalizePearsonResiduals
+from .steps.scale import Scale as Scale
+from .steps.select import FilterGenes as FilterGenes
+from .steps.select import SelectGenes as SelectGenes
+from .steps.totals import NormalizeTotal as NormalizeTotal
+from .steps.totals import PFlogPF as PFlogPF
+from .steps.totals import ProportionalFitting as ProportionalFitting
+from .steps.totals import ScaledTwiceWarning as ScaledTwiceWarning
+from .steps.totals import SizeFactors as SizeFactors
+from .steps.transform import Arcsinh as Arcsinh
+from .steps.transform import Sqrt as Sqrt
+
+__all__: list[str]
+__version__: str

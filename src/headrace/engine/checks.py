@@ -1,0 +1,65 @@
+"""What is checked of a plan before it runs."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..chunk import Holds, StreamSpec
+from ..errors import OutputError
+from ..protocols import Sink, Source, Step, Transform
+from ..steps.check import CheckCounts
+from ..steps.totals import ScaledTwiceWarning
+
+
+def count_checks(source: Source[Any], steps: Sequence[Step]) -> tuple[Transform, ...]:
+    """Return what checks the source's values on the way, if steps take them for counts."""
+    spec = source.spec
+    needing = () if source.counts_checked else tuple(dict.fromkeys(counting(steps, spec)))
+    return (CheckCounts(needing, f"layer {source.layer!r} of the source", spec.var.index),) if needing else ()
+
+
+def counting(steps: Sequence[Step], spec: StreamSpec) -> list[str]:
+    """Return the names of the steps that take the source's own values for counts."""
+    names = []
+    for step in steps:
+        holds = spec.holds if step.layer is None else spec.layers.get(step.layer)
+        if step.needs_counts and holds in (Holds.COUNTS, Holds.UNKNOWN):
+            names.append(step.label)
+        spec = step.preview(spec)
+    return names
+
+
+def warn_if_scaled_twice(steps: Sequence[Step]) -> None:
+    """Warn if cells are scaled to totals twice, and nothing between changes X: scanpy allows it, few mean it."""
+    before = None
+    for step in steps:
+        if step.scales_cells:
+            if before is not None:
+                warnings.warn(
+                    f"{step.describe()} scales cells that {before.describe()} has scaled already; leave one of the two "
+                    "out",
+                    ScaledTwiceWarning,
+                    stacklevel=3,
+                )
+            before = step
+        elif not step.keeps_values:
+            before = None
+
+
+def refuse_to_overwrite(source: Source[Any], sink: Sink) -> None:
+    """Raise `OutputError` if the sink writes a file that the source reads, by whatever name."""
+    for target in sink.files:
+        for read in source.files:
+            if _same(target, read):
+                raise OutputError(f"{target} is what this plan reads; write to another name")
+
+
+def _same(target: Path, read: Path) -> bool:
+    """Return whether a file is another one, or lies within a folder, links and hard links followed."""
+    if target.exists() and read.exists() and os.path.samefile(target, read):
+        return True
+    return read.is_dir() and Path(os.path.realpath(target)).is_relative_to(os.path.realpath(read))

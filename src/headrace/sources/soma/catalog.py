@@ -1,0 +1,125 @@
+"""The tables of a Census: what it holds, before anything is chosen of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from ...errors import InputError, nearest
+from .location import Location, reading
+
+COMMON_NAMES = {
+    "human": "homo_sapiens",
+    "mouse": "mus_musculus",
+    "chimpanzee": "pan_troglodytes",
+    "macaque": "macaca_mulatta",
+    "rhesus_macaque": "macaca_mulatta",
+    "marmoset": "callithrix_jacchus",
+}
+"""What else people call the organisms of the Census."""
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The tables of a Census: its summary, its organisms, its datasets. Holds no handles, and pickles small.
+
+    Parameters
+    ----------
+    location
+        Where the Census is.
+    release
+        Date of the release if it was opened by release, else None.
+    """
+
+    location: Location
+    release: str | None = None
+
+    @cached_property
+    def info(self) -> dict[str, str]:
+        """The Census's own summary: `census_build_date`, `census_schema_version`, `dataset_schema_version`, ..."""
+        summary = self.table("summary")
+        return dict(zip(summary["label"].astype(str), summary["value"].astype(str), strict=True))
+
+    @cached_property
+    def organisms(self) -> list[str]:
+        """Names of the organisms, e.g. "homo_sapiens"."""
+        with reading(self.location.uri):
+            return sorted(self.root["census_data"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what was opened or looked up."""
+        return {"location": self.location, "release": self.release}
+
+    @cached_property
+    def root(self) -> Any:
+        """The open SOMA collection; raises `InputError` if it is no Census."""
+        root = self.location.open()
+        if "census_data" not in root or "census_info" not in root:
+            raise InputError(
+                f"{self.location.uri!r} is a {getattr(root, 'soma_type', 'SOMA object')}, not a Census: it has no "
+                "census_info and census_data; for a single experiment use hr.open_soma"
+            )
+        return root
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Read a table of `census_info` whole: "summary", "datasets", ..."""
+        with reading(f"{self.location.uri}/census_info/{name}"):
+            return self.root["census_info"][name].read().concat().to_pandas()
+
+    def canonical_organism(self, organism: str) -> str:
+        """Return the Census's name of an organism, e.g. of "Homo sapiens"; raise `InputError` if it has none."""
+        name = organism.strip().lower().replace(" ", "_")
+        if name not in self.organisms:
+            raise InputError(
+                f"the Census has no organism {organism!r}; {nearest(COMMON_NAMES.get(name, name), self.organisms)}"
+            )
+        return name
+
+    def check_datasets(self, ids: Sequence[str]) -> None:
+        """Raise `InputError` if the Census lacks one of the dataset ids."""
+        table = self.table("datasets")
+        unknown = [one for one in ids if one not in set(table["dataset_id"])]
+        if unknown:
+            raise InputError(f"the Census has no dataset {unknown[0]!r}; {_datasets_named(unknown[0], table)}")
+
+    def organisms_of(self, ids: Sequence[str]) -> list[str]:
+        """Name the organisms that the cells of some datasets are of."""
+        value_filter = f"dataset_id in {list(ids)!r}"
+        found = []
+        for name in self.organisms:
+            with reading(f"{self.location.uri}/census_data/{name}/obs"):
+                cells = self.root["census_data"][name].obs.read(value_filter=value_filter, column_names=["dataset_id"])
+                if sum(len(table) for table in cells):
+                    found.append(name)
+        return found
+
+    def cells_per_assay(self, organisms: Sequence[str]) -> pd.DataFrame:
+        """Count cells by dataset and assay: columns `dataset_id`, `assay`, `n_obs`; reads two columns of obs."""
+        parts = []
+        for name in organisms:
+            obs = self.root["census_data"][name].obs
+            with reading(f"{self.location.uri}/census_data/{name}/obs"):
+                for table in obs.read(column_names=["dataset_id", "assay"]):
+                    part = table.to_pandas().groupby(["dataset_id", "assay"], observed=True).size()
+                    parts.append(part.rename("n_obs").reset_index().astype({"dataset_id": str, "assay": str}))
+        return pd.concat(parts).groupby(["dataset_id", "assay"], as_index=False)["n_obs"].sum()
+
+
+def _datasets_named(text: str, table: pd.DataFrame) -> str:
+    """Name the datasets that something other than an id may mean, as the tail of a sentence."""
+    asked = text.strip().lower()
+    columns = ("dataset_version_id", "dataset_title", "collection_id", "collection_name")
+    for column in (name for name in columns if name in table):  # old releases lack some
+        lowered = table[column].astype(str).str.lower()
+        meant = table[lowered == asked]
+        if not len(meant) and asked:
+            meant = table[lowered.str.contains(asked, regex=False)]
+        if len(meant):
+            shown = [f"{row.dataset_id!r} ({row.dataset_title})" for row in meant.head(3).itertuples()]
+            more = f", and {len(meant) - 3} more" if len(meant) > 3 else ""
+            return f"it is in the {column} of dataset_id {', '.join(shown)}{more}"
+    return nearest(text, table["dataset_id"])

@@ -1,0 +1,43 @@
+"""Releases of the Census, by name: the directory that its makers keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...errors import InputError, SourceError, nearest
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release of the Census: its date, and where it is."""
+
+    date: str
+    uri: str
+    region: str
+
+
+def find_release(name: str) -> Release:
+    """Look a release up in the Census's directory, over the network.
+
+    Raises
+    ------
+    SourceError
+        If the directory cannot be reached.
+    InputError
+        If there is no such release.
+    """
+    import cellxgene_census  # seconds to import, and only needed here
+    import requests
+
+    try:
+        directory = cellxgene_census.get_census_version_directory()
+        entry = cellxgene_census.get_census_version_description(name)
+    except (requests.RequestException, OSError) as error:
+        raise SourceError(
+            f"cannot look up the Census release {name!r}: give the path or s3:// URI of a Census, or check the network "
+            f"(HTTPS_PROXY is honoured): {str(error).splitlines()[0]}"
+        ) from error
+    except ValueError:
+        raise InputError(f"there is no Census release {name!r}; {nearest(name, directory)}") from None
+    soma = entry["soma"]
+    return Release(str(entry["release_build"]), soma["uri"], soma.get("s3_region") or "us-west-2")
