@@ -23,7 +23,7 @@ from .sources.soma.census import CensusQuery as CensusQuery
 from .sources.soma.census import DuplicateCellsWarning as DuplicateCellsWarning
 from .sources.soma.census import FewGenesWarning as FewGenesWarning
 from .sources.soma.census import open_census as open_census
-from .sources.soma.source import open_soma as open_soma
+from .sources.soma.open import open_soma as open_soma
 from .sources.tables.counts import AnnotationWarning as AnnotationWarning
 from .sources.tables.counts import BulkCounts as BulkCounts
 from .sources.tables.counts import FractionalCountsWarning as FractionalCountsWarning

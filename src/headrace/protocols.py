@@ -7,8 +7,8 @@ To add a step, derive from `Transform` or `Fit`, write its two methods, and over
 engine asks for nothing that is not on this page; a class with a misspelt name is refused when it is defined.
 
 Three laws are tested for every implementation (`tests/laws`). *Rows*: transforming cells together or apart gives the
-same cells. *Merge*: folding a stream equals merging the folds of its parts, in any grouping and order. *Plan*: a result
-is the same to the bit for every chunk size, thread count and executor.
+same cells. *Merge*: folding a stream equals merging the folds of its parts, in any order. *Plan*: a result is the same
+to the bit for every chunk size, thread count and executor.
 """
 
 from __future__ import annotations

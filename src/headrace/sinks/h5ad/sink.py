@@ -22,7 +22,8 @@ from ...support.memory import n_cores
 from .digests import RowDigest, record, row_checksums
 from .elements import write_element
 from .frames import FrameWriter
-from .hdf5 import ALIGNED, Appender, Compression, Output, Storage
+from .hdf5 import ALIGNED, Appender, Compression, Storage
+from .output import Output
 from .reorder import ReorderBuffer
 
 INT32_MAX = 2**31 - 1

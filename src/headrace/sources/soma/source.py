@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -253,62 +253,3 @@ class SomaSource(Source[CellRange]):
     @cached_property
     def _annotations(self) -> Annotations:
         return Annotations(self._experiment.obs, self.cells.joinids, self._obs_names)
-
-
-def open_soma(
-    uri: str | os.PathLike[str],
-    *,
-    measurement: str = "RNA",
-    layer: str = "raw",
-    obs_filter: str | None = None,
-    obs_joinids: Sequence[int] | None = None,
-    genes: Sequence[str] | None = None,
-    var_index: str | None = None,
-    tiledb_config: Mapping[str, Any] | None = None,
-) -> SomaSource:
-    """Open any SOMA experiment as a source of cells.
-
-    Parameters
-    ----------
-    uri
-        Path or URI of a SOMA Experiment.
-    measurement, layer
-        Which `ms/<measurement>/X/<layer>` to stream.
-    obs_filter
-        A SOMA value filter, e.g. `"cell_type == 'B cell'"`.
-    obs_joinids
-        soma_joinids of the cells; they stream in increasing order.
-    genes
-        Ids (or `feature_name`s) of the genes; all by default.
-    var_index
-        Column of var that identifies genes; by default the first of `feature_id`, `var_id`, ...
-    tiledb_config
-        TileDB settings, e.g. for a private S3 server.
-
-    Raises
-    ------
-    InputError
-        If there is no such experiment, measurement, layer, column, cell or gene.
-
-    Examples
-    --------
-    >>> import headrace as hr, headrace.testing, tempfile
-    >>> root = headrace.testing.build_demo_census(tempfile.mkdtemp())
-    >>> source = hr.open_soma(f"{root}/census_data/mus_musculus")
-    >>> hr.Plan(source, [hr.Log1p()]).to_anndata().n_obs == source.spec.n_obs
-    True
-    """
-    source = SomaSource(
-        Location.of(uri, tiledb_config),
-        measurement,
-        layer,
-        obs_filter,
-        None if obs_joinids is None else tuple(int(i) for i in obs_joinids),
-        None if genes is None else tuple(genes),
-        var_index,
-    )
-    kind = getattr(source._experiment, "soma_type", "?")
-    if kind != "SOMAExperiment":
-        raise InputError(f"{source.where!r} is a {kind}, not a SOMAExperiment; for a Census use hr.open_census")
-    source._array  # noqa: B018 # a wrong measurement or layer is named now, not later
-    return source

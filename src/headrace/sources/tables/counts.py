@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
@@ -18,11 +17,11 @@ from ...chunk import Holds
 from ...errors import CountsError, InputError, RoundedCountsWarning, nearest
 from ...stats.rates import from_dense
 from ..arrays import ArraySource, rounded
+from .lengths import gene_lengths
 from .read import beside, read_annotation, read_counts
 
 Orientation = Literal["genes x samples", "samples x genes"]
 GENE_ID = re.compile(r"(ENS[A-Z]*G\d{6,}|FBgn\d{5,}|WBGene\d{5,}|Y[A-P][LR]\d{3}[WC]|SP[ABC][A-Z]*\d+\.)")
-VERSION = re.compile(r"^(ENS[A-Z]*G\d+)\.\d+(_PAR_Y)?$")
 
 DENSE_VALUES = 4_000_000
 """At most so many values per chunk of samples if a step makes them dense."""
@@ -142,7 +141,7 @@ def open_counts(
         var = _joined(pd.DataFrame(index=frame.columns.astype(str)), var, "genes")
     X, holds = _checked(X, obs.index, var.index)
     if lengths is not None:
-        var = var.assign(feature_length=_lengths(lengths, var))
+        var = var.assign(feature_length=gene_lengths(lengths, var))
     n_obs = max(1, DENSE_VALUES // max(1, X.shape[1]))
     origin |= {"orientation": orientation, "orientation_because": reason}
     return BulkCounts(X, obs, var, holds, origin, n_obs, orientation=orientation, reason=reason)
@@ -269,37 +268,3 @@ def _checked(X: Any, samples: pd.Index, genes: pd.Index) -> tuple[sparse.csr_arr
             stacklevel=3,
         )
     return X, Holds.UNKNOWN if len(broken) else Holds.COUNTS
-
-
-def _lengths(lengths: Any, var: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Find the length of every gene, NaN where there is none; raise if there is none at all."""
-    if isinstance(lengths, str):
-        if lengths not in var:
-            raise InputError(f"lengths={lengths!r}: genes have no such column; {nearest(lengths, var.columns)}")
-        return np.asarray(pd.to_numeric(var[lengths], errors="coerce"), dtype=np.float64)
-    table = lengths.spec.var if hasattr(lengths, "spec") else lengths
-    if isinstance(table, pd.DataFrame):
-        if "feature_length" not in table:
-            raise InputError(f"lengths: the table has no column 'feature_length'; {nearest('feature_length', table)}")
-        table = (table.set_index("feature_id") if "feature_id" in table else table)["feature_length"]
-    if not isinstance(table, pd.Series):
-        raise InputError(f"lengths: a column's name, a Series, a DataFrame or a query, not {type(lengths).__name__}")
-    known = table.set_axis(strip_versions(table.index))
-    known = known[~known.index.duplicated()]
-    found = pd.to_numeric(known.reindex(strip_versions(var.index)), errors="coerce").to_numpy(np.float64)
-    if np.isnan(found).all():
-        raise InputError(
-            f"lengths: none of {len(var)} genes is in the table, e.g. {var.index[0]!r}; it has {known.index[0]!r}"
-        )
-    return np.asarray(found)
-
-
-def strip_versions(ids: pd.Index) -> pd.Index:
-    """Return Ensembl ids without their version, others as they are.
-
-    Examples
-    --------
-    >>> strip_versions(pd.Index(["ENSG00000000003.15", "FBgn0000003"])).tolist()
-    ['ENSG00000000003', 'FBgn0000003']
-    """
-    return pd.Index([VERSION.sub(r"\1", str(name)) for name in ids])
