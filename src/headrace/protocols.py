@@ -63,7 +63,7 @@ class Source(Contract, Generic[Ref]):
         return {}
 
     def identity(self) -> str:
-        """Return a text that changes with the cells, the genes and their values; empty for data in memory."""
+        """Return a text that changes with the cells, genes and values; empty for data in memory."""
         return ""
 
     def provenance(self) -> dict[str, Any]:
@@ -166,7 +166,6 @@ class Step(Contract):
         """EFO ids of the assays whose cells it divides by gene length and marks in `obs["length_normalized"]`."""
         return ()
 
-    # ---- what it takes
     def memory(self, spec: StreamSpec) -> int:
         """Predict the bytes of its accumulators."""
         return 48 * spec.n_vars

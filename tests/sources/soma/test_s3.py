@@ -61,6 +61,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory, demo_census: Path) -> Iterator[
         "-ip.bind=127.0.0.1",
         "-s3",
         f"-s3.port={ports['s3']}",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
     ]
     command += [f"-master.port={ports['master']}", f"-volume.port={ports['volume']}", f"-filer.port={ports['filer']}"]
     with (folder / "log").open("wb") as log:
