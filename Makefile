@@ -11,21 +11,33 @@ CENSUS ?=
 H5AD ?=
 MORE ?=
 
-.PHONY: demo test lint types bench bench-stream bench-bulk bench-scaling bench-memory peers faults clean
+# Tests run in so many processes; each file in one of them.
+JOBS ?= 2
+
+.PHONY: demo test lint types wheel bench bench-stream bench-bulk bench-scaling bench-memory peers faults clean
 
 demo: $(READY)
 	$(BIN)/headrace demo --out demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -q --doctest-modules src/headrace
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --cov --cov-report=term
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 
 types: $(READY)
 	$(BIN)/mypy
+
+# What a user installs: from the wheel, in an empty environment, away from this folder.
+wheel: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	rm -rf dist/venv && $(PYTHON) -m venv dist/venv
+	dist/venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	cd dist && venv/bin/headrace demo --out demo && venv/bin/headrace --version
 
 bench: bench-stream bench-bulk
 
