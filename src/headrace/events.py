@@ -1,4 +1,4 @@
-"""What a run tells whoever listens: progress and notices. Library code never prints."""
+"""Events of a run, for listeners: progress and notices. Library code never prints."""
 
 from __future__ import annotations
 

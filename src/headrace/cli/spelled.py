@@ -1,4 +1,4 @@
-"""What the library says in Python's words, said in those of the command line.
+"""Messages of the library, in the words of the command line.
 
 An error of the library names its remedy as Python writes it (``raw=True``). Here that becomes the option which does the
 same (``--raw``), if the command that runs has it; all else stays as it was said.

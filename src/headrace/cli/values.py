@@ -1,4 +1,4 @@
-"""Values of a recipe file, held against the types of the parameters they are for."""
+"""Checks of the values of a recipe file by the types of the parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is checked of a plan before it runs."""
+"""Checks of a plan before it runs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def warn_if_scaled_twice(steps: Sequence[Step]) -> None:
 
 
 def refuse_to_overwrite(source: Source[Any], sink: Sink) -> None:
-    """Raise `OutputError` if the sink writes a file that the source reads, by whatever name."""
+    """Raise `OutputError` if the sink writes a file that the source reads, under any name."""
     for target in sink.files:
         for read in source.files:
             if _same(target, read):

@@ -1,4 +1,4 @@
-"""What a plan will do and take, in words and numbers."""
+"""The explanation of a plan: what it will do and take."""
 
 from __future__ import annotations
 

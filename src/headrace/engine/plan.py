@@ -1,4 +1,4 @@
-"""A source and a list of steps: what `headrace` is about."""
+"""A plan: a source and a list of steps."""
 
 from __future__ import annotations
 

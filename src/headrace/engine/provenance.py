@@ -1,4 +1,4 @@
-"""What a file says about how it was made."""
+"""Provenance: what a file says about how it was made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which passes a list of steps is done.
+"""The schedule: in which passes a list of steps is done.
 
 A fit sees the stream as it is where the fit stands. While it needs passes, the steps after it wait, unless it only
 annotates `var`: then they go on, and its last pass is the pass that writes.

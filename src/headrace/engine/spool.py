@@ -1,4 +1,4 @@
-"""What has been read from a source, kept on the local disk for later passes and later runs.
+"""The spool: what was read from a source, kept on the local disk for later passes and later runs.
 
 One file for each chunk, moved into place when whole. A file has the cells' annotations (`packed.py`),
 and X as row lengths, differences of column numbers, and counts, each in as few bytes as they

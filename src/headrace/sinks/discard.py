@@ -1,4 +1,4 @@
-"""A sink that keeps nothing, for runs that are after the statistics."""
+"""A sink that keeps nothing, for runs that only need statistics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..protocols import Sink, Writer
 
 @dataclass(frozen=True)
 class Discard(Sink, Writer):
-    """Lets the cells go."""
+    """Discards the cells."""
 
     @contextmanager
     def open(self, spec: StreamSpec) -> Iterator[Discard]:
@@ -21,7 +21,7 @@ class Discard(Sink, Writer):
         yield self
 
     def write(self, chunk: Chunk) -> None:
-        """Let them go."""
+        """Discard the cells."""
 
     def finish(self, spec: StreamSpec) -> None:
         """Nothing to finish."""

@@ -1,4 +1,4 @@
-"""Which cells make a chunk."""
+"""Ranges of cells: the references to chunks."""
 
 from __future__ import annotations
 

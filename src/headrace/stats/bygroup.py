@@ -1,4 +1,4 @@
-"""Sums of every gene in every group of cells that comes; a group that does not come costs nothing."""
+"""Sums by group of cells and gene; a group without cells costs nothing."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class SumsByGroup(Accumulator["MomentsByGroup"]):
         return self.bound >= 2**63
 
     def update(self, chunk: Chunk) -> None:
-        """Take in the cells of one chunk."""
+        """Add the cells of one chunk."""
         X = self.rep.csr(chunk)
         if self.whole:
             self._make_room(X)
@@ -183,7 +183,7 @@ class SumsByGroup(Accumulator["MomentsByGroup"]):
         return self.blocks[code]
 
     def merge(self, other: SumsByGroup) -> None:
-        """Take in all that `other` has seen."""
+        """Add all that `other` has seen."""
         self._raise_bound(other.bound)
         for code, theirs in other.blocks.items():
             mine = self._block(code)

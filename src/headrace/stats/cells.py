@@ -1,4 +1,4 @@
-"""One number per cell, and statistics over them that need them all."""
+"""One number per cell, and statistics that need all of them."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class LibrarySizes(Accumulator[npt.NDArray[np.float64]]):
         self.parts: list[npt.NDArray[np.float64]] = []
 
     def update(self, chunk: Chunk) -> None:
-        """Take in the cells of one chunk."""
+        """Add the cells of one chunk."""
         self.parts.append(library_sizes(self.rep(chunk)) if self.sizes is None else self.sizes(chunk))
 
     def merge(self, other: LibrarySizes) -> None:
-        """Take in all that `other` has seen."""
+        """Add all that `other` has seen."""
         self.parts.extend(other.parts)
 
     def result(self) -> npt.NDArray[np.float64]:
@@ -78,12 +78,12 @@ class DominantGenes(Accumulator[npt.NDArray[np.bool_]]):
         self.marked = np.zeros(n_vars, dtype=bool)
 
     def update(self, chunk: Chunk) -> None:
-        """Take in the cells of one chunk."""
+        """Add the cells of one chunk."""
         X = Representation().csr(chunk)
         kernels.mark_dominant(X.indptr, X.indices, X.data, library_sizes(X), self.fraction, self.marked)
 
     def merge(self, other: DominantGenes) -> None:
-        """Take in all that `other` has seen."""
+        """Add all that `other` has seen."""
         self.marked |= other.marked
 
     def result(self) -> npt.NDArray[np.bool_]:
@@ -107,11 +107,11 @@ class ValuesByGroup(Accumulator[dict[int, npt.NDArray[np.float64]]]):
         self.parts: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]] = []
 
     def update(self, chunk: Chunk) -> None:
-        """Take in the cells of one chunk."""
+        """Add the cells of one chunk."""
         self.parts.append((self.groups.codes(chunk), chunk.obs[self.column].to_numpy(np.float64, copy=True)))
 
     def merge(self, other: ValuesByGroup) -> None:
-        """Take in all that `other` has seen."""
+        """Add all that `other` has seen."""
         self.parts.extend(other.parts)
 
     def result(self) -> dict[int, npt.NDArray[np.float64]]:

@@ -25,7 +25,7 @@ class Constants:
         self.columns: dict[str, _Column] | None = None
 
     def update(self, obs: pd.DataFrame, first: Integers, group: Integers, numbers: Integers, n_cells: Integers) -> None:
-        """Take in some cells.
+        """Add some cells.
 
         Parameters
         ----------
@@ -50,7 +50,7 @@ class Constants:
                 column.settle(n_cells >= self.min_cells)
 
     def merge(self, other: Constants, numbers: Integers, n_cells: Integers) -> None:
-        """Take in all that `other` has seen, whose group i is number `numbers[i]` here."""
+        """Add all that `other` has seen, whose group i is number `numbers[i]` here."""
         if other.columns is None:
             return
         if self.columns is None:

@@ -103,7 +103,7 @@ class CombinedDispersions:
         self.n_chosen = np.zeros(n_vars, dtype=np.int64)
 
     def add(self, table: pd.DataFrame, chosen: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]) -> None:
-        """Take in one group: the table of its genes, those it chooses, those it knows of."""
+        """Add one group: the table of its genes, those it chooses, those it knows of."""
         self.groups += 1
         self.n_chosen += chosen
         for i, column in enumerate(self.COLUMNS):

@@ -115,7 +115,7 @@ class GroupSums(Accumulator[GroupTotals]):
         self.n_missing = 0
 
     def update(self, chunk: Chunk) -> None:
-        """Take in the cells of one chunk."""
+        """Add the cells of one chunk."""
         keys, first, group = group_rows(chunk.obs, self.by)
         self.n_missing += int((group < 0).sum())
         if not keys:
@@ -128,7 +128,7 @@ class GroupSums(Accumulator[GroupTotals]):
         self._take(_summed([part], self.n_vars))
 
     def merge(self, other: GroupSums) -> None:
-        """Take in all that `other` has seen."""
+        """Add all that `other` has seen."""
         numbers = self._number(list(other.numbers))
         self.n_cells[numbers] += other.n_cells
         self.n_missing += other.n_missing

@@ -1,7 +1,7 @@
-"""How often each gene has each count, in every group of cells: what is asked of counts later, this answers exactly.
+"""How often each gene has each count, by group of cells: any sum of a function of counts follows from it exactly.
 
 Small counts are looked up in a table, large ones are few and counted as they come (`tally.py`). The variance
-of clipped counts, whose clip is known only when all cells have been seen, so takes one look.
+of clipped counts, whose clip is known only when all cells have been seen, in one pass.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class HistogramsByGroup(Accumulator["Histograms"]):
         self.tally.scratch = folder
 
     def update(self, chunk: Chunk) -> None:
-        """Take in the cells of one chunk."""
+        """Add the cells of one chunk."""
         X = self.rep.csr(chunk)
         largest_count(X)
         datasets = None if self.measured is None else self.measured.rows(chunk)
@@ -112,7 +112,7 @@ class HistogramsByGroup(Accumulator["Histograms"]):
         return self.tables[code]
 
     def merge(self, other: HistogramsByGroup) -> None:
-        """Take in all that `other` has seen."""
+        """Add all that `other` has seen."""
         ranges = {}
         for code, theirs in other.tables.items():
             mine = self._table(code)

@@ -52,7 +52,7 @@ class Settings:
 
     @property
     def passes(self) -> int:
-        """How often `factors` looks at all samples."""
+        """Passes of `factors` over all samples."""
         if self.method in ("TMM", "TMMwsp") and self.ref_column is not None:
             return 2
         return {"TMM": 4, "TMMwsp": 3, "none": 1}.get(self.method, 2)

@@ -67,14 +67,14 @@ class MomentSums(Accumulator[Moments]):
         self.sums = np.zeros((len(groups), n_vars, 4), dtype=np.uint64)
 
     def update(self, chunk: Chunk) -> None:
-        """Take in the cells of one chunk."""
+        """Add the cells of one chunk."""
         X = self.rep.csr(chunk)
         codes = self.groups.codes(chunk)
         self.n += np.bincount(codes[codes >= 0], minlength=len(self.n))
         kernels.add_moments(X.indptr, X.indices, X.data, codes, self.sums)
 
     def merge(self, other: MomentSums) -> None:
-        """Take in all that `other` has seen."""
+        """Add all that `other` has seen."""
         self.n += other.n
         kernels.merge_sums(self.sums.reshape(-1, 2), other.sums.reshape(-1, 2))
 
@@ -98,7 +98,7 @@ class GeneCells(Accumulator[npt.NDArray[np.int64]]):
         self.counts = np.zeros(n_vars, dtype=np.int64)
 
     def update(self, chunk: Chunk) -> None:
-        """Take in the cells of one chunk."""
+        """Add the cells of one chunk."""
         kernels.count_genes(self.rep.csr(chunk).indices, self.counts)
 
     def keep(self, genes: npt.NDArray[np.bool_]) -> GeneCells:
@@ -108,7 +108,7 @@ class GeneCells(Accumulator[npt.NDArray[np.int64]]):
         return kept
 
     def merge(self, other: GeneCells) -> None:
-        """Take in all that `other` has seen."""
+        """Add all that `other` has seen."""
         self.counts += other.counts
 
     def result(self) -> npt.NDArray[np.int64]:

@@ -42,7 +42,7 @@ class DatasetTotals(Accumulator[dict[int, Ints]]):
         self.totals: dict[int, Ints] = {}
 
     def update(self, chunk: Chunk) -> None:
-        """Take in the cells of one chunk."""
+        """Add the cells of one chunk."""
         sizes = library_sizes(self.rep(chunk)).astype(np.int64)
         for code, dataset, rows in rows_by_dataset(self.groups.codes(chunk), self.measured, chunk):
             self._of(code)[dataset] += sizes[rows].sum()
@@ -52,7 +52,7 @@ class DatasetTotals(Accumulator[dict[int, Ints]]):
         return self.totals.setdefault(code, np.zeros(n, dtype=np.int64))
 
     def merge(self, other: DatasetTotals) -> None:
-        """Take in all that `other` has seen."""
+        """Add all that `other` has seen."""
         for code, theirs in other.totals.items():
             self._of(code)[:] += theirs
 
@@ -88,7 +88,7 @@ class ResidualSums(Accumulator[Iterator[tuple[int, Floats]]]):
         self.blocks: dict[int, Block] = {}
 
     def update(self, chunk: Chunk) -> None:
-        """Take in the cells of one chunk."""
+        """Add the cells of one chunk."""
         X = self.rep.csr(chunk)
         sizes = library_sizes(X)
         everything = np.ones(self.n_vars, dtype=bool)
@@ -108,7 +108,7 @@ class ResidualSums(Accumulator[Iterator[tuple[int, Floats]]]):
         return self.blocks[code]
 
     def merge(self, other: ResidualSums) -> None:
-        """Take in all that `other` has seen."""
+        """Add all that `other` has seen."""
         for code, theirs in other.blocks.items():
             mine = self._block(code)
             mine.cells += theirs.cells

@@ -1,4 +1,4 @@
-"""Genes ranked in every group of cells, and which of them come out first overall."""
+"""Ranks of genes in every group of cells, and their combination."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TopGenes:
         self.counted = np.zeros(self.n_vars, dtype=np.int64)
 
     def add(self, score: Floats, known: npt.NDArray[np.bool_] | None = None) -> None:
-        """Take in one group's scores, shape (genes,); genes that are not `known` take no part in it."""
+        """Add one group's scores, shape (genes,); genes that are not `known` take no part in it."""
         if known is None:
             known = np.ones(self.n_vars, dtype=bool)
         self.groups += 1

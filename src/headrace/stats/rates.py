@@ -1,4 +1,4 @@
-"""Counts per million and their kin, in float64: what a count means beside its sample's size and its gene's length.
+"""Counts per million, RPKM, TPM and their logarithms, in float64.
 
 A count of 0 stays 0, so matrices stay sparse, except for `log_cpm`: the logarithm of nothing plus a
 prior is a number like any other.

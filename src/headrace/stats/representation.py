@@ -1,4 +1,4 @@
-"""Which matrix of a chunk a statistic looks at."""
+"""Which matrix of a chunk a statistic reads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Representation:
     layer
         Name of a saved layer, or None for `X`.
     unlog
-        True to look at the values before `Log1p`.
+        True to read the values before `Log1p`.
     base
         The base of the logarithm; None is e.
     """

@@ -1,4 +1,4 @@
-"""What has to be known of every sample before samples can be compared, as accumulators.
+"""Accumulators of what comparisons need of every sample.
 
 A sample is a row with an id of its own, the index of `obs`: it is by that id that a number found in
 one pass is given back to its row in the next, whatever the order in which chunks were summed up.
@@ -38,13 +38,13 @@ class PerSample(Accumulator[pd.DataFrame]):
         self.parts: list[pd.DataFrame] = []
 
     def update(self, chunk: Chunk) -> None:
-        """Take in the samples of one chunk."""
+        """Add the samples of one chunk."""
         self.parts.append(
             pd.DataFrame(dict(self.measure(Representation().csr(chunk), chunk.obs)), index=chunk.obs.index)
         )
 
     def merge(self, other: PerSample) -> None:
-        """Take in all that `other` has seen."""
+        """Add all that `other` has seen."""
         self.parts.extend(other.parts)
 
     def result(self) -> pd.DataFrame:
@@ -88,7 +88,7 @@ class OneRow(Accumulator[Floats | None]):
         self.row: Floats | None = None
 
     def update(self, chunk: Chunk) -> None:
-        """Look for it in one chunk."""
+        """Search one chunk for it."""
         at = np.flatnonzero(chunk.obs.index == self.name)
         if len(at):
             X = Representation().csr(chunk)
@@ -97,7 +97,7 @@ class OneRow(Accumulator[Floats | None]):
             self.row[X.indices[a:b]] = X.data[a:b]
 
     def merge(self, other: OneRow) -> None:
-        """Take in all that `other` has seen."""
+        """Add all that `other` has seen."""
         self.row = other.row if self.row is None else self.row
 
     def result(self) -> Floats | None:
@@ -128,14 +128,14 @@ class Overviews(Accumulator[Overview]):
         self.seen = np.zeros(n_vars, dtype=bool)
 
     def update(self, chunk: Chunk) -> None:
-        """Take in the samples of one chunk."""
+        """Add the samples of one chunk."""
         self.sizes.update(chunk)
         self.row.update(chunk)
         X = Representation().csr(chunk)
         self.seen[X.indices[X.data > 0]] = True
 
     def merge(self, other: Overviews) -> None:
-        """Take in all that `other` has seen."""
+        """Add all that `other` has seen."""
         self.sizes.merge(other.sizes)
         self.row.merge(other.row)
         self.seen |= other.seen
@@ -162,13 +162,13 @@ class LogSums(Accumulator[tuple[pd.DataFrame, Logs]]):
         self.counts = np.zeros(n_vars, dtype=np.int64)
 
     def update(self, chunk: Chunk) -> None:
-        """Take in the samples of one chunk."""
+        """Add the samples of one chunk."""
         self.sizes.update(chunk)
         X = Representation().csr(chunk)
         kernels.add_logs(X.indices, X.data, self.sums, self.counts)
 
     def merge(self, other: LogSums) -> None:
-        """Take in all that `other` has seen."""
+        """Add all that `other` has seen."""
         self.sizes.merge(other.sizes)
         kernels.merge_sums(self.sums, other.sums)
         self.counts += other.counts

@@ -1,4 +1,4 @@
-"""How often each number came, for many numbers: in memory what fits, the rest in a temporary file."""
+"""Counts of many keys: in memory what fits, the rest in a temporary file."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Tally:
         return np.empty(max(BUFFER, self.at_once), dtype=np.uint64)
 
     def make_room(self) -> None:
-        """Take in what is in the buffer, and empty it."""
+        """Count what is in the buffer, and empty it."""
         if not self.n:
             return
         keys = self.buffer[: self.n]
@@ -113,7 +113,7 @@ class Tally:
         self.n = 0
 
     def merge(self, other: Tally, ranges: Mapping[int, int]) -> None:
-        """Take in all that `other` has counted; `ranges` says which of its ranges is which one here."""
+        """Add all that `other` has counted; `ranges` says which of its ranges is which one here."""
         for theirs, mine in ranges.items():
             for keys, counts in other._in_memory(theirs):
                 self._add(keys + np.uint64(mine * self.span), counts)
@@ -133,7 +133,7 @@ class Tally:
             yield self._keys[some] - np.uint64(number * self.span), self._counts[some]
 
     def _add(self, keys: Keys, counts: Counts) -> None:
-        """Take in keys in order, each once."""
+        """Add sorted keys, each once."""
         total = kernels.count_either(self._keys[: self._known], keys)
         if total > MOST and self._known:
             self._put_away()

@@ -1,4 +1,4 @@
-"""Variance after stabilisation: how much a gene varies beyond what its mean explains (Stuart et al. 2019)."""
+"""Standardized variance: how much a gene varies beyond the trend of its mean (Stuart et al. 2019)."""
 
 from __future__ import annotations
 

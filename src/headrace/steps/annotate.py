@@ -1,4 +1,4 @@
-"""Noting what was learnt about genes."""
+"""Columns of `var` that a fit has found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples beside one another: normalisation factors, and genes with enough counts to be compared."""
+"""Normalisation factors of samples, and genes with enough counts."""
 
 from __future__ import annotations
 
@@ -235,14 +235,14 @@ class Expressed(Accumulator[tuple[npt.NDArray[np.int64], Moments]]):
         self.moments = MomentSums(Groups(), n_vars)
 
     def update(self, chunk: Chunk) -> None:
-        """Take in the samples of one chunk."""
+        """Add the samples of one chunk."""
         X = Representation().csr(chunk)
         factor = self.factor.loc[chunk.obs.index].to_numpy()
         kernels.count_at_least(X.indptr, X.indices, X.data, factor, self.cutoff, self.counts)
         self.moments.update(chunk)
 
     def merge(self, other: Expressed) -> None:
-        """Take in all that `other` has seen."""
+        """Add all that `other` has seen."""
         self.counts += other.counts
         self.moments.merge(other.moments)
 

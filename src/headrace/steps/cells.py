@@ -1,4 +1,4 @@
-"""Choosing cells: by bounds, or by how far they are from the others."""
+"""Filters of cells: by bounds, or by their distance from the median."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts must be counts."""
+"""The check that values are counts."""
 
 from __future__ import annotations
 

@@ -44,13 +44,13 @@ class HighlyVariableGenes(Parameters, Fit):
         flavor's rule in scanpy. Several columns make a batch of each combination. Cells
         without a value belong to no batch and are left out.
     layer
-        A saved layer to look at instead of `X`, e.g. "counts".
+        A saved layer to use instead of `X`, e.g. "counts".
     min_mean, max_mean, min_disp, max_disp
         Cutoffs on mean and normalised dispersion, exclusive; only without `n_top_genes`.
     n_bins
         Number of bins of the mean, for "seurat".
     span
-        Share of the genes that each point of the trend looks at, for "seurat_v3".
+        Share of the genes that each point of the trend is fitted to, for "seurat_v3".
     theta, clip
         Overdispersion, and the largest residual, for "pearson_residuals". `clip=None` is the square root
         of the number of cells; with batches that of the first batch by name, as in scanpy.
@@ -114,7 +114,7 @@ class HighlyVariableGenes(Parameters, Fit):
 
     @property
     def passes(self) -> int:
-        """One, or two where the second looks at what the first has found."""
+        """One, or two for "pearson_residuals"."""
         return 2 if self.flavor == "pearson_residuals" else 1
 
     @property
@@ -124,7 +124,7 @@ class HighlyVariableGenes(Parameters, Fit):
 
     @property
     def by_gene(self) -> bool:
-        """Whether the first look learns of each gene from that gene alone; residuals need the totals of cells."""
+        """Whether each gene is treated alone; residuals need the totals of cells."""
         return self.flavor != "pearson_residuals"
 
     def memory(self, spec: StreamSpec) -> int:

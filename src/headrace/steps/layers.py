@@ -1,4 +1,4 @@
-"""Keeping what `X` was."""
+"""Saving `X` as a layer, using a layer as `X`, dropping one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells go in, samples come out."""
+"""Pseudobulk: sums of cells by group, as samples."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ class Pseudobulk(Fit):
                     if self.how == "mean":
                         sums /= obs["n_cells"].iat[to]
                     else:
-                        many.look(sums, genes_here, obs.index[to], genes)
+                        many.check(sums, genes_here, obs.index[to], genes)
                     data[indptr[to] : indptr[to + 1]] = sums
                     indices[indptr[to] : indptr[to + 1]] = genes_here
         many.warn()
@@ -198,7 +198,9 @@ class _Rounded:
     def __init__(self) -> None:
         self.n, self.example = 0, ""
 
-    def look(self, sums: npt.NDArray[np.float64], indices: npt.NDArray[np.int32], sample: str, genes: pd.Index) -> None:
+    def check(
+        self, sums: npt.NDArray[np.float64], indices: npt.NDArray[np.int32], sample: str, genes: pd.Index
+    ) -> None:
         at = rounded(sums)
         if len(at) and not self.n:
             self.example = f"{sums[at[0]]:.0f} in sample {sample!r}, gene {genes[indices[at[0]]]!r}"

@@ -1,4 +1,4 @@
-"""Quality control: what cells and genes look like, from the pass that is running anyway."""
+"""Quality control measures of cells and genes; they need no pass of their own."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class QCMetrics(Sequence[Any]):
     log1p
         Whether to add the logarithms of 1 + what is counted.
     layer
-        A saved layer to look at instead of `X`.
+        A saved layer to use instead of `X`.
     expr_type, var_type
         What values and genes are called in the names of columns.
 

@@ -1,4 +1,4 @@
-"""Every gene on the same scale: standardised values, and Pearson residuals."""
+"""Standardised values, and Pearson residuals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choosing cells and genes."""
+"""Selection of genes, and how cells and genes are cut out of a chunk."""
 
 from __future__ import annotations
 

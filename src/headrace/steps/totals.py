@@ -1,4 +1,4 @@
-"""Dividing every cell by how much of it there is."""
+"""Scaling of cells by their totals."""
 
 from __future__ import annotations
 

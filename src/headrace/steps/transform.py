@@ -1,4 +1,4 @@
-"""Values, one by one: square root and inverse hyperbolic sine."""
+"""Element-wise transforms: square root and inverse hyperbolic sine."""
 
 from __future__ import annotations
 

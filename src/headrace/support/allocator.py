@@ -1,4 +1,4 @@
-"""Keep freed memory for the next chunk."""
+"""Settings of the memory allocator: freed memory is kept for the next chunk."""
 
 from __future__ import annotations
 

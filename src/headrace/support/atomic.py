@@ -1,4 +1,4 @@
-"""Whole or not at all. The only place that moves files into place."""
+"""Files that appear whole or not at all. The only place that renames files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays and tables of cells in few bytes, packed and unpacked in little time."""
+"""Compression of arrays and tables of cells."""
 
 from __future__ import annotations
 

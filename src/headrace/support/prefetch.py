@@ -1,4 +1,4 @@
-"""Work one step ahead: run an iterator in a thread of its own."""
+"""Prefetching: an iterator that runs in a thread of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A temporary file without a name: gone when nothing refers to it, or when the process is, however that ends."""
+"""Temporary files without a name: they are gone when the process ends, however that is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checksums of what HDF5 itself does not protect, and of the rows of matrices as they were meant.
+"""Checksums of rows of matrices, and of what HDF5 itself does not protect.
 
 HDF5's own checksums say that a chunk is as it was stored. The digest of the rows says more: that every cell has
 the values, in the columns, that it had when it was written; it is made from the cells as they come, not from the
@@ -42,11 +42,11 @@ class RowDigest:
         self.value = zlib.crc32(b"headrace rows")
 
     def update(self, X: Matrix) -> None:
-        """Take in the next rows."""
+        """Add the next rows."""
         self.add(row_checksums(X))
 
     def add(self, marks: npt.NDArray[np.uint64]) -> None:
-        """Take in the marks of the next rows: they can be made in any thread, but are added in order."""
+        """Add the checksums of the next rows: they can be made in any thread, but are added in order."""
         self.value = zlib.crc32(marks.data, self.value)
 
 

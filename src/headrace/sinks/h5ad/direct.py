@@ -1,4 +1,4 @@
-"""Whole pages of a file, written to the disk by a thread of their own, past the system's memory of files.
+"""Direct writes (O_DIRECT) of whole pages, in a thread of their own.
 
 Nothing is copied, and a long file does not fill memory with pages that nobody will read soon, for each of which the
 machine would have to fetch a new one. A disk takes as long for a chunk as a processor for making it: neither waits.

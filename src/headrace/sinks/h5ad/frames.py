@@ -1,4 +1,4 @@
-"""Tables in anndata's encoding, written column by column as rows come."""
+"""Data frames in anndata's encoding, written in blocks of rows."""
 
 from __future__ import annotations
 

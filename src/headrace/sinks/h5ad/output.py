@@ -1,4 +1,4 @@
-"""The file under HDF5: every write of the library goes through here, and none is seen to fail by it."""
+"""The file that HDF5 writes to: an error is kept here and never returned to the library."""
 
 from __future__ import annotations
 

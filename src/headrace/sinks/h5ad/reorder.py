@@ -1,4 +1,4 @@
-"""Work on its way into a file: done in threads, put away in order."""
+"""A reorder buffer: jobs run in threads, results are stored in order."""
 
 from __future__ import annotations
 

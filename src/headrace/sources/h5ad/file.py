@@ -1,4 +1,4 @@
-"""What is in an HDF5 file, and where: members, and how the numbers of a dataset are stored.
+"""Members of an HDF5 file, and where and how the numbers of a dataset are stored.
 
 Nothing outside the file is opened: links to other files, external storage and virtual datasets are
 refused before HDF5 follows them, and so are filters that a plugin would have to undo.

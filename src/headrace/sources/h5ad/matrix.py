@@ -35,7 +35,7 @@ DENSE_BYTES = 8 << 20
 """Rows of a dense matrix that are read at once."""
 
 SAMPLES = 4
-"""Places at which a dense matrix is looked at, to tell how many of its values are zeros."""
+"""Places at which a dense matrix is sampled, to estimate how many of its values are zeros."""
 
 
 class Matrix(Protocol):

@@ -1,4 +1,4 @@
-"""The numbers of a dataset, read past the HDF5 library: from their places in the file, in several threads.
+"""Datasets read without the HDF5 library: by their offsets in the file, in several threads.
 
 HDF5 does one thing at a time in a process, decompression included. Here only rare filters are left to it.
 """
@@ -28,7 +28,7 @@ MOST_THREADS = 8
 
 
 class Disk:
-    """A file, open for reading; closed when nobody needs it any more.
+    """A file, open for reading; closed when it is no longer used.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ Holding = Literal["counts", "normalized", "logged", "standardized"]
 ID_COLUMNS = ("feature_id", "gene_ids", "gene_id", "ensembl_id", "ensembl", "soma_joinid")
 
 MOST_LOOKED_AT = 8
-"""Other matrices of the file that are looked at for counts."""
+"""Other matrices of the file that are searched for counts."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Values and indices as they are in an .h5ad file, turned into CSR as it must be, and checked."""
+"""Values and indices of an .h5ad file, checked and turned into CSR."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .file import Stored
 from .preads import TASK_BYTES, Disk, Reader, threads
 
 PEEK = 4096
-"""Values that are looked at to tell counts from others."""
+"""Values that are read to tell counts from others."""
 
 LARGEST = 2_000_000
 """Non-zeros of the largest chunk that a plan asks for."""

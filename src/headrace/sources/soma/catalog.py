@@ -1,4 +1,4 @@
-"""The tables of a Census: what it holds, before anything is chosen of it."""
+"""The tables of a Census: summary, organisms, datasets."""
 
 from __future__ import annotations
 

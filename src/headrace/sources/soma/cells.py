@@ -1,4 +1,4 @@
-"""The table of cells: which ones a query has."""
+"""Selection of cells by obs."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _check_names(value_filter: str, names: Sequence[str], where: str) -> None:
 
 
 MANY = 20_000
-"""A column of more values than that names the cells; nobody misspells those."""
+"""A column of more values than that names the cells; these are not checked for spelling."""
 
 _TEXT = r"""'[^']*'|"[^"]*\""""
 _COMPARED = re.compile(rf"""([A-Za-z_]\w*)\s*(?:==|\bin\b)\s*({_TEXT}|\[(?:[^\]'"]|{_TEXT})*\])""")

@@ -1,4 +1,4 @@
-"""The genes of a query, and where each is in X."""
+"""Selection of genes, and their columns in X."""
 
 from __future__ import annotations
 

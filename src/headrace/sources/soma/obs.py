@@ -1,4 +1,4 @@
-"""The annotations of cells, read as the cells are."""
+"""Columns of obs, read in the order of the stream."""
 
 from __future__ import annotations
 

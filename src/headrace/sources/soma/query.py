@@ -1,4 +1,4 @@
-"""Some cells and genes of a Census."""
+"""A query of a Census: some of its cells and genes."""
 
 from __future__ import annotations
 

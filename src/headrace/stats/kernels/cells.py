@@ -1,4 +1,4 @@
-"""Quality, cell by cell."""
+"""Quality measures of each cell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each row holds, in one number."""
+"""Sums and checksums of rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From coordinates to rows, and which genes of them are kept."""
+"""CSR rows from coordinates, and the selection of genes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def scatter(rows, cols, vals, at, first, row_map, col_map, cursor, limit, indice
 
 @compiled
 def _run(rows, expected):  # type: ignore[no-untyped-def]
-    """Count how many of the first are the same; to look whether that many are is fast."""
+    """Count how many of the first are the same; to test for an expected number is fast."""
     row = rows[0]
     others = row ^ row
     first = rows[:expected]

@@ -1,4 +1,4 @@
-"""Samples against one another."""
+"""Comparisons of samples: TMM and its kin, quantiles, medians of ratios."""
 
 from __future__ import annotations
 

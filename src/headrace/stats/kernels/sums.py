@@ -1,4 +1,4 @@
-"""Sums, gene by gene, that have no order.
+"""Sums by gene that do not depend on the order of adding.
 
 A *fixed-point sum* is a 128-bit integer in units of 2**-60, held as two unsigned words: `high`
 counts units of 8 (in two's complement), `low` counts units of 2**-60 and carries into `high` when

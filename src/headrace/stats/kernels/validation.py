@@ -1,4 +1,4 @@
-"""A matrix in a file, looked at before it is believed, and turned."""
+"""Checks of a CSR matrix from a file, and its transposition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values, one by one or row by row."""
+"""Element-wise functions and scaling of rows."""
 
 from __future__ import annotations
 
