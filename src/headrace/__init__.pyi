@@ -24,10 +24,14 @@ from .sources.soma.census import DuplicateCellsWarning as DuplicateCellsWarning
 from .sources.soma.census import FewGenesWarning as FewGenesWarning
 from .sources.soma.census import open_census as open_census
 from .sources.soma.open import open_soma as open_soma
-from .sources.tables.counts import AnnotationWarning as AnnotationWarning
 from .sources.tables.counts import BulkCounts as BulkCounts
-from .sources.tables.counts import FractionalCountsWarning as FractionalCountsWarning
 from .sources.tables.counts import open_counts as open_counts
+from .sources.tables.notices import AnnotationWarning as AnnotationWarning
+from .sources.tables.notices import FractionalCountsWarning as FractionalCountsWarning
+from .sources.tables.notices import MissingTranscriptsWarning as MissingTranscriptsWarning
+from .sources.tables.notices import SummaryRowsWarning as SummaryRowsWarning
+from .sources.tables.notices import TextEncodingWarning as TextEncodingWarning
+from .sources.tables.notices import UnnamedSamplesWarning as UnnamedSamplesWarning
 from .steps.bulk import FilterByExpr as FilterByExpr
 from .steps.bulk import NormFactors as NormFactors
 from .steps.cells import FilterCells as FilterCells

@@ -34,7 +34,7 @@ def test_a_table_goes_out(shared: Path, tmp_path: Path) -> None:
     assert main(["bulk", str(table), "--lengths", "length", "--to", "tpm", "--out", str(out)]) == 0
     expected = pd.read_csv(shared / "data/expected/edger/marioni.tpm_raw.sample500.csv.gz", index_col=0)
     np.testing.assert_allclose(pd.read_csv(out, index_col=0).loc[expected.index], expected, rtol=1e-6)
-    assert pd.read_csv(tmp_path / "tpm.samples.csv", index_col=0)["norm_factors"].notna().all()
+    assert pd.read_csv(tmp_path / "tpm.samples.csv.gz", index_col=0)["norm_factors"].notna().all()
 
 
 def test_wrong_usage_and_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

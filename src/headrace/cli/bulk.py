@@ -22,6 +22,19 @@ METHODS: dict[str, Any] = {
 }
 """What --method takes, and what `NormFactors` calls it."""
 
+PASSED_ON = (
+    "samples",
+    "genes",
+    "lengths",
+    "strandedness",
+    "tx2gene",
+    "counts_from_abundance",
+    "raw",
+    "separator",
+    "decimal",
+)
+"""Options that `open_counts` knows by the same name."""
+
 EXAMPLES = """\b
 Examples:
   headrace bulk counts.csv.gz --method tmm --log --out out.h5ad
@@ -43,6 +56,24 @@ OPTIONS = (
         help="Which way round the table is; told by itself if left out.",
         section=TABLE,
     ),
+    option(
+        "--strandedness",
+        type=click.Choice(["unstranded", "forward", "reverse"]),
+        help="Which column of STAR's ReadsPerGene.out.tab.",
+        section=TABLE,
+    ),
+    option("--tx2gene", metavar="FILE", help="Transcripts and their genes, for salmon and its kin.", section=TABLE),
+    option(
+        "--counts-from-abundance",
+        type=click.Choice(["no", "scaledTPM", "lengthScaledTPM"]),
+        default="no",
+        help="As in tximport: of salmon and its kin, counts that need no offset.",
+        section=TABLE,
+    ),
+    option("--layer-in", metavar="NAME", help="The layer of an .h5ad file to read; X by default.", section=TABLE),
+    option("--raw", is_flag=True, help="Read raw.X of an .h5ad file.", section=TABLE),
+    option("--separator", metavar="CHARACTER", help="Of a table, where it cannot be told.", section=TABLE),
+    option("--decimal", type=click.Choice([".", ","]), help="The decimal mark of a table, likewise.", section=TABLE),
     option("--lengths", metavar="COLUMN", help="Column of --genes with gene lengths, in bases.", section=TABLE),
     option(
         "--filter",
@@ -69,18 +100,20 @@ OPTIONS = (
     option(
         "--prior-count", type=float, metavar="NUMBER", help="What --log adds to counts; 2 by default.", section=STEPS
     ),
-    option("--out", required=True, metavar="FILE", help="An .h5ad, .csv, .tsv, .csv.gz or .tsv.gz file.", section=RUN),
+    option("--out", required=True, metavar="FILE", help="An .h5ad, .csv, .tsv (or .gz of them) or .parquet file.", section=RUN),
     option("--overwrite", is_flag=True, help="Replace the file if it exists.", section=RUN),
     option("--memory", metavar="AMOUNT", help="The most memory to take, e.g. 1GB.", section=RUN),
 )
 
 
 @headrace.command(epilog=EXAMPLES)
-@click.argument("table", metavar="TABLE")
+@click.argument("tables", metavar="TABLE...", nargs=-1, required=True)
 @options(OPTIONS)
 @click.pass_obj
-def bulk(session: Session, /, table: str, **given: Any) -> None:
-    """Normalise bulk samples: a .csv or .tsv TABLE (or .gz of it), or an .h5ad file.
+def bulk(session: Session, /, tables: tuple[str, ...], **given: Any) -> None:
+    """Normalise bulk samples: a TABLE (.csv, .tsv, .parquet, packed or not, - for a pipe), or an .h5ad file.
+
+    Several TABLEs, or a folder, are samples: of HTSeq, STAR, salmon, kallisto or RSEM.
 
     Factors and library sizes go to obs. An .h5ad file keeps the counts as a layer. A table comes with X.samples.csv and
     X.genes.csv.
@@ -93,7 +126,7 @@ def bulk(session: Session, /, table: str, **given: Any) -> None:
     import headrace as hr
 
     from ..engine.run import SPOOLS, Settings
-    from ..support.atomic import check_target
+    from ..support.atomic import check_target, refuse_what_is_read
     from ..support.memory import default_budget, parse_bytes
     from .progress import Progress
 
@@ -102,10 +135,15 @@ def bulk(session: Session, /, table: str, **given: Any) -> None:
     check_target(out.absolute(), given["overwrite"])
     orientation: Any = given["orientation"] and given["orientation"].replace("-x-", " x ")
     source = hr.open_counts(
-        table, samples=given["samples"], genes=given["genes"], orientation=orientation, lengths=given["lengths"]
+        tables[0] if len(tables) == 1 else list(tables),
+        orientation=orientation,
+        layer=given["layer_in"],
+        **{name: given[name] for name in PASSED_ON},
     )
+    refuse_what_is_read([out] if sink is None else sink.files, source.files)
+    told = f"; {', '.join(source.notes)}" if source.notes else ""
     session.say(
-        f"{table}: {source.orientation} ({source.reason}), {source.spec.n_obs:,} samples, {source.spec.n_vars:,} genes"
+        f"{', '.join(tables[:3])}{', ...' if len(tables) > 3 else ''}: {source.orientation} ({source.reason}), {source.spec.n_obs:,} samples, {source.spec.n_vars:,} genes{told}"
     )
     plan = hr.Plan(source, steps(given))
     session.watch(out, out.absolute().parent / SPOOLS)

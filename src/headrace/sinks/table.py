@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet
 from scipy import sparse
 
 from ..chunk import Chunk, Matrix, StreamSpec
@@ -23,13 +25,15 @@ from ..errors import InputError, OutputError
 from ..protocols import Sink, Writer
 from ..support.atomic import atomic_file, check_target
 
+ENDING = re.compile(r"\.(csv|tsv|csv\.gz|tsv\.gz|parquet)$")
+
 BLOCK_VALUES = 2_000_000
 """Values that are dense at a time while writing."""
 
 
 @dataclass(frozen=True)
 class Table(Sink):
-    """Writes X as genes x samples, one line per gene, and "x.samples.csv" and "x.genes.csv" beside "x.csv".
+    """Writes X as genes x samples, one row per gene, and "x.samples.csv" and "x.genes.csv" beside "x.csv".
 
     Each file appears whole or not at all, the counts last. All of X is held until then, sparse if it is: a table is for
     data that can be looked at. `open_counts` reads it back, every float32 to the bit. Columns of `obs` and
@@ -38,7 +42,7 @@ class Table(Sink):
     Parameters
     ----------
     path
-        Ends in .csv, .tsv, .csv.gz or .tsv.gz.
+        Ends in .csv, .tsv, .csv.gz, .tsv.gz or .parquet; the tables beside it end alike.
     layer
         Name of a layer; None for `X`.
     overwrite
@@ -66,15 +70,17 @@ class Table(Sink):
     def __post_init__(self) -> None:
         path = Path(self.path)
         object.__setattr__(self, "path", path)
-        if not path.name.removesuffix(".gz").endswith((".csv", ".tsv")):
-            raise InputError(f"cannot write {path}: the name of a table ends in .csv, .tsv, .csv.gz or .tsv.gz")
+        if not ENDING.search(path.name):
+            raise InputError(f"cannot write {path}: the name of a table ends in .csv, .tsv, .csv.gz, .tsv.gz or .parquet")
 
     @property
     def files(self) -> tuple[Path, Path, Path]:
         """The files: counts, samples, genes."""
         path = Path(self.path)
-        stem = path.name.removesuffix(".gz")[:-4].removesuffix(".counts")
-        return path, path.with_name(f"{stem}.samples.csv"), path.with_name(f"{stem}.genes.csv")
+        found = ENDING.search(path.name)
+        assert found is not None, "checked when it was made"
+        stem, ending = path.name[: found.start()], found[0]
+        return path, path.with_name(f"{stem}.samples{ending}"), path.with_name(f"{stem}.genes{ending}")
 
     @contextmanager
     def open(self, spec: StreamSpec) -> Iterator[TableWriter]:
@@ -90,7 +96,11 @@ class Table(Sink):
         try:
             for path, frame, name in ((samples, writer.obs(), "sample"), (genes, writer.var, "gene")):
                 with atomic_file(path, self.overwrite) as partial:
-                    frame.to_csv(partial, index_label=name, lineterminator="\n")
+                    _write_frame(frame.rename_axis(name), partial, path)
+            if counts.suffix == ".parquet":
+                with atomic_file(counts, self.overwrite) as partial:
+                    writer.write_parquet(partial)
+                return
             with atomic_file(counts, self.overwrite) as partial, partial.open("wb") as raw:
                 packed = gzip.GzipFile("", "wb", 6, raw, mtime=0) if counts.suffix == ".gz" else raw
                 writer.write_table(packed, "\t" if ".tsv" in counts.suffixes[-2:] else ",")  # type: ignore[arg-type] # a GzipFile is binary
@@ -121,8 +131,23 @@ class TableWriter(Writer):
         """Return the table of samples."""
         return pd.concat(self.frames)
 
-    def write_table(self, file: IO[bytes], separator: str) -> None:
-        """Write the numbers, some genes at a time."""
+    def write_parquet(self, path: Path) -> None:
+        """Write the numbers as parquet: a column "gene", which pandas takes for the index, and one per sample."""
+        X, genes, samples, whole = self._matrix()
+        name = next(one for one in ("gene", "gene_id", "__gene__") if one not in set(samples))
+        kind = np.int64 if whole else np.float32
+        like = pd.DataFrame(np.zeros((0, len(samples)), kind), pd.Index([], dtype=object, name=name), samples)
+        fields = [*(pa.field(one, pa.from_numpy_dtype(kind)) for one in samples), pa.field(name, pa.string())]
+        schema = pa.schema(fields, pa.Schema.from_pandas(like).metadata)
+        step = max(1, BLOCK_VALUES // max(1, len(samples)))
+        with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as out:
+            for start in range(0, len(genes), step):
+                block = _dense(X[:, start : start + step]).astype(kind, copy=False)
+                columns = [*(pa.array(row) for row in block), pa.array(genes[start : start + step])]
+                out.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+    def _matrix(self) -> tuple[Any, pd.Index, pd.Index, bool]:
+        """Return X by genes, names of genes and samples, and whether all values are whole."""
         assert self.var is not None
         samples, genes = self.obs().index.astype(str), self.var.index.astype(str)
         X: Any = self.parts[0] if len(self.parts) == 1 else None
@@ -131,7 +156,11 @@ class TableWriter(Writer):
             X = np.concatenate(self.parts) if dense else sparse.vstack(self.parts, format="csr")
         X = X if isinstance(X, np.ndarray) else sparse.csc_array(X)
         values = X.ravel() if isinstance(X, np.ndarray) else X.data
-        whole = bool(((np.floor(values) == values) & (np.abs(values) < 2.0**62)).all())
+        return X, genes, samples, bool(((np.floor(values) == values) & (np.abs(values) < 2.0**62)).all())
+
+    def write_table(self, file: IO[bytes], separator: str) -> None:
+        """Write the numbers, some genes at a time."""
+        X, genes, samples, whole = self._matrix()
         text = io.StringIO()
         csv.writer(text, delimiter=separator, quoting=csv.QUOTE_ALL, lineterminator="\n").writerow(["gene", *samples])
         file.write(text.getvalue().encode())
@@ -144,6 +173,19 @@ class TableWriter(Writer):
                 block = _dense(X[:, start : start + step]).astype(np.int64 if whole else np.float32, copy=False)
                 columns = [pa.array(genes[start : start + step]), *(pa.array(row) for row in block)]
                 out.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def _write_frame(frame: pd.DataFrame, partial: Path, path: Path) -> None:
+    """Write what describes samples or genes, as the ending of `path` says."""
+    if path.suffix == ".parquet":
+        mixed = [name for name in frame if frame[name].dtype == object]
+        whole = frame.assign(**{name: frame[name].where(frame[name].isna(), frame[name].astype(str)) for name in mixed})
+        whole.to_parquet(partial)
+        return
+    with partial.open("wb") as raw:
+        packed: Any = gzip.GzipFile("", "wb", 6, raw, mtime=0) if path.suffix == ".gz" else raw
+        frame.to_csv(packed, sep="\t" if ".tsv" in path.suffixes[-2:] else ",", lineterminator="\n")
+        packed.close()
 
 
 def _dense(X: Any) -> npt.NDArray[np.float32]:

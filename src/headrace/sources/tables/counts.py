@@ -5,34 +5,35 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from ...chunk import Holds
+from ...chunk import Chunk, Holds, StreamSpec
 from ...errors import CountsError, InputError, RoundedCountsWarning, nearest
 from ...stats.rates import from_dense
 from ..arrays import ArraySource, rounded
+from ..h5ad.source import open_h5ad
+from .counters import Strandedness, check_strandedness, is_summary
+from .frames import matrix_of
 from .lengths import gene_lengths
-from .read import beside, read_annotation, read_counts
+from .load import How, in_folder, load, summary_rows, tx2gene_of
+from .notices import AnnotationWarning, FractionalCountsWarning, SummaryRowsWarning
+from .numerals import Decimal
+from .quantifiers import CountsFromAbundance, summarized
+from .read import beside, read_annotation
+from .text import is_pipe
 
 Orientation = Literal["genes x samples", "samples x genes"]
-GENE_ID = re.compile(r"(ENS[A-Z]*G\d{6,}|FBgn\d{5,}|WBGene\d{5,}|Y[A-P][LR]\d{3}[WC]|SP[ABC][A-Z]*\d+\.)")
+GENE_ID = re.compile(r"(ENS[A-Z]*[GT]\d{6,}|FBgn\d{5,}|WBGene\d{5,}|Y[A-P][LR]\d{3}[WC]|SP[ABC][A-Z]*\d+\.)")
 
 DENSE_VALUES = 4_000_000
 """At most so many values per chunk of samples if a step makes them dense."""
-
-
-class FractionalCountsWarning(UserWarning):
-    """Counts are not whole: expected counts, as of RSEM or salmon, or no counts at all."""
-
-
-class AnnotationWarning(UserWarning):
-    """Some samples or genes are not in the table that describes them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +50,28 @@ class BulkCounts(ArraySource):
 
     orientation: Orientation = "samples x genes"
     reason: str = ""
+    notes: tuple[str, ...] = ()
+    """What else was understood: separator, program, columns that describe genes."""
+    lengths: pd.DataFrame | None = None
+    """Effective lengths of a quantifier's genes, samples x genes, in bases; they become the layer "length"."""
+    files: tuple[Path, ...] = ()
+    """The files that were read; nothing is written over them."""
     counts_checked = True
     layer = "counts"
+
+    @property
+    def spec(self) -> StreamSpec:
+        """What is known of the stream."""
+        spec = super().spec
+        return spec if self.lengths is None else replace(spec, layers={"length": Holds.NORMALIZED})
+
+    def read(self, refs: Sequence[tuple[int, int]]) -> Iterator[Chunk]:
+        """Yield the samples between positions, in order, with their lengths if there are any."""
+        for (start, stop), chunk in zip(refs, super().read(refs), strict=True):
+            if self.lengths is not None:
+                length = self.lengths.iloc[start:stop].to_numpy(np.float32)
+                chunk = replace(chunk, layers={"length": length})
+            yield chunk
 
 
 def open_counts(
@@ -60,13 +81,24 @@ def open_counts(
     genes: str | os.PathLike[str] | pd.DataFrame | None = None,
     orientation: Orientation | None = None,
     lengths: str | pd.Series | pd.DataFrame | Any = None,
+    strandedness: Strandedness | None = None,
+    tx2gene: str | os.PathLike[str] | pd.DataFrame | pd.Series | None = None,
+    counts_from_abundance: CountsFromAbundance = "no",
+    layer: str | None = None,
+    raw: bool = False,
+    holds: Literal["counts"] | None = None,
+    separator: str | None = None,
+    decimal: Decimal | None = None,
+    header: bool | None = None,
 ) -> BulkCounts:
     """Open counts of bulk samples as a source: samples are its cells.
 
     Parameters
     ----------
     data
-        A CSV or TSV file (plain or gzipped), an .h5ad file, a DataFrame, or an AnnData.
+        A table of text (also packed by gzip, bzip2, xz, zstd or zip; also a pipe or "-"), parquet or GCT; files of
+        HTSeq, STAR, featureCounts, salmon, kallisto or RSEM; several of them: a list, {sample: path} or a folder; an
+        .h5ad file; a DataFrame; or an AnnData. One sample is named by its file or folder. Columns of text describe genes.
     samples, genes
         What describes samples and genes: a file whose first column holds their ids, or a DataFrame indexed by
         them. None: "x.samples.csv" and "x.genes.csv" beside "x.csv" or "x.counts.csv", if they are there.
@@ -78,10 +110,26 @@ def open_counts(
         Gene lengths in bases, for `var["feature_length"]`: the name of a column of `genes`; or a table by gene
         id, with or without version: a Series, a DataFrame with "feature_length" (indexed by id, or with
         "feature_id"), or a query of a Census.
+    strandedness
+        Which column of STAR's ReadsPerGene.out.tab: "unstranded", "forward" or "reverse". Required if they differ.
+    tx2gene
+        Transcripts and their genes: a table's first two columns. A quantifier's transcripts are summed to genes (also if
+        `genes` is given).
+    counts_from_abundance
+        tximport's countsFromAbundance: "no" (counts as estimated; the layer "length" keeps the effective lengths, samples x
+        genes, of which tximport's offsets are made), "scaledTPM" or "lengthScaledTPM" (no offset is needed, and no layer
+        is kept). `var["feature_length"]` is the mean over samples in each case.
+    layer, raw
+        Which matrix of an .h5ad file or AnnData to read; X by default.
+    holds
+        "counts": read X of an .h5ad file as expected counts, though it is not whole.
+    separator, decimal, header
+        How a table of text is written, where that cannot be told: ",", "\\t", ";", "|" or " "; "." or ",";
+        whether its first line is names.
 
     Returns
     -------
-    A source whose X is float32.
+    A source whose X is float32. Sums of summary rows (HTSeq's `__no_feature`, STAR's `N_unmapped`) are in `obs`.
 
     Raises
     ------
@@ -96,6 +144,8 @@ def open_counts(
         If a count above 2**24 is not a float32.
     AnnotationWarning
         If some samples or genes are not described.
+    SummaryRowsWarning, MissingTranscriptsWarning, TextEncodingWarning, UnnamedSamplesWarning
+        What was left out, and what was guessed.
 
     Examples
     --------
@@ -105,46 +155,109 @@ def open_counts(
     >>> source.orientation, source.spec.n_obs, source.spec.n_vars
     ('genes x samples', 2, 3)
     """
+    check_strandedness(strandedness)
     origin: dict[str, Any] = {"source": "counts"}
-    if isinstance(data, (str, os.PathLike)):
-        path = Path(data)
-        if not path.is_file():
-            raise InputError(f"there is no file {path}; give a .csv, .tsv (or .gz of them) or .h5ad file")
+    if counts_from_abundance not in get_args(CountsFromAbundance):
+        known = get_args(CountsFromAbundance)
+        raise InputError(f"counts_from_abundance={counts_from_abundance!r}; {nearest(str(counts_from_abundance), known)}")
+    if holds not in (None, "counts"):
+        raise InputError(f"holds={holds!r}: open_counts reads counts; hr.open_h5ad(holds=...) reads other values")
+    if isinstance(data, list) and len(data) == 1:
+        data = data[0]
+    path = Path(data) if isinstance(data, (str, os.PathLike)) and not is_pipe(data) else None
+    if path is not None:
         origin["path"] = str(path)
-        if path.suffix == ".h5ad":
+        if path.suffix == ".h5ad" and path.is_file():
             import anndata  # slow to import, and only needed here
 
+            open_h5ad(path, layer=layer, raw=raw, holds=None if holds is None else "normalized")
             data = anndata.read_h5ad(path)
-        else:
+        elif path.is_file():
             samples = beside(path, "samples") if samples is None else samples
             genes = beside(path, "genes") if genes is None else genes
-            data = path
-    obs, var = _annotation(samples), _annotation(genes)
+    read = _files(data, path, samples, genes, tx2gene)
+    if not hasattr(data, "obs_names") and (layer is not None or raw):
+        raise InputError("layer= and raw= are for .h5ad files and AnnData")
     for name, given in (("samples", samples), ("genes", genes)):
         if isinstance(given, (str, os.PathLike)):
             origin[name] = str(given)
+    notes: list[str] = []
+    length: pd.DataFrame | None = None
     if hasattr(data, "obs_names"):
         if orientation not in (None, "samples x genes"):
             raise InputError(f"orientation={orientation!r}: an AnnData is samples x genes")
         orientation, reason = "samples x genes", "it is an AnnData"
-        X, obs, var = data.X, _joined(data.obs, obs, "samples"), _joined(data.var, var, "genes")
+        X, var = matrix_of(data, layer, raw, holds == "counts")
+        expected = False
+        obs, var = _joined(data.obs, _annotation(samples), "samples"), _joined(var, _annotation(genes), "genes")
     else:
-        frame, about = read_counts(data) if isinstance(data, Path) else (_checked_frame(data), pd.DataFrame())
-        orientation, reason = _orientation(frame, obs, var, orientation)
-        if orientation == "genes x samples":
-            if about.shape[1]:
-                about = about.rename(columns={"Length": "feature_length"}).astype({"feature_length": float})
-                var = about if var is None else about.join(var)
-            frame = frame.T
-        X = frame.to_numpy()
-        obs = _joined(pd.DataFrame(index=frame.index.astype(str)), obs, "samples")
-        var = _joined(pd.DataFrame(index=frame.columns.astype(str)), var, "genes")
-    X, holds = _checked(X, obs.index, var.index)
+        loaded = load(data, How(strandedness, separator, decimal, header))
+        notes, numbers, about = loaded.notes, loaded.numbers, loaded.rows
+        expected = loaded.run is not None
+        if loaded.run is not None:
+            if tx2gene is None and genes is not None and not loaded.run.of_genes:
+                tx2gene, genes = genes, None  # of transcripts, what describes them is their gene
+            table = None if tx2gene is None else tx2gene_of(tx2gene)
+            run = summarized(loaded.run, table, counts_from_abundance)
+            numbers, length = run.counts, run.length
+            about = about if table is None else pd.DataFrame(index=numbers.index)
+        elif tx2gene is not None or counts_from_abundance != "no":
+            raise InputError("tx2gene and counts_from_abundance are for files of salmon, kallisto or RSEM")
+        obs_table, var_table = _annotation(samples), _annotation(genes)
+        orientation, reason = _orientation(numbers, obs_table, var_table, orientation, loaded.genes_first)
+        columns = loaded.columns
+        if orientation == "samples x genes":
+            numbers, about, columns = numbers.T, columns, about
+        numbers, sums = _without_summary(numbers)
+        about = about[~summary_rows(about)]
+        X = numbers.T.to_numpy()
+        obs = _joined(columns.join(sums), obs_table, "samples")
+        var = _joined(about, var_table, "genes")
+    X, kind = _checked(X, obs.index, var.index, quiet=expected)
+    if length is not None:
+        var = var.assign(feature_length=length.mean(axis=1).to_numpy())
+        length = length.T if counts_from_abundance == "no" else None
     if lengths is not None:
         var = var.assign(feature_length=gene_lengths(lengths, var))
     n_obs = max(1, DENSE_VALUES // max(1, X.shape[1]))
-    origin |= {"orientation": orientation, "orientation_because": reason}
-    return BulkCounts(X, obs, var, holds, origin, n_obs, orientation=orientation, reason=reason)
+    origin |= {"orientation": orientation, "orientation_because": reason, "understood": "; ".join(notes)}
+    if expected:
+        origin["counts_from_abundance"] = counts_from_abundance
+    return BulkCounts(
+        X, obs, var, kind, origin, n_obs, orientation=orientation, reason=reason, notes=tuple(notes), lengths=length,
+        files=read,
+    )
+
+
+def _files(*given: Any) -> tuple[Path, ...]:
+    """Return those of what was given that are files, absolute."""
+    out: dict[Path, None] = {}
+    for one in given:
+        many = list(one.values()) if isinstance(one, Mapping) else list(one) if isinstance(one, (list, tuple)) else [one]
+        for path in many:
+            if isinstance(path, (str, os.PathLike)) and not is_pipe(path):
+                found = Path(path)
+                inside = in_folder(found) if found.is_dir() else [found] if found.is_file() else []
+                out |= dict.fromkeys(file.absolute() for file in inside)
+    return tuple(out)
+
+
+def _without_summary(numbers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Leave out the summary rows of a counter (genes are rows); return their sums, samples x rows, beside the genes."""
+    mask = summary_rows(numbers)
+    if not mask.any():
+        return numbers, pd.DataFrame(index=numbers.columns)
+    gone = numbers[mask]
+    if mask.all():
+        raise InputError(f"there are no genes, only summary rows of a counter: {', '.join(gone.index[:5])}")
+    said = ", ".join(f"{name} ({total:,.0f})" for name, total in gone.sum(axis=1).items())
+    warnings.warn(
+        f"{len(gone)} rows are no genes, but a counter's summary, and are left out: {said} counts; their sums by sample "
+        "are in obs",
+        SummaryRowsWarning,
+        stacklevel=3,
+    )
+    return numbers[~mask], gone.T
 
 
 def _annotation(given: str | os.PathLike[str] | pd.DataFrame | None) -> pd.DataFrame | None:
@@ -167,32 +280,19 @@ def _unique(index: pd.Index, what: str) -> None:
         raise InputError(f"{what} are not unique: {twice!r} comes more than once, at {rows}; rename or sum them")
 
 
-def _checked_frame(data: Any) -> pd.DataFrame:
-    """Return a DataFrame of numbers, or raise and name what is none."""
-    if not isinstance(data, pd.DataFrame):
-        raise InputError(f"open_counts takes a path, a DataFrame or an AnnData, not {type(data).__name__}")
-    if all(dtype.kind in "iuf" for dtype in set(data.dtypes)):
-        values = data.to_numpy()
-    else:
-        columns = [pd.to_numeric(data.iloc[:, place], errors="coerce") for place in range(data.shape[1])]
-        values = np.stack([column.to_numpy(np.float64) for column in columns], axis=1)
-    bad = np.argwhere(np.isnan(values))
-    if len(bad):
-        row, column = bad[0]
-        raise CountsError(
-            f"row {data.index[row]!r}, column {data.columns[column]!r}: {data.iat[row, column]!r} is no count"
-        )
-    return pd.DataFrame(values, data.index, data.columns)
-
-
 def _orientation(
-    frame: pd.DataFrame, obs: pd.DataFrame | None, var: pd.DataFrame | None, given: Orientation | None
+    frame: pd.DataFrame, obs: pd.DataFrame | None, var: pd.DataFrame | None, given: Orientation | None, known: str = ""
 ) -> tuple[Orientation, str]:
     """Tell which way round the table is, and why."""
     if given not in (None, "genes x samples", "samples x genes"):
         raise InputError(f"orientation={given!r}: 'genes x samples' or 'samples x genes'")
     if given is not None:
         return given, "it was said"
+    if known:
+        return "genes x samples", known
+    by_summary = [is_summary(names.astype(str)).any() for names in (frame.index, frame.columns)]
+    if by_summary[0] != by_summary[1]:
+        return ("genes x samples" if by_summary[0] else "samples x genes"), "by the summary rows of a counter"
     rows, columns = frame.index.astype(str), frame.columns.astype(str)
     evidence: list[tuple[float, float, str]] = []
     if obs is not None:
@@ -234,7 +334,7 @@ def _joined(frame: pd.DataFrame, more: pd.DataFrame | None, what: str) -> pd.Dat
     return frame.drop(columns=[name for name in more if name in frame]).join(more)
 
 
-def _checked(X: Any, samples: pd.Index, genes: pd.Index) -> tuple[sparse.csr_array, Holds]:
+def _checked(X: Any, samples: pd.Index, genes: pd.Index, quiet: bool = False) -> tuple[sparse.csr_array, Holds]:
     """Return the counts as CSR, or raise and name sample and gene of what is none."""
     _unique(samples, "the ids of samples")
     _unique(genes, "the ids of genes")
@@ -251,7 +351,7 @@ def _checked(X: Any, samples: pd.Index, genes: pd.Index) -> tuple[sparse.csr_arr
         what = "the count is missing" if np.isnan(values[bad[0]]) else f"{values[bad[0]]:g} is no count"
         raise CountsError(f"{where(bad[0])}: {what}; counts are numbers from 0 on")
     broken = np.flatnonzero(values != np.floor(values))
-    if len(broken):
+    if len(broken) and not quiet:
         guess = "; the largest is so small that they may be logarithms" if values.max() < 30 else ""
         warnings.warn(
             f"{len(broken)} counts are not whole, e.g. {values[broken[0]]:g} in {where(broken[0])}: taken for expected "

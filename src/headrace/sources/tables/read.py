@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ...errors import CountsError, InputError
+from .counters import is_summary
 from .notices import UnnamedSamplesWarning
 from .numerals import Decimal, decimal_of, is_missing, is_number, to_numbers
 from .text import Text, read_text
@@ -47,6 +48,7 @@ class Layout:
     separator: str
     width: int
     line: int
+    first: str = ""
 
 
 @dataclass
@@ -57,6 +59,8 @@ class Sheet:
     about: pd.DataFrame
     header: list[str] | None = None
     notes: list[str] = field(default_factory=list)
+    first: str = ""
+    """What the column of ids is called."""
 
 
 def read_counts(
@@ -75,7 +79,7 @@ def read_counts(
     text = source if isinstance(source, Text) else read_text(source)
     layout = find_layout(text, separator, header)
     frame = _parsed(text, layout)
-    sheet = Sheet(frame, frame.iloc[:, :0], layout.header, [f"separated by {SEPARATORS[layout.separator]}"])
+    sheet = Sheet(frame, frame.iloc[:, :0], layout.header, [f"separated by {SEPARATORS[layout.separator]}"], layout.first)
     columns: dict[str, Any] = {}
     about: dict[str, Any] = {}
     odd = {at for at, dtype in enumerate(frame.dtypes) if dtype.kind not in "iuf" or frame.iloc[:, at].isna().any()}
@@ -100,10 +104,14 @@ def read_counts(
             worded = sum(not is_number(f) for f in there)
             if not there and name == "" and at == frame.shape[1] - 1:
                 continue  # a separator at the end of each line
-            if worded * 2 > len(there) or (not there and DESCRIBES.fullmatch(_bare(name))):
+            by_name = layout.header is not None and _describes(name, layout.header)
+            if worded * 2 > len(there) or (by_name and (worded or not there)):
                 about[name] = fields_
                 continue
             numbers = to_numbers(fields_, mark)
+            blank = np.isnan(numbers)
+            if blank.any() and not blank.all():  # STAR's summary rows have no TPM in TCGA's files
+                numbers[[at for at in np.flatnonzero(blank) if is_missing(fields_[at]) and is_summary([frame.index[at]])[0]]] = 0
             if np.isnan(numbers).any():
                 _find_fault(text, layout, mark, frame.index[int(np.isnan(numbers).argmax())], name, numbers, fields_)
             values = pd.Series(numbers, index=frame.index)
@@ -172,7 +180,9 @@ def _lines(data: bytes) -> Iterator[str]:
         yield line.decode("utf-8")
 
 
-def find_layout(text: Text, separator: str | None = None, header: bool | None = None) -> Layout:
+def find_layout(
+    text: Text, separator: str | None = None, header: bool | None = None, preferred: str | None = None
+) -> Layout:
     """Find the separator, the header and where the rows begin.
 
     Raises
@@ -197,6 +207,8 @@ def find_layout(text: Text, separator: str | None = None, header: bool | None = 
         if layout is not None:
             fits[mark] = layout
     strong = [mark for mark, (_, weight) in fits.items() if weight == 2] or list(fits)
+    if preferred in strong:
+        strong = [str(preferred)]
     if len(strong) > 1 and " " in strong:
         strong.remove(" ")
     if len(strong) > 1:
@@ -209,7 +221,7 @@ def find_layout(text: Text, separator: str | None = None, header: bool | None = 
         marks = [m for m in SEPARATORS if m.encode() in text.data[skip : skip + 4096]]
         if not marks:
             raise InputError(f"{text.name} has one column only; is it separated by something else than a comma or tab?")
-        best = separator or max(marks, key=text.data[skip : skip + 4096].count)
+        best = separator or max(marks, key=lambda m: text.data[skip : skip + 4096].count(m.encode()))
         rows = _head(text, skip, best)
         if len(rows) == 1:
             raise InputError(f"{text.name} has a header and nothing else")
@@ -284,7 +296,7 @@ def _headed(
                 f"{first[0]!r}; name all columns"
             )
         names = first if len(first) == width - 1 else first[1:]
-        return _named(text, names, after, separator, width, line + 1)
+        return _named(text, names, after, separator, width, line + 1, "" if len(first) < width else first[0])
     numeric = [at for at in range(1, width) if all(is_number(r[at]) or is_missing(r[at]) for r in rest)]
     if not rest:
         numeric = [at for at in range(1, width) if is_number(first[at])]
@@ -300,18 +312,20 @@ def _headed(
         if comments:
             told = next(csv.reader([comments[-1].decode().lstrip("#").strip()], delimiter=separator), [])
             if len(told) == width and comments[-1].startswith(b"#"):
-                return _named(text, told[1:], skip, separator, width, line)
+                return _named(text, told[1:], skip, separator, width, line, told[0])
         return Layout(None, skip, separator, width, line)
     if not rest:
         raise InputError(f"{text.name} has a header and nothing else")
-    return _named(text, first[1:], after, separator, width, line + 1)
+    return _named(text, first[1:], after, separator, width, line + 1, first[0])
 
 
-def _named(text: Text, names: list[str], offset: int, separator: str, width: int, line: int) -> Layout:
+def _named(
+    text: Text, names: list[str], offset: int, separator: str, width: int, line: int, first: str = ""
+) -> Layout:
     if len(set(names)) < len(names):
         name, times = Counter(names).most_common(1)[0]
         raise InputError(f"{text.name}: column {name!r} comes {times} times; names must be unique")
-    return Layout(names, offset, separator, width, line)
+    return Layout(names, offset, separator, width, line, first)
 
 
 def _refuse_thousands(text: Text, layout: Layout) -> None:
@@ -367,13 +381,18 @@ def name_samples(sheet: Sheet, sample: str, where: str) -> None:
     sheet.numbers.columns = pd.Index([sample] if n == 1 else [f"{sample}.{at + 1}" for at in range(n)], dtype=object)
 
 
-def read_annotation(path: Path) -> pd.DataFrame:
+def read_annotation(path: Path, header: bool = True) -> pd.DataFrame:
     """Read a table whose first column holds ids."""
     if path.suffix == ".parquet":
         frame = pd.read_parquet(path)
         return frame.set_index(frame.columns[0]) if isinstance(frame.index, pd.RangeIndex) else frame
     text = read_text(path)
-    layout = find_layout(text, header=True)
+    usual = "\t" if re.search(r"\.(tsv|tab)\b", path.name) else ","
+    if not any(mark.encode() in text.data.split(b"\n", 1)[0] for mark in ",\t;| "):
+        text = Text(text.name, b"\n".join(line.rstrip(b"\r") + usual.encode() for line in text.data.splitlines()))
+        ids = [row[0] for row in _rows(text, 0, usual) if row]
+        return pd.DataFrame(index=pd.Index(ids[1:], dtype=object))
+    layout = find_layout(text, header=header, preferred=usual)
     buffer = io.BytesIO(text.data)
     buffer.seek(layout.offset)
     try:
@@ -388,7 +407,9 @@ def read_annotation(path: Path) -> pd.DataFrame:
     except (ValueError, csv.Error, pd.errors.ParserError) as error:
         raise InputError(f"{path} cannot be read as a table: {error}") from error
     assert layout.header is not None
-    return frame.set_index(0).rename_axis(None).set_axis(layout.header, axis=1)
+    frame = frame.set_index(0).rename_axis(None).set_axis(layout.header, axis=1)
+    frame.attrs["first"] = layout.first
+    return frame
 
 
 def stem(path: Path) -> str:
@@ -406,7 +427,8 @@ def beside(path: Path, what: str) -> Path | None:
     """Find the annotation of a table in its folder: "airway.samples.csv" for "airway.counts.csv.gz"."""
     ending = "".join(re.findall(r"\.(?:csv|tsv|parquet)(?:\.gz)?$", path.name))
     for ending in dict.fromkeys([ending or ".csv", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"]):
-        found = path.with_name(f"{stem(path)}.{what}{ending}")
-        if found.is_file() and found != path:
-            return found
+        for name in dict.fromkeys([re.sub(r"\.(csv|tsv|parquet)(\.gz)?$", "", path.name), stem(path)]):
+            found = path.with_name(f"{name}.{what}{ending}")
+            if found.is_file() and found != path:
+                return found
     return None
