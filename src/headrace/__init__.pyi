@@ -32,6 +32,8 @@ from .sources.tables.notices import MissingTranscriptsWarning as MissingTranscri
 from .sources.tables.notices import SummaryRowsWarning as SummaryRowsWarning
 from .sources.tables.notices import TextEncodingWarning as TextEncodingWarning
 from .sources.tables.notices import UnnamedSamplesWarning as UnnamedSamplesWarning
+from .sources.tenx.source import TenxSource as TenxSource
+from .sources.tenx.source import open_10x as open_10x
 from .steps.bulk import FilterByExpr as FilterByExpr
 from .steps.bulk import NormFactors as NormFactors
 from .steps.cells import FilterCells as FilterCells

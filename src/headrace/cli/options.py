@@ -54,6 +54,11 @@ TILEDB = (
     ),
 )
 H5AD = (
+    option("--tenx", metavar="FILE.h5|FOLDER", help="A 10x .h5 file or .mtx folder, instead of a Census.", section=SOURCE),
+    option(
+        "--feature-type", metavar="NAME", help="Which features of --tenx; Gene Expression by default.", section=SOURCE
+    ),
+    option("--genome", metavar="NAME", help="Which genome of --tenx, if there are several.", section=SOURCE),
     option("--h5ad", metavar="FILE", help="A local .h5ad file, instead of a Census.", section=SOURCE),
     option("--raw", is_flag=True, help="Read raw.X of the file, with the genes of raw.var.", section=SOURCE),
     option(

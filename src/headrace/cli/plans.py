@@ -119,6 +119,17 @@ def read_genes(genes: str) -> str | list[str]:
 
 def _check_source(given: Mapping[str, Any], query: Mapping[str, Any]) -> None:
     """Raise if options do not say where cells come from, or say it twice."""
+    of_tenx = [f"--{name.replace('_', '-')}" for name in ("feature_type", "genome") if given[name]]
+    if given["tenx"] is not None:
+        others = [f"--{name}" for name in ("census", "h5ad") if given[name] is not None]
+        wrong = [f"--{name.replace('_', '-')}" for name in ("raw", "holds", "var_index", "tiledb_config") if given[name]]
+        if others:
+            raise _usage(f"--tenx and {', '.join(others)} both say where cells come from; give one")
+        if query or wrong:
+            raise _usage(f"{', '.join([*query, *wrong])}: not for --tenx, which is read whole; steps choose cells and genes")
+        return
+    if of_tenx:
+        raise _usage(f"{', '.join(of_tenx)}: for --tenx, which is missing")
     of_file = [f"--{name.replace('_', '-')}" for name in ("raw", "holds", "var_index") if given[name]]
     if given["h5ad"] is None:
         if given["census"] is None:
@@ -140,6 +151,10 @@ def _check_source(given: Mapping[str, Any], query: Mapping[str, Any]) -> None:
 
 def _source(given: Mapping[str, Any], query: Mapping[str, Any]) -> Any:
     """Open what cells come from."""
+    if given["tenx"] is not None:
+        return hr.open_10x(
+            given["tenx"], feature_type=given["feature_type"] or "Gene Expression", genome=given["genome"]
+        )
     if given["h5ad"] is None:
         return hr.open_census(given["census"], tiledb_config=given["tiledb_config"]).query(**query)
     return hr.open_h5ad(

@@ -1,0 +1,1 @@
+"""What Cell Ranger and its kin write: .h5 files and folders of matrix.mtx."""

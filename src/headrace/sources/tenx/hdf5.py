@@ -1,0 +1,105 @@
+"""The .h5 of Cell Ranger: version 2 (one group per genome), version 3 ("matrix", with features)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from ...errors import InputError, SourceError, nearest
+from ..h5ad.file import check_storage, locate, member, reading
+from ..h5ad.matrix import Csr
+from ..h5ad.preads import Disk
+from ..h5ad.values import Names
+
+OLD_NAMES = {"id": ("genes", "gene_ids"), "name": ("gene_names", "genes")}
+
+
+def open_hdf5(disk: Disk, genome: str | None) -> tuple[Csr, pd.Index, pd.DataFrame]:
+    """Return the matrix (cells x features), the barcodes and the table of features.
+
+    Raises
+    ------
+    InputError
+        If it is no such file, or has several genomes and none is chosen.
+    """
+    file = disk.hdf5
+    if member(file, "X") is not None or member(file, "obs") is not None:
+        raise InputError(f"{disk.path} is an .h5ad file; hr.open_h5ad reads it")
+    if member(file, "mod") is not None:
+        raise InputError(f"{disk.path} is an .h5mu file; mudata.read_h5mu(path).mod['rna'].write_h5ad(...) makes an .h5ad")
+    if member(file, "barcode_info") is not None or member(file, "molecule_info") is not None:
+        raise InputError(f"{disk.path} is Cell Ranger's molecule_info.h5; give filtered_feature_bc_matrix.h5 beside it")
+    if member(file, "aux") is not None and member(file, "est_counts") is not None:
+        raise InputError(f"{disk.path} is kallisto's; open_counts reads abundance.tsv beside it")
+    groups = [name for name in file if _is_matrix(member(file, name))]
+    if not groups:
+        raise InputError(f"{disk.path} is no .h5 of Cell Ranger: it has {', '.join(list(file)[:8]) or 'nothing'}")
+    if groups == ["matrix"]:
+        chosen = "matrix"
+    elif genome is None and len(groups) > 1:
+        raise InputError(f"{disk.path} has several genomes; say genome={groups[0]!r} or {groups[1]!r}")
+    else:
+        chosen = groups[0] if genome is None else genome
+        if chosen not in groups:
+            raise InputError(f"genome={genome!r}: {disk.path} has no such genome; {nearest(str(genome), groups)}")
+    group = member(file, chosen)
+    where = f"{chosen} of {disk.path}"
+    var = _features(group, where, chosen)
+    barcodes = pd.Index(_texts(member(group, "barcodes"), where), dtype=object)
+    with reading(where):
+        indptr = np.asarray(member(group, "indptr")[:], dtype=np.int64)
+        shape = np.asarray(member(group, "shape")[:], dtype=np.int64).tolist()
+    data, indices = locate(member(group, "data")), locate(member(group, "indices"))
+    if shape != [len(var), len(barcodes)]:
+        raise SourceError(
+            f"{where} is said to be {shape[0]} x {shape[1]}, but has {len(var)} features and {len(barcodes)} barcodes; "
+            "the file is broken"
+        )
+    steps = np.diff(indptr)
+    if len(indptr) != len(barcodes) + 1 or indptr[0] != 0 or (steps < 0).any():
+        raise SourceError(f"{where}: indptr does not fit {len(barcodes)} barcodes; the file is broken")
+    if not indptr[-1] == data.shape[0] == indices.shape[0]:
+        raise SourceError(f"{where}: indptr ends at {indptr[-1]}, but there are {data.shape[0]} values; the file is broken")
+    names = Names(where, lambda i: str(barcodes[i]), lambda j: str(var["feature_id"].iloc[j]), counts=True)
+    return Csr(disk, data, indices, indptr, len(var), names), barcodes, var
+
+
+def _is_matrix(group: Any) -> bool:
+    parts = ("barcodes", "data", "indices", "indptr", "shape")
+    return isinstance(group, h5py.Group) and all(isinstance(member(group, part), h5py.Dataset) for part in parts)
+
+
+def _features(group: Any, where: str, genome: str) -> pd.DataFrame:
+    features = member(group, "features")
+    found: dict[str, Any] = {}
+    inside = features if isinstance(features, h5py.Group) else group
+    for name, olds in OLD_NAMES.items():
+        part = next((p for p in (name, *olds) if isinstance(member(inside, p), h5py.Dataset)), None)
+        if part is None:
+            raise SourceError(f"{where} has no {name} of features; the file is broken")
+        found[f"feature_{name}"] = _texts(member(inside, part), where)
+    kind, of = member(inside, "feature_type"), member(inside, "genome")
+    n = len(found["feature_id"])
+    found["feature_types"] = ["Gene Expression"] * n if kind is None else _texts(kind, where)
+    found["genome"] = [genome if features is None else ""] * n if of is None else _texts(of, where)
+    if len({len(column) for column in found.values()}) > 1:
+        raise SourceError(f"{where}: the columns of its features differ in length; the file is broken")
+    return pd.DataFrame(found)
+
+
+def _texts(dataset: Any, where: str) -> list[str]:
+    if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 1 or dataset.dtype.kind not in "SO":
+        raise SourceError(f"{where}: barcodes or features are no list of text; the file is broken")
+    check_storage(dataset)
+    with reading(where):
+        return [one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in dataset[:]]
+
+
+def is_hdf5(path: Path) -> bool:
+    """Return whether a file begins as HDF5 does."""
+    with path.open("rb") as file:
+        return file.read(8) == b"\x89HDF\r\n\x1a\n"

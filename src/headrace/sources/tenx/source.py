@@ -1,0 +1,214 @@
+"""Files of Cell Ranger as a source of cells."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ...chunk import Chunk, Holds, StreamSpec
+from ...errors import InputError, nearest
+from ...protocols import Cost
+from ...support.prefetch import prefetch
+from ..h5ad.preads import Disk, stamp
+from ..ranges import CellRange
+from .hdf5 import is_hdf5, open_hdf5
+from .mtx import Mtx, find, read_barcodes, read_features
+
+
+@dataclass(frozen=True)
+class TenxSource:
+    """Cells and genes of a 10x .h5 file or folder; see `open_10x`. Holds a path, never an open handle."""
+
+    path: str
+    stamp: tuple[tuple[int, int], ...]
+    files: tuple[Path, ...]
+    feature_type: str | None = "Gene Expression"
+    genome: str | None = None
+    scratch: str | None = None
+    most_nnz = 1_200_000
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what was opened or looked up."""
+        return {k: v for k, v in self.__dict__.items() if k in self.__dataclass_fields__}
+
+    @property
+    def spooled(self) -> bool:
+        """Whether what was read is kept for further passes."""
+        return bool(self._matrix.spooled)
+
+    @cached_property
+    def spec(self) -> StreamSpec:
+        """What is known of the stream before X is read."""
+        return StreamSpec(self.var, pd.DataFrame(index=self._barcodes[:0]), len(self._barcodes), self._matrix.nnz,
+                          Holds.UNKNOWN)
+
+    def refs(self, nnz: int) -> list[CellRange]:
+        """Return one span of cells per chunk, each of about `nnz` non-zeros."""
+        return list(self._matrix.refs(nnz))
+
+    def read(self, refs: Sequence[CellRange]) -> Iterator[Chunk]:
+        """Read chunks, in order; X is read ahead."""
+        keep = None if self._keep.all() else np.flatnonzero(self._keep)
+        for span, X in zip(refs, prefetch(self._matrix.read(refs)), strict=True):
+            if keep is not None:
+                X = X[:, keep]
+                X.sort_indices()
+                X.indices, X.indptr = X.indices.astype(np.int32), X.indptr.astype(np.int32)
+                X.has_canonical_format = True
+            yield Chunk(X, pd.DataFrame(index=self._barcodes[span.start : span.stop]))
+
+    def within(self, memory: int) -> Self:
+        """Return the same source: what it takes is given by the file."""
+        del memory
+        return self
+
+    def cost(self) -> Cost:
+        """Say what reading all of it takes."""
+        about = self._matrix
+        held = 90 * len(self._barcodes)
+        return Cost(about.expected, about.bytes, about.memory + held, disk=about.scratch)
+
+    def value_counts(self, column: str) -> dict[str, int]:
+        """Return nothing: there are no annotations of cells."""
+        del column
+        return {}
+
+    def identity(self) -> str:
+        """Return the files, their sizes and times of change, and what is read of them, as a text."""
+        return json.dumps([self.path, self.stamp, self.feature_type, self.genome])
+
+    def provenance(self) -> dict[str, Any]:
+        """Say which features of which file it is, in plain values."""
+        return {
+            "query": {
+                "file": os.path.basename(self.path),
+                "feature_type": self.feature_type or "all",
+                "left_out": json.dumps(self.left_out),
+            }
+        }
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many features of other types there are, by type."""
+        found = self._opened[2]["feature_types"][~self._keep].value_counts()
+        return {str(name): int(n) for name, n in found.items()}
+
+    @cached_property
+    def var(self) -> pd.DataFrame:
+        """The features that are read, by id."""
+        var = self._opened[2][self._keep]
+        if not var["feature_id"].is_unique:
+            twice = var["feature_id"][var["feature_id"].duplicated()].iloc[0]
+            raise InputError(f"{self.path} has feature {twice!r} more than once; choose a genome or feature_type")
+        return var.set_index("feature_id")
+
+    @property
+    def _matrix(self) -> Any:
+        return self._opened[0]
+
+    @property
+    def _barcodes(self) -> pd.Index:
+        return self._opened[1]
+
+    @cached_property
+    def _keep(self) -> npt.NDArray[np.bool_]:
+        """Which features are read."""
+        table = self._opened[2]
+        keep = np.ones(len(table), dtype=bool)
+        if self.feature_type is not None:
+            keep &= (table["feature_types"] == self.feature_type).to_numpy()
+            if not keep.any():
+                known = list(table["feature_types"].unique())
+                raise InputError(f"feature_type={self.feature_type!r}: {self.path} has none; {nearest(self.feature_type, known)}")
+        if self.genome is not None and "genome" in table:
+            keep &= (table["genome"] == self.genome).to_numpy()
+            if not keep.any():
+                raise InputError(f"genome={self.genome!r}: {self.path} has none; {nearest(self.genome, table['genome'].unique())}")
+        return keep
+
+    @cached_property
+    def _opened(self) -> tuple[Any, pd.Index, pd.DataFrame]:
+        if len(self.files) == 1:
+            return open_hdf5(Disk(self.path, self.stamp[0]), self.genome)
+        matrix, features, barcodes = self.files
+        var, names = read_features(features), read_barcodes(barcodes)
+        return Mtx(matrix, len(names), len(var), self.scratch or tempfile.gettempdir()), names, var
+
+
+def open_10x(
+    path: str | os.PathLike[str],
+    *,
+    feature_type: str | None = "Gene Expression",
+    genome: str | None = None,
+    scratch: str | os.PathLike[str] | None = None,
+) -> TenxSource:
+    """Open what Cell Ranger writes as a source of cells: an .h5 file, or a folder of matrix.mtx.
+
+    Versions 2 (genes.tsv; a group per genome) and 3 (features.tsv; "matrix"), packed or not; also of CellBender and
+    STARsolo, which write the same. Streamed in flat memory; the text of a folder goes through a temporary file of 12 bytes
+    per value (24 if it is not in the order of cells).
+
+    Parameters
+    ----------
+    path
+        The file, the folder, or matrix.mtx in it.
+    feature_type
+        Which features to read, e.g. "Antibody Capture"; None: all.
+    genome
+        Which genome, if there are several.
+    scratch
+        Folder for temporary files; the system's by default (TMPDIR).
+
+    Returns
+    -------
+    A source whose `var` is indexed by `feature_id`, with `feature_name`, `feature_types` and (from .h5) `genome`;
+    `.left_out` says how many features of other types there are.
+
+    Raises
+    ------
+    InputError
+        If it is no such file or folder, or has no such features. `SourceError`: it is broken.
+
+    Examples
+    --------
+    >>> import tempfile, headrace as hr
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "barcodes.tsv").write_text("AAAC-1\\nAAAG-1\\n")
+    >>> _ = (folder / "genes.tsv").write_text("ENSG1\\tA\\nENSG2\\tB\\n")
+    >>> head = "%%MatrixMarket matrix coordinate integer general"
+    >>> _ = (folder / "matrix.mtx").write_text(f"{head}\\n2 2 3\\n1 1 5\\n1 2 1\\n2 2 2\\n")
+    >>> hr.Plan(hr.open_10x(folder)).to_anndata().X.toarray()
+    array([[5., 0.],
+           [1., 2.]], dtype=float32)
+    """
+    place = Path(os.path.abspath(path))
+    if scratch is not None and not os.path.isdir(scratch):
+        raise InputError(f"scratch={os.fspath(scratch)!r} is no folder")
+    if place.name.endswith((".mtx", ".mtx.gz")):
+        place = place.parent
+    if place.is_dir():
+        files: tuple[Path, ...] = (
+            find(place, "matrix.mtx"), find(place, "features.tsv", "genes.tsv"), find(place, "barcodes.tsv")
+        )
+    elif place.is_file():
+        if not is_hdf5(place):
+            raise InputError(f"{place} is no .h5 file of Cell Ranger; open_counts reads tables")
+        files = (place,)
+    else:
+        raise InputError(f"there is no file or folder {place}")
+    stamps = tuple(stamp(file.stat()) for file in files)
+    source = TenxSource(str(place), stamps, files, feature_type, genome, None if scratch is None else str(scratch))
+    spec = source.spec  # what is broken is named now, not later
+    if not spec.n_obs or not spec.n_vars:
+        raise InputError(f"{place} has {spec.n_obs} cells and {spec.n_vars} features: there is nothing to do")
+    return source
