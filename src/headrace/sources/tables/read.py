@@ -269,6 +269,8 @@ def _fit(
     if not rows:
         return None
     width = len(rows[-1])
+    if separator == " " and any("\t" in field for row in rows for field in row):
+        return None
     if width < 2 or any(len(row) != width for row in rows[1:]):
         return None
     if len(rows[0]) == width:
