@@ -21,7 +21,7 @@ ONLY = {
     "numba": {"stats/kernels/compiled.py"},
     "tiledbsoma": {"sources/soma", "testing"},
     "cellxgene_census": {"sources/soma"},
-    "h5py": {"sinks/h5ad", "sources/h5ad"},
+    "h5py": {"sinks/h5ad", "sources/h5ad", "sources/tenx"},
     "click": {"cli"},
     "tqdm": {"cli"},
     "skmisc": {"stats"},

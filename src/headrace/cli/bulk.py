@@ -100,7 +100,13 @@ OPTIONS = (
     option(
         "--prior-count", type=float, metavar="NUMBER", help="What --log adds to counts; 2 by default.", section=STEPS
     ),
-    option("--out", required=True, metavar="FILE", help="An .h5ad, .csv, .tsv (or .gz of them) or .parquet file.", section=RUN),
+    option(
+        "--out",
+        required=True,
+        metavar="FILE",
+        help="An .h5ad, .csv, .tsv (or .gz of them) or .parquet file.",
+        section=RUN,
+    ),
     option("--overwrite", is_flag=True, help="Replace the file if it exists.", section=RUN),
     option("--memory", metavar="AMOUNT", help="The most memory to take, e.g. 1GB.", section=RUN),
 )
@@ -126,7 +132,7 @@ def bulk(session: Session, /, tables: tuple[str, ...], **given: Any) -> None:
     import headrace as hr
 
     from ..engine.run import SPOOLS, Settings
-    from ..support.atomic import check_target, refuse_what_is_read
+    from ..support.atomic import check_target
     from ..support.memory import default_budget, parse_bytes
     from .progress import Progress
 
@@ -140,7 +146,6 @@ def bulk(session: Session, /, tables: tuple[str, ...], **given: Any) -> None:
         layer=given["layer_in"],
         **{name: given[name] for name in PASSED_ON},
     )
-    refuse_what_is_read([out] if sink is None else sink.files, source.files)
     told = f"; {', '.join(source.notes)}" if source.notes else ""
     session.say(
         f"{', '.join(tables[:3])}{', ...' if len(tables) > 3 else ''}: {source.orientation} ({source.reason}), {source.spec.n_obs:,} samples, {source.spec.n_vars:,} genes{told}"

@@ -54,7 +54,9 @@ TILEDB = (
     ),
 )
 H5AD = (
-    option("--tenx", metavar="FILE.h5|FOLDER", help="A 10x .h5 file or .mtx folder, instead of a Census.", section=SOURCE),
+    option(
+        "--tenx", metavar="FILE.h5|FOLDER", help="A 10x .h5 file or .mtx folder, instead of a Census.", section=SOURCE
+    ),
     option(
         "--feature-type", metavar="NAME", help="Which features of --tenx; Gene Expression by default.", section=SOURCE
     ),

@@ -122,11 +122,15 @@ def _check_source(given: Mapping[str, Any], query: Mapping[str, Any]) -> None:
     of_tenx = [f"--{name.replace('_', '-')}" for name in ("feature_type", "genome") if given[name]]
     if given["tenx"] is not None:
         others = [f"--{name}" for name in ("census", "h5ad") if given[name] is not None]
-        wrong = [f"--{name.replace('_', '-')}" for name in ("raw", "holds", "var_index", "tiledb_config") if given[name]]
+        wrong = [
+            f"--{name.replace('_', '-')}" for name in ("raw", "holds", "var_index", "tiledb_config") if given[name]
+        ]
         if others:
             raise _usage(f"--tenx and {', '.join(others)} both say where cells come from; give one")
         if query or wrong:
-            raise _usage(f"{', '.join([*query, *wrong])}: not for --tenx, which is read whole; steps choose cells and genes")
+            raise _usage(
+                f"{', '.join([*query, *wrong])}: not for --tenx, which is read whole; steps choose cells and genes"
+            )
         return
     if of_tenx:
         raise _usage(f"{', '.join(of_tenx)}: for --tenx, which is missing")

@@ -71,7 +71,9 @@ class Table(Sink):
         path = Path(self.path)
         object.__setattr__(self, "path", path)
         if not ENDING.search(path.name):
-            raise InputError(f"cannot write {path}: the name of a table ends in .csv, .tsv, .csv.gz, .tsv.gz or .parquet")
+            raise InputError(
+                f"cannot write {path}: the name of a table ends in .csv, .tsv, .csv.gz, .tsv.gz or .parquet"
+            )
 
     @property
     def files(self) -> tuple[Path, Path, Path]:

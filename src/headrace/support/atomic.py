@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -90,19 +90,6 @@ def check_target(target: Path, overwrite: bool) -> None:
         raise OutputError(f"{target} exists; overwrite=True (on the command line --overwrite) replaces it")
     if not target.parent.is_dir():
         raise OutputError(f"there is no folder {target.parent} to write {target.name} to")
-
-
-def refuse_what_is_read(targets: Iterable[Path], read: Iterable[Path]) -> None:
-    """Raise `OutputError` if a target is one of the files that are read, by whatever name, link or hard link."""
-    there = [Path(os.path.abspath(file)) for file in read]
-    for target in targets:
-        for file in there:
-            same = os.path.realpath(target) == os.path.realpath(file)
-            with suppress(OSError):
-                same = same or os.path.samefile(target, file)
-            if same:
-                other = "" if os.path.abspath(target) == str(file) else f" (as {file})"
-                raise OutputError(f"{target} is what this plan reads{other}; write to another name")
 
 
 @contextmanager

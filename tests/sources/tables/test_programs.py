@@ -148,8 +148,14 @@ def test_what_is_no_text(tmp_path: Path, data: bytes, words: str) -> None:
 
 
 def runs(folder: Path) -> None:
-    put(folder / "s1/quant.sf", SALMON + "T1\t1000\t800\t10\t6\nT2\t500\t300\t30\t9\nT3\t700\t500\t60\t25\nT4\t400\t200\t0\t0\n")
-    put(folder / "s2/quant.sf", SALMON + "T1\t1000\t900\t0\t0\nT2\t500\t400\t0\t0\nT3\t700\t600\t100\t60\nT4\t400\t210\t0\t0\n")
+    put(
+        folder / "s1/quant.sf",
+        SALMON + "T1\t1000\t800\t10\t6\nT2\t500\t300\t30\t9\nT3\t700\t500\t60\t25\nT4\t400\t200\t0\t0\n",
+    )
+    put(
+        folder / "s2/quant.sf",
+        SALMON + "T1\t1000\t900\t0\t0\nT2\t500\t400\t0\t0\nT3\t700\t600\t100\t60\nT4\t400\t210\t0\t0\n",
+    )
     put(folder / "t2g.tsv", "T1\tA\nT2\tA\nT3\tB\nT4\tC\n")
 
 
@@ -184,7 +190,10 @@ def test_what_quantifiers_write(tmp_path: Path) -> None:
         assert hr.open_counts(tmp_path / "s1/quant.sf", tx2gene=two).X.toarray().tolist() == [[6, 25]]
     with pytest.raises(InputError, match="tx2gene has none of 4"):
         hr.open_counts(tmp_path, tx2gene=pd.Series({"X": "A"}))
-    path = put(tmp_path / "k/abundance.tsv", "target_id\tlength\teff_length\test_counts\ttpm\nT1\t100\t50\t3\t5\nT2\t90\t40\t4\t6\n")
+    path = put(
+        tmp_path / "k/abundance.tsv",
+        "target_id\tlength\teff_length\test_counts\ttpm\nT1\t100\t50\t3\t5\nT2\t90\t40\t4\t6\n",
+    )
     kallisto = hr.open_counts(path)
     assert (kallisto.obs.index.tolist(), kallisto.X.toarray().tolist()) == (["k"], [[3, 4]])
     text = "gene_id\ttranscript_id(s)\tlength\teffective_length\texpected_count\tTPM\tFPKM\nENSG1\tT1,T2\t100\t50.5\t3.00\t5\t6\nENSG2\tT3\t100\t50\t3.5\t5\t6\n"
@@ -240,12 +249,19 @@ def test_nothing_is_written_over_what_is_read(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_tables_side_by_side_and_parquet(tmp_path: Path) -> None:
-    first = hr.open_counts(pd.DataFrame({"s1": [1, 2, 3]}, index=["a", "b", "c"]), samples=pd.DataFrame({"n": [5]}, index=["s1"]))
-    other = hr.open_counts(pd.DataFrame({"t1": [7, 8, 9]}, index=["a", "b", "c"]), samples=pd.DataFrame({"n": [6]}, index=["t1"]))
+    first = hr.open_counts(
+        pd.DataFrame({"s1": [1, 2, 3]}, index=["a", "b", "c"]), samples=pd.DataFrame({"n": [5]}, index=["s1"])
+    )
+    other = hr.open_counts(
+        pd.DataFrame({"t1": [7, 8, 9]}, index=["a", "b", "c"]), samples=pd.DataFrame({"n": [6]}, index=["t1"])
+    )
     for name in ("x.tsv.gz", "x.csv.gz", "x.tsv", "x.parquet", "x.counts.csv"):
         hr.Plan(other).write(hr.Table(tmp_path / name))
     hr.Plan(first).write(hr.Table(tmp_path / "x.csv"))
-    for name, n, counts in (("x.csv", 5, [1, 2, 3]), *((name, 6, [7, 8, 9]) for name in ("x.tsv.gz", "x.parquet", "x.counts.csv"))):
+    for name, n, counts in (
+        ("x.csv", 5, [1, 2, 3]),
+        *((name, 6, [7, 8, 9]) for name in ("x.tsv.gz", "x.parquet", "x.counts.csv")),
+    ):
         back = hr.open_counts(tmp_path / name)
         assert (back.obs["n"].tolist(), back.X.toarray().tolist()) == ([n], [counts])
     assert pd.read_parquet(tmp_path / "x.parquet")["t1"].to_dict() == {"a": 7, "b": 8, "c": 9}
@@ -259,7 +275,13 @@ names = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), m
 def test_whatever_pandas_writes_comes_back(tmp_path: Path, data: st.DataObject) -> None:
     genes = data.draw(st.lists(names, min_size=3, max_size=6, unique=True))
     samples = data.draw(st.lists(names, min_size=2, max_size=3, unique=True))
-    values = data.draw(st.lists(st.lists(st.integers(0, 2**24), min_size=len(samples), max_size=len(samples)), min_size=len(genes), max_size=len(genes)))
+    values = data.draw(
+        st.lists(
+            st.lists(st.integers(0, 2**24), min_size=len(samples), max_size=len(samples)),
+            min_size=len(genes),
+            max_size=len(genes),
+        )
+    )
     frame = pd.DataFrame(values, genes, samples)
     kind, separator = data.draw(st.sampled_from([("csv", ","), ("tsv", "\t"), ("csv", ";")]))
     path = tmp_path / f"t.{kind}"
@@ -277,8 +299,19 @@ def test_whatever_pandas_writes_comes_back(tmp_path: Path, data: st.DataObject) 
 
 def test_mutated_tables_are_read_or_refused(tmp_path: Path) -> None:
     rng = random.Random(15)
-    seeds = [HTSEQ, STAR, TABLE, "gene;s1\ng1;1,5\ng2;2,5\n", "#1.2\n2\t1\nName\tDescription\ta\nE1\tX\t1\nE2\tY\t4\n", SALMON + "T1\t9\t8\t1\t6\nT2\t5\t3\t3\t9\n"]
-    packed = [seed.encode() for seed in seeds] + [gzip.compress(TABLE.encode()), zipped(a=TABLE), TABLE.encode("utf-16")]
+    seeds = [
+        HTSEQ,
+        STAR,
+        TABLE,
+        "gene;s1\ng1;1,5\ng2;2,5\n",
+        "#1.2\n2\t1\nName\tDescription\ta\nE1\tX\t1\nE2\tY\t4\n",
+        SALMON + "T1\t9\t8\t1\t6\nT2\t5\t3\t3\t9\n",
+    ]
+    packed = [seed.encode() for seed in seeds] + [
+        gzip.compress(TABLE.encode()),
+        zipped(a=TABLE),
+        TABLE.encode("utf-16"),
+    ]
     path = tmp_path / "f.tsv"
     for _ in range(1500):
         data = bytearray(rng.choice(packed))
@@ -286,7 +319,9 @@ def test_mutated_tables_are_read_or_refused(tmp_path: Path) -> None:
             at = rng.randrange(len(data) + 1)
             how = rng.randrange(4)
             if how == 0:
-                data[at:at] = rng.choice([b"\t", b",", b";", b"\n", b"#", b'"', b"\0", b"-", b"\xff", b"1e999", b"NA", b"#1.3\n", b" "])
+                data[at:at] = rng.choice(
+                    [b"\t", b",", b";", b"\n", b"#", b'"', b"\0", b"-", b"\xff", b"1e999", b"NA", b"#1.3\n", b" "]
+                )
             elif how == 1 and at < len(data):
                 data[at] = rng.randrange(256)
             elif how == 2:

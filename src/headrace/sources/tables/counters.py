@@ -23,8 +23,18 @@ OTHERS = re.compile(
 
 STAR_COLUMNS: dict[str, int] = {"unstranded": 0, "forward": 1, "reverse": 2}
 TCGA_COLUMNS = ("unstranded", "stranded_first", "stranded_second")
-GENERIC = ("quant", "quant.genes", "abundance", "abundances", "ReadsPerGene.out", "ReadsPerGene", "counts", "t_data",
-           "gene_counts", "results")
+GENERIC = (
+    "quant",
+    "quant.genes",
+    "abundance",
+    "abundances",
+    "ReadsPerGene.out",
+    "ReadsPerGene",
+    "counts",
+    "t_data",
+    "gene_counts",
+    "results",
+)
 """Names of files that every run has: the sample is named by the folder."""
 
 ENDINGS = re.compile(

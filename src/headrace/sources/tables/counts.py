@@ -159,7 +159,9 @@ def open_counts(
     origin: dict[str, Any] = {"source": "counts"}
     if counts_from_abundance not in get_args(CountsFromAbundance):
         known = get_args(CountsFromAbundance)
-        raise InputError(f"counts_from_abundance={counts_from_abundance!r}; {nearest(str(counts_from_abundance), known)}")
+        raise InputError(
+            f"counts_from_abundance={counts_from_abundance!r}; {nearest(str(counts_from_abundance), known)}"
+        )
     if holds not in (None, "counts"):
         raise InputError(f"holds={holds!r}: open_counts reads counts; hr.open_h5ad(holds=...) reads other values")
     if isinstance(data, list) and len(data) == 1:
@@ -224,7 +226,16 @@ def open_counts(
     if expected:
         origin["counts_from_abundance"] = counts_from_abundance
     return BulkCounts(
-        X, obs, var, kind, origin, n_obs, orientation=orientation, reason=reason, notes=tuple(notes), lengths=length,
+        X,
+        obs,
+        var,
+        kind,
+        origin,
+        n_obs,
+        orientation=orientation,
+        reason=reason,
+        notes=tuple(notes),
+        lengths=length,
         files=read,
     )
 
@@ -233,7 +244,9 @@ def _files(*given: Any) -> tuple[Path, ...]:
     """Return those of what was given that are files, absolute."""
     out: dict[Path, None] = {}
     for one in given:
-        many = list(one.values()) if isinstance(one, Mapping) else list(one) if isinstance(one, (list, tuple)) else [one]
+        many = (
+            list(one.values()) if isinstance(one, Mapping) else list(one) if isinstance(one, (list, tuple)) else [one]
+        )
         for path in many:
             if isinstance(path, (str, os.PathLike)) and not is_pipe(path):
                 found = Path(path)

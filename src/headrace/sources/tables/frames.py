@@ -55,8 +55,10 @@ def described(data: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFr
         if column.dtype.kind in "iuf" and isinstance(column.dtype, np.dtype):
             numbers[:, to] = column.to_numpy()
         else:
-            numbers[:, to] = pd.to_numeric(column.astype(object), errors="coerce").astype(float).to_numpy(
-                np.float64, na_value=np.nan
+            numbers[:, to] = (
+                pd.to_numeric(column.astype(object), errors="coerce")
+                .astype(float)
+                .to_numpy(np.float64, na_value=np.nan)
             )
     bad = np.argwhere(np.isnan(numbers))
     if len(bad):

@@ -19,7 +19,14 @@ from .quantifiers import Run, format_of, joined, run_of, same_ids
 from .read import FEATURE_COUNTS, Sheet, name_samples, read_annotation, read_counts
 from .text import Text, is_pipe, read_text
 
-FOLDERS = ("quant.sf", "abundance.tsv", "*.genes.results", "*.isoforms.results", "*ReadsPerGene.out.tab", "quant.genes.sf")
+FOLDERS = (
+    "quant.sf",
+    "abundance.tsv",
+    "*.genes.results",
+    "*.isoforms.results",
+    "*ReadsPerGene.out.tab",
+    "quant.genes.sf",
+)
 """What is looked for in a folder, the first that is there; each also packed (.gz)."""
 
 MERGED_ALREADY = re.compile(r"(tpm_|fpkm_|rpkm_)", re.IGNORECASE)
@@ -94,7 +101,9 @@ def in_folder(folder: Path) -> list[Path]:
         if any(folder.glob("matrix.mtx*")):
             raise InputError(f"{folder} is a 10x folder; scanpy.read_10x_mtx(path) makes an AnnData of it")
         if not tables:
-            raise InputError(f"there is no table in the folder {folder}: looked for {', '.join(FOLDERS)} and *.counts, *.tsv")
+            raise InputError(
+                f"there is no table in the folder {folder}: looked for {', '.join(FOLDERS)} and *.counts, *.tsv"
+            )
         return tables
     if len(found) > 1:
         raise InputError(f"{folder} has files of several programs: {', '.join(found)}; give a list of one kind")
@@ -125,12 +134,23 @@ def _many(files: Sequence[Any], names: list[str], how: How) -> Loaded:
             odd = next(s for s, part in zip(shown, parts, strict=True) if part.run is None)
             raise InputError(f"{odd} is no file of {runs[0].program}, but others are; give one kind at a time")
         run = joined(runs, shown)
-        return Loaded(run.counts, parts[0].rows.loc[run.counts.index], pd.DataFrame(index=run.counts.columns),
-                      parts[0].genes_first, parts[0].notes, run)
+        return Loaded(
+            run.counts,
+            parts[0].rows.loc[run.counts.index],
+            pd.DataFrame(index=run.counts.columns),
+            parts[0].genes_first,
+            parts[0].notes,
+            run,
+        )
     ids = same_ids([part.numbers for part in parts], shown)
     numbers = pd.concat([part.numbers.loc[ids] for part in parts], axis=1)
-    return Loaded(numbers, parts[0].rows.loc[ids], pd.concat([part.columns for part in parts]),
-                  parts[0].genes_first or "several files are samples", parts[0].notes)
+    return Loaded(
+        numbers,
+        parts[0].rows.loc[ids],
+        pd.concat([part.columns for part in parts]),
+        parts[0].genes_first or "several files are samples",
+        parts[0].notes,
+    )
 
 
 def _one(path: Any, sample: str | None, how: How) -> Loaded:
@@ -173,8 +193,13 @@ def _understood(sheet: Sheet, where: str, name: str, named: bool, how: How) -> L
         if sheet.numbers.shape[1] == 3 and is_star(names, None):
             sheet.numbers = star_column(sheet.numbers, where, how.strandedness)
         name_samples(sheet, name, where)
-        return Loaded(sheet.numbers, sheet.about, pd.DataFrame(index=sheet.numbers.columns),
-                      "it has no header" if sheet.numbers.shape[1] == 1 else "", sheet.notes)
+        return Loaded(
+            sheet.numbers,
+            sheet.about,
+            pd.DataFrame(index=sheet.numbers.columns),
+            "it has no header" if sheet.numbers.shape[1] == 1 else "",
+            sheet.notes,
+        )
     if is_star(names, sheet.header):
         by = {str(one).lower(): one for one in both.columns}
         three = both[[by[one] for one in TCGA_COLUMNS]].astype(float).set_axis(list(STAR_COLUMNS), axis=1)

@@ -79,7 +79,9 @@ def read_counts(
     text = source if isinstance(source, Text) else read_text(source)
     layout = find_layout(text, separator, header)
     frame = _parsed(text, layout)
-    sheet = Sheet(frame, frame.iloc[:, :0], layout.header, [f"separated by {SEPARATORS[layout.separator]}"], layout.first)
+    sheet = Sheet(
+        frame, frame.iloc[:, :0], layout.header, [f"separated by {SEPARATORS[layout.separator]}"], layout.first
+    )
     columns: dict[str, Any] = {}
     about: dict[str, Any] = {}
     odd = {at for at, dtype in enumerate(frame.dtypes) if dtype.kind not in "iuf" or frame.iloc[:, at].isna().any()}
@@ -111,7 +113,9 @@ def read_counts(
             numbers = to_numbers(fields_, mark)
             blank = np.isnan(numbers)
             if blank.any() and not blank.all():  # STAR's summary rows have no TPM in TCGA's files
-                numbers[[at for at in np.flatnonzero(blank) if is_missing(fields_[at]) and is_summary([frame.index[at]])[0]]] = 0
+                numbers[
+                    [at for at in np.flatnonzero(blank) if is_missing(fields_[at]) and is_summary([frame.index[at]])[0]]
+                ] = 0
             if np.isnan(numbers).any():
                 _find_fault(text, layout, mark, frame.index[int(np.isnan(numbers).argmax())], name, numbers, fields_)
             values = pd.Series(numbers, index=frame.index)
@@ -257,9 +261,7 @@ def _head(text: Text, skip: int, separator: str) -> list[tuple[list[str], int]]:
     return out
 
 
-def _fit(
-    text: Text, skip: int, line: int, separator: str, comments: list[bytes]
-) -> tuple[list[list[str]], int] | None:
+def _fit(text: Text, skip: int, line: int, separator: str, comments: list[bytes]) -> tuple[list[list[str]], int] | None:
     """Return the first rows if a separator makes a table of them, and 2 if the header shows it too, else 1."""
     del line, comments
     try:
@@ -303,9 +305,13 @@ def _headed(
     if not rest:
         numeric = [at for at in range(1, width) if is_number(first[at])]
     data = bool(numeric) and all(is_number(first[at]) for at in numeric) and not ID_WORDS.fullmatch(_bare(first[0]))
-    if header is None and data and rest and len(numeric) > 1 and [first[at] for at in numeric] == [
-        str(at) for at in range(1, len(numeric) + 1)
-    ]:
+    if (
+        header is None
+        and data
+        and rest
+        and len(numeric) > 1
+        and [first[at] for at in numeric] == [str(at) for at in range(1, len(numeric) + 1)]
+    ):
         raise InputError(
             f"{text.name}, line {line + 1}: {separator.join(first[:4])!r} may be a header or counts; say header=True "
             "or header=False"
@@ -321,9 +327,7 @@ def _headed(
     return _named(text, first[1:], after, separator, width, line + 1, first[0])
 
 
-def _named(
-    text: Text, names: list[str], offset: int, separator: str, width: int, line: int, first: str = ""
-) -> Layout:
+def _named(text: Text, names: list[str], offset: int, separator: str, width: int, line: int, first: str = "") -> Layout:
     if len(set(names)) < len(names):
         name, times = Counter(names).most_common(1)[0]
         raise InputError(f"{text.name}: column {name!r} comes {times} times; names must be unique")

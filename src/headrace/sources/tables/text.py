@@ -35,8 +35,11 @@ BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 NOT_TEXT = (
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "hr.open_h5ad reads .h5ad, hr.open_10x the .h5 of Cell Ranger; of kallisto, give "
-     "abundance.tsv"),
+    (
+        b"\x89HDF\r\n\x1a\n",
+        "an HDF5 file",
+        "hr.open_h5ad reads .h5ad, hr.open_10x the .h5 of Cell Ranger; of kallisto, give abundance.tsv",
+    ),
     (b"\xd0\xcf\x11\xe0", "an old Excel file (.xls)", "save the sheet as CSV or TSV"),
     (b"ARROW1", "an Arrow (feather) file", "pandas.read_feather(path) reads it; give open_counts the DataFrame"),
     (b"FEA1", "an Arrow (feather) file", "pandas.read_feather(path) reads it; give open_counts the DataFrame"),

@@ -30,7 +30,9 @@ def open_hdf5(disk: Disk, genome: str | None) -> tuple[Csr, pd.Index, pd.DataFra
     if member(file, "X") is not None or member(file, "obs") is not None:
         raise InputError(f"{disk.path} is an .h5ad file; hr.open_h5ad reads it")
     if member(file, "mod") is not None:
-        raise InputError(f"{disk.path} is an .h5mu file; mudata.read_h5mu(path).mod['rna'].write_h5ad(...) makes an .h5ad")
+        raise InputError(
+            f"{disk.path} is an .h5mu file; mudata.read_h5mu(path).mod['rna'].write_h5ad(...) makes an .h5ad"
+        )
     if member(file, "barcode_info") is not None or member(file, "molecule_info") is not None:
         raise InputError(f"{disk.path} is Cell Ranger's molecule_info.h5; give filtered_feature_bc_matrix.h5 beside it")
     if member(file, "aux") is not None and member(file, "est_counts") is not None:
@@ -63,7 +65,9 @@ def open_hdf5(disk: Disk, genome: str | None) -> tuple[Csr, pd.Index, pd.DataFra
     if len(indptr) != len(barcodes) + 1 or indptr[0] != 0 or (steps < 0).any():
         raise SourceError(f"{where}: indptr does not fit {len(barcodes)} barcodes; the file is broken")
     if not indptr[-1] == data.shape[0] == indices.shape[0]:
-        raise SourceError(f"{where}: indptr ends at {indptr[-1]}, but there are {data.shape[0]} values; the file is broken")
+        raise SourceError(
+            f"{where}: indptr ends at {indptr[-1]}, but there are {data.shape[0]} values; the file is broken"
+        )
     names = Names(where, lambda i: str(barcodes[i]), lambda j: str(var["feature_id"].iloc[j]), counts=True)
     return Csr(disk, data, indices, indptr, len(var), names), barcodes, var
 

@@ -137,7 +137,13 @@ class Mtx:
     def _read(self) -> tuple[Scratch, npt.NDArray[np.int64]]:
         """The values in the order of cells, and how many come before each cell."""
         with self.lock:
-            file, per_cell, at, last, ordered = Scratch(self.folder, "scratch="), np.zeros(self.n_obs, np.int64), 0, -1, True
+            file, per_cell, at, last, ordered = (
+                Scratch(self.folder, "scratch="),
+                np.zeros(self.n_obs, np.int64),
+                0,
+                -1,
+                True,
+            )
             for block in self._blocks():
                 cells = block["cell"]
                 per_cell += np.bincount(cells, minlength=self.n_obs)
@@ -146,7 +152,9 @@ class Mtx:
                 file.write(block.view(np.uint8), at * RECORD.itemsize)
                 at += len(block)
             if at != self.nnz:
-                raise SourceError(f"{self.path} says that it has {self.nnz:,} values, but has {at:,}; it may be cut off")
+                raise SourceError(
+                    f"{self.path} says that it has {self.nnz:,} values, but has {at:,}; it may be cut off"
+                )
             total = np.concatenate([[0], np.cumsum(per_cell)]).astype(np.int64)
             return (file if ordered else self._sorted(file, total)), total
 
@@ -174,8 +182,14 @@ class Mtx:
                 text.readline()
             try:
                 parts = pd.read_csv(
-                    text, sep=r"\s+", header=None, names=["gene", "cell", "value"], chunksize=BLOCK, comment="%",
-                    dtype={"gene": np.int64, "cell": np.int64, "value": np.float64}, index_col=False,
+                    text,
+                    sep=r"\s+",
+                    header=None,
+                    names=["gene", "cell", "value"],
+                    chunksize=BLOCK,
+                    comment="%",
+                    dtype={"gene": np.int64, "cell": np.int64, "value": np.float64},
+                    index_col=False,
                 )
                 for part in parts if self.nnz else ():
                     block = np.empty(len(part), RECORD)
@@ -213,7 +227,9 @@ class Mtx:
             block = block[order]
             twice = (np.diff(block["cell"]) == 0) & (np.diff(block["gene"]) == 0)
             if twice.any():
-                raise SourceError(f"{self.path}: cell {int(block['cell'][twice.argmax()]) + 1} has a gene more than once")
+                raise SourceError(
+                    f"{self.path}: cell {int(block['cell'][twice.argmax()]) + 1} has a gene more than once"
+                )
             indptr = (total[span.start : span.stop + 1] - total[span.start]).astype(np.int32)
             X = csr(block["value"].copy(), block["gene"].copy(), indptr, self.n_vars)
             if not X.data.all():

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ import pandas as pd
 
 from ...chunk import Chunk, Holds, StreamSpec
 from ...errors import InputError, nearest
-from ...protocols import Cost
+from ...protocols import Cost, Source
 from ...support.prefetch import prefetch
 from ..h5ad.preads import Disk, stamp
 from ..ranges import CellRange
@@ -26,7 +26,7 @@ from .mtx import Mtx, find, read_barcodes, read_features
 
 
 @dataclass(frozen=True)
-class TenxSource:
+class TenxSource(Source[CellRange]):
     """Cells and genes of a 10x .h5 file or folder; see `open_10x`. Holds a path, never an open handle."""
 
     path: str
@@ -49,8 +49,9 @@ class TenxSource:
     @cached_property
     def spec(self) -> StreamSpec:
         """What is known of the stream before X is read."""
-        return StreamSpec(self.var, pd.DataFrame(index=self._barcodes[:0]), len(self._barcodes), self._matrix.nnz,
-                          Holds.UNKNOWN)
+        return StreamSpec(
+            self.var, pd.DataFrame(index=self._barcodes[:0]), len(self._barcodes), self._matrix.nnz, Holds.UNKNOWN
+        )
 
     def refs(self, nnz: int) -> list[CellRange]:
         """Return one span of cells per chunk, each of about `nnz` non-zeros."""
@@ -67,21 +68,11 @@ class TenxSource:
                 X.has_canonical_format = True
             yield Chunk(X, pd.DataFrame(index=self._barcodes[span.start : span.stop]))
 
-    def within(self, memory: int) -> Self:
-        """Return the same source: what it takes is given by the file."""
-        del memory
-        return self
-
     def cost(self) -> Cost:
         """Say what reading all of it takes."""
         about = self._matrix
         held = 90 * len(self._barcodes)
         return Cost(about.expected, about.bytes, about.memory + held, disk=about.scratch)
-
-    def value_counts(self, column: str) -> dict[str, int]:
-        """Return nothing: there are no annotations of cells."""
-        del column
-        return {}
 
     def identity(self) -> str:
         """Return the files, their sizes and times of change, and what is read of them, as a text."""
@@ -129,11 +120,15 @@ class TenxSource:
             keep &= (table["feature_types"] == self.feature_type).to_numpy()
             if not keep.any():
                 known = list(table["feature_types"].unique())
-                raise InputError(f"feature_type={self.feature_type!r}: {self.path} has none; {nearest(self.feature_type, known)}")
+                raise InputError(
+                    f"feature_type={self.feature_type!r}: {self.path} has none; {nearest(self.feature_type, known)}"
+                )
         if self.genome is not None and "genome" in table:
             keep &= (table["genome"] == self.genome).to_numpy()
             if not keep.any():
-                raise InputError(f"genome={self.genome!r}: {self.path} has none; {nearest(self.genome, table['genome'].unique())}")
+                raise InputError(
+                    f"genome={self.genome!r}: {self.path} has none; {nearest(self.genome, table['genome'].unique())}"
+                )
         return keep
 
     @cached_property
@@ -198,7 +193,9 @@ def open_10x(
         place = place.parent
     if place.is_dir():
         files: tuple[Path, ...] = (
-            find(place, "matrix.mtx"), find(place, "features.tsv", "genes.tsv"), find(place, "barcodes.tsv")
+            find(place, "matrix.mtx"),
+            find(place, "features.tsv", "genes.tsv"),
+            find(place, "barcodes.tsv"),
         )
     elif place.is_file():
         if not is_hdf5(place):
