@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from ...chunk import Chunk, Holds, StreamSpec
-from ...errors import CountsError, InputError, RoundedCountsWarning, nearest
-from ...stats.rates import from_dense
-from ..arrays import ArraySource, rounded
+from ...errors import InputError, nearest
+from ..arrays import ArraySource
 from ..h5ad.source import open_h5ad
+from .annotations import annotation, beside, joined, tx2gene_of
+from .checks import checked, files_of, without_summary
 from .counters import Strandedness, check_strandedness, is_summary
 from .frames import matrix_of
 from .lengths import gene_lengths
-from .load import How, in_folder, load, summary_rows, tx2gene_of
-from .notices import AnnotationWarning, FractionalCountsWarning, SummaryRowsWarning
+from .load import How, load, summary_rows
 from .numerals import Decimal
 from .quantifiers import CountsFromAbundance, summarized
-from .read import beside, read_annotation
 from .text import is_pipe
 
 Orientation = Literal["genes x samples", "samples x genes"]
@@ -91,7 +88,7 @@ def open_counts(
     decimal: Decimal | None = None,
     header: bool | None = None,
 ) -> BulkCounts:
-    """Open counts of bulk samples as a source: samples are its cells.
+    r"""Open counts of bulk samples as a source: samples are its cells.
 
     Parameters
     ----------
@@ -124,7 +121,7 @@ def open_counts(
     holds
         "counts": read X of an .h5ad file as expected counts, though it is not whole.
     separator, decimal, header
-        How a table of text is written, where that cannot be told: ",", "\\t", ";", "|" or " "; "." or ",";
+        How a table of text is written, where that cannot be told: ",", "\t", ";", "|" or " "; "." or ",";
         whether its first line is names.
 
     Returns
@@ -177,7 +174,7 @@ def open_counts(
         elif path.is_file():
             samples = beside(path, "samples") if samples is None else samples
             genes = beside(path, "genes") if genes is None else genes
-    read = _files(data, path, samples, genes, tx2gene)
+    read = files_of(data, path, samples, genes, tx2gene)
     if not hasattr(data, "obs_names") and (layer is not None or raw):
         raise InputError("layer= and raw= are for .h5ad files and AnnData")
     for name, given in (("samples", samples), ("genes", genes)):
@@ -191,7 +188,7 @@ def open_counts(
         orientation, reason = "samples x genes", "it is an AnnData"
         X, var = matrix_of(data, layer, raw, holds == "counts")
         expected = False
-        obs, var = _joined(data.obs, _annotation(samples), "samples"), _joined(var, _annotation(genes), "genes")
+        obs, var = joined(data.obs, annotation(samples), "samples"), joined(var, annotation(genes), "genes")
     else:
         loaded = load(data, How(strandedness, separator, decimal, header))
         notes, numbers, about = loaded.notes, loaded.numbers, loaded.rows
@@ -205,17 +202,17 @@ def open_counts(
             about = about if table is None else pd.DataFrame(index=numbers.index)
         elif tx2gene is not None or counts_from_abundance != "no":
             raise InputError("tx2gene and counts_from_abundance are for files of salmon, kallisto or RSEM")
-        obs_table, var_table = _annotation(samples), _annotation(genes)
+        obs_table, var_table = annotation(samples), annotation(genes)
         orientation, reason = _orientation(numbers, obs_table, var_table, orientation, loaded.genes_first)
         columns = loaded.columns
         if orientation == "samples x genes":
             numbers, about, columns = numbers.T, columns, about
-        numbers, sums = _without_summary(numbers)
+        numbers, sums = without_summary(numbers)
         about = about[~summary_rows(about)]
         X = numbers.T.to_numpy()
-        obs = _joined(columns.join(sums), obs_table, "samples")
-        var = _joined(about, var_table, "genes")
-    X, kind = _checked(X, obs.index, var.index, quiet=expected)
+        obs = joined(columns.join(sums), obs_table, "samples")
+        var = joined(about, var_table, "genes")
+    X, kind = checked(X, obs.index, var.index, quiet=expected)
     if length is not None:
         var = var.assign(feature_length=length.mean(axis=1).to_numpy())
         length = length.T if counts_from_abundance == "no" else None
@@ -238,59 +235,6 @@ def open_counts(
         lengths=length,
         files=read,
     )
-
-
-def _files(*given: Any) -> tuple[Path, ...]:
-    """Return those of what was given that are files, absolute."""
-    out: dict[Path, None] = {}
-    for one in given:
-        many = (
-            list(one.values()) if isinstance(one, Mapping) else list(one) if isinstance(one, (list, tuple)) else [one]
-        )
-        for path in many:
-            if isinstance(path, (str, os.PathLike)) and not is_pipe(path):
-                found = Path(path)
-                inside = in_folder(found) if found.is_dir() else [found] if found.is_file() else []
-                out |= dict.fromkeys(file.absolute() for file in inside)
-    return tuple(out)
-
-
-def _without_summary(numbers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Leave out the summary rows of a counter (genes are rows); return their sums, samples x rows, beside the genes."""
-    mask = summary_rows(numbers)
-    if not mask.any():
-        return numbers, pd.DataFrame(index=numbers.columns)
-    gone = numbers[mask]
-    if mask.all():
-        raise InputError(f"there are no genes, only summary rows of a counter: {', '.join(gone.index[:5])}")
-    said = ", ".join(f"{name} ({total:,.0f})" for name, total in gone.sum(axis=1).items())
-    warnings.warn(
-        f"{len(gone)} rows are no genes, but a counter's summary, and are left out: {said} counts; their sums by sample "
-        "are in obs",
-        SummaryRowsWarning,
-        stacklevel=3,
-    )
-    return numbers[~mask], gone.T
-
-
-def _annotation(given: str | os.PathLike[str] | pd.DataFrame | None) -> pd.DataFrame | None:
-    if given is None or isinstance(given, pd.DataFrame):
-        table = given
-    elif Path(given).is_file():
-        table = read_annotation(Path(given))
-    else:
-        raise InputError(f"there is no file {given}")
-    if table is not None:
-        table = table.set_axis(table.index.astype(str))
-        _unique(table.index, f"the ids of {given if not isinstance(given, pd.DataFrame) else 'the annotation'}")
-    return table
-
-
-def _unique(index: pd.Index, what: str) -> None:
-    if not index.is_unique:
-        twice = index[index.duplicated()][0]
-        rows = ", ".join(str(at + 1) for at in np.flatnonzero(index == twice)[:3])
-        raise InputError(f"{what} are not unique: {twice!r} comes more than once, at {rows}; rename or sum them")
 
 
 def _orientation(
@@ -325,59 +269,3 @@ def _orientation(
         )
     many = len(rows) > len(columns)
     return ("genes x samples" if many else "samples x genes"), "there are more genes than samples"
-
-
-def _joined(frame: pd.DataFrame, more: pd.DataFrame | None, what: str) -> pd.DataFrame:
-    """Add the columns of the annotation, by id."""
-    _unique(frame.index, f"the ids of {what}")
-    if more is None:
-        return frame
-    unknown = frame.index[~frame.index.isin(more.index)]
-    if len(unknown) == len(frame):
-        raise InputError(
-            f"none of {len(frame)} {what} is in the table that describes them: {unknown[0]!r}; "
-            f"{nearest(str(unknown[0]), more.index)}"
-        )
-    if len(unknown):
-        warnings.warn(
-            f"{len(unknown)} of {len(frame)} {what} are not in the table that describes them, e.g. {unknown[0]!r}",
-            AnnotationWarning,
-            stacklevel=3,
-        )
-    return frame.drop(columns=[name for name in more if name in frame]).join(more)
-
-
-def _checked(X: Any, samples: pd.Index, genes: pd.Index, quiet: bool = False) -> tuple[sparse.csr_array, Holds]:
-    """Return the counts as CSR, or raise and name sample and gene of what is none."""
-    _unique(samples, "the ids of samples")
-    _unique(genes, "the ids of genes")
-    X = sparse.csr_array(X) if sparse.issparse(X) else from_dense(np.asarray(X), np.float64)
-    X.sum_duplicates()
-    values = X.data
-
-    def where(at: int) -> str:
-        row = int(np.searchsorted(X.indptr, at, side="right")) - 1
-        return f"sample {samples[row]!r}, gene {genes[X.indices[at]]!r}"
-
-    bad = np.flatnonzero(~((values >= 0) & np.isfinite(values)))
-    if len(bad):
-        what = "the count is missing" if np.isnan(values[bad[0]]) else f"{values[bad[0]]:g} is no count"
-        raise CountsError(f"{where(bad[0])}: {what}; counts are numbers from 0 on")
-    broken = np.flatnonzero(values != np.floor(values))
-    if len(broken) and not quiet:
-        guess = "; the largest is so small that they may be logarithms" if values.max() < 30 else ""
-        warnings.warn(
-            f"{len(broken)} counts are not whole, e.g. {values[broken[0]]:g} in {where(broken[0])}: taken for expected "
-            f"counts{guess}",
-            FractionalCountsWarning,
-            stacklevel=3,
-        )
-    large = rounded(values)
-    if len(large):
-        warnings.warn(
-            f"{len(large)} counts are no float32 numbers and are rounded, by at most 6e-8 of their value: "
-            f"{values[large[0]]:.0f} in {where(large[0])}",
-            RoundedCountsWarning,
-            stacklevel=3,
-        )
-    return X, Holds.UNKNOWN if len(broken) else Holds.COUNTS

@@ -16,7 +16,7 @@ from .counters import STAR_COLUMNS, TCGA_COLUMNS, Strandedness, is_star, is_summ
 from .frames import described
 from .numerals import Decimal
 from .quantifiers import Run, format_of, joined, run_of, same_ids
-from .read import FEATURE_COUNTS, Sheet, name_samples, read_annotation, read_counts
+from .read import FEATURE_COUNTS, Sheet, name_samples, read_counts
 from .text import Text, is_pipe, read_text
 
 FOLDERS = (
@@ -279,25 +279,3 @@ def _of_gct(text: Text, how: How) -> Loaded:
 def summary_rows(numbers: pd.DataFrame) -> Any:
     """Return which rows are summaries of a counter."""
     return is_summary(numbers.index.astype(str))
-
-
-def tx2gene_of(given: str | os.PathLike[str] | pd.DataFrame | pd.Series) -> pd.Series:
-    """Return genes by transcript of a table whose first two columns are transcript and gene, with or without header."""
-    if isinstance(given, pd.Series):
-        return given.astype(str)
-    if isinstance(given, pd.DataFrame):
-        if isinstance(given.index, pd.RangeIndex) and given.shape[1] > 1:
-            given = given.set_index(given.columns[0])
-        if not given.shape[1]:
-            raise InputError("tx2gene: a table of transcripts and genes; there is one column only")
-        return given.iloc[:, 0].astype(str)
-    path = Path(given)
-    if not path.is_file():
-        raise InputError(f"tx2gene: there is no file {path}")
-    frame = read_annotation(path, header=True)
-    table = frame.iloc[:, 0].astype(str)
-    head = re.sub(r"[^a-z]", "", str(frame.columns[0]).lower())
-    if not head.startswith("gene") and not head.startswith("ensg") or re.search(r"\d{3}", str(frame.columns[0])):
-        first = pd.Series([str(frame.columns[0])], index=[frame.attrs.get("first", "")])
-        table = pd.concat([first, table])
-    return table

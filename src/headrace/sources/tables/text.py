@@ -105,7 +105,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 def _opened(path: str | os.PathLike[str]) -> Any:
     if os.fspath(path) != "-":
-        return open(path, "rb")
+        return Path(path).open("rb")  # closed by the caller
     if sys.stdin is None or sys.stdin.isatty():
         raise InputError("'-' is standard input, but nothing is piped into it; e.g. zcat counts.csv.gz | ...")
     return open(sys.stdin.fileno(), "rb", closefd=False)

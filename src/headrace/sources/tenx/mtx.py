@@ -240,5 +240,6 @@ class Mtx:
 def _text(path: Path) -> IO[str]:
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
-    raw: Any = gzip.open(path) if packed else path.open("rb")
+    raw: Any = path.open("rb")
+    raw = gzip.GzipFile(fileobj=raw) if packed else raw
     return io.TextIOWrapper(raw, "utf-8", "replace")

@@ -31,7 +31,7 @@ class TenxSource(Source[CellRange]):
 
     path: str
     stamp: tuple[tuple[int, int], ...]
-    files: tuple[Path, ...]
+    files: tuple[Path, ...] = ()
     feature_type: str | None = "Gene Expression"
     genome: str | None = None
     scratch: str | None = None
@@ -147,7 +147,7 @@ def open_10x(
     genome: str | None = None,
     scratch: str | os.PathLike[str] | None = None,
 ) -> TenxSource:
-    """Open what Cell Ranger writes as a source of cells: an .h5 file, or a folder of matrix.mtx.
+    r"""Open what Cell Ranger writes as a source of cells: an .h5 file, or a folder of matrix.mtx.
 
     Versions 2 (genes.tsv; a group per genome) and 3 (features.tsv; "matrix"), packed or not; also of CellBender and
     STARsolo, which write the same. Streamed in flat memory; the text of a folder goes through a temporary file of 12 bytes
@@ -178,10 +178,10 @@ def open_10x(
     --------
     >>> import tempfile, headrace as hr
     >>> folder = Path(tempfile.mkdtemp())
-    >>> _ = (folder / "barcodes.tsv").write_text("AAAC-1\\nAAAG-1\\n")
-    >>> _ = (folder / "genes.tsv").write_text("ENSG1\\tA\\nENSG2\\tB\\n")
+    >>> _ = (folder / "barcodes.tsv").write_text("AAAC-1\nAAAG-1\n")
+    >>> _ = (folder / "genes.tsv").write_text("ENSG1\\tA\nENSG2\\tB\n")
     >>> head = "%%MatrixMarket matrix coordinate integer general"
-    >>> _ = (folder / "matrix.mtx").write_text(f"{head}\\n2 2 3\\n1 1 5\\n1 2 1\\n2 2 2\\n")
+    >>> _ = (folder / "matrix.mtx").write_text(f"{head}\n2 2 3\n1 1 5\n1 2 1\n2 2 2\n")
     >>> hr.Plan(hr.open_10x(folder)).to_anndata().X.toarray()
     array([[5., 0.],
            [1., 2.]], dtype=float32)
