@@ -148,7 +148,8 @@ def bulk(session: Session, /, tables: tuple[str, ...], **given: Any) -> None:
     )
     told = f"; {', '.join(source.notes)}" if source.notes else ""
     session.say(
-        f"{', '.join(tables[:3])}{', ...' if len(tables) > 3 else ''}: {source.orientation} ({source.reason}), {source.spec.n_obs:,} samples, {source.spec.n_vars:,} genes{told}"
+        f"{', '.join(tables[:3])}{', ...' if len(tables) > 3 else ''}: {source.orientation} ({source.reason}), "
+        f"{source.spec.n_obs:,} samples, {source.spec.n_vars:,} genes{told}"
     )
     plan = hr.Plan(source, steps(given))
     session.watch(out, out.absolute().parent / SPOOLS)

@@ -47,8 +47,8 @@ def without_summary(numbers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         raise InputError(f"there are no genes, only summary rows of a counter: {', '.join(gone.index[:5])}")
     said = ", ".join(f"{name} ({total:,.0f})" for name, total in gone.sum(axis=1).items())
     warnings.warn(
-        f"{len(gone)} rows are no genes, but a counter's summary, and are left out: {said} counts; their sums by sample "
-        "are in obs",
+        f"{len(gone)} rows are no genes, but a counter's summary, and are left out: {said} counts; their sums "
+        "by sample are in obs",
         SummaryRowsWarning,
         stacklevel=3,
     )

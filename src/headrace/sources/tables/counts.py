@@ -95,7 +95,8 @@ def open_counts(
     data
         A table of text (also packed by gzip, bzip2, xz, zstd or zip; also a pipe or "-"), parquet or GCT; files of
         HTSeq, STAR, featureCounts, salmon, kallisto or RSEM; several of them: a list, {sample: path} or a folder; an
-        .h5ad file; a DataFrame; or an AnnData. One sample is named by its file or folder. Columns of text describe genes.
+        .h5ad file; a DataFrame; or an AnnData. One sample is named by its file or folder. Columns of text describe
+        genes.
     samples, genes
         What describes samples and genes: a file whose first column holds their ids, or a DataFrame indexed by
         them. None: "x.samples.csv" and "x.genes.csv" beside "x.csv" or "x.counts.csv", if they are there.
@@ -110,12 +111,12 @@ def open_counts(
     strandedness
         Which column of STAR's ReadsPerGene.out.tab: "unstranded", "forward" or "reverse". Required if they differ.
     tx2gene
-        Transcripts and their genes: a table's first two columns. A quantifier's transcripts are summed to genes (also if
-        `genes` is given).
+        Transcripts and their genes: a table's first two columns. A quantifier's transcripts are summed to genes
+        (also if `genes` is given).
     counts_from_abundance
-        tximport's countsFromAbundance: "no" (counts as estimated; the layer "length" keeps the effective lengths, samples x
-        genes, of which tximport's offsets are made), "scaledTPM" or "lengthScaledTPM" (no offset is needed, and no layer
-        is kept). `var["feature_length"]` is the mean over samples in each case.
+        tximport's countsFromAbundance: "no" (counts as estimated; the layer "length" keeps the effective lengths,
+        samples x genes, of which tximport's offsets are made), "scaledTPM" or "lengthScaledTPM" (no offset is needed,
+        and no layer is kept). `var["feature_length"]` is the mean over samples in each case.
     layer, raw
         Which matrix of an .h5ad file or AnnData to read; X by default.
     holds

@@ -139,8 +139,8 @@ def same_ids(tables: list[pd.DataFrame], names: list[str]) -> pd.Index:
         odd = tables[0].index.symmetric_difference(table.index)
         if len(odd):
             raise InputError(
-                f"{names[0]} and {name} are of other genes or transcripts: {len(odd)} are in one only, e.g. {odd[0]!r}; "
-                "count them with the same annotation"
+                f"{names[0]} and {name} are of other genes or transcripts: {len(odd)} are in one only, e.g. "
+                f"{odd[0]!r}; count them with the same annotation"
             )
     return tables[0].index
 
@@ -172,8 +172,8 @@ def summarized(run: Run, tx2gene: pd.Series | None, how: CountsFromAbundance) ->
         if not there.all():
             lost = counts[~there].sum()
             warnings.warn(
-                f"{(~there).sum()} of {len(there)} transcripts have no gene in tx2gene, e.g. {ids[~there][0]!r}: they and "
-                f"their {lost:,.0f} counts ({lost / max(counts.sum(), 1e-300):.2%}) are left out",
+                f"{(~there).sum()} of {len(there)} transcripts have no gene in tx2gene, e.g. {ids[~there][0]!r}: they "
+                f"and their {lost:,.0f} counts ({lost / max(counts.sum(), 1e-300):.2%}) are left out",
                 MissingTranscriptsWarning,
                 stacklevel=4,
             )
@@ -245,7 +245,7 @@ def matched(ids: pd.Index, tx2gene: pd.Series) -> pd.Series:
             best = found
     if not best.notna().any():
         raise InputError(
-            f"tx2gene has none of {len(ids)} transcripts, e.g. {ids[0]!r}; it begins with {tx2gene.index[0]!r}: use the "
-            "same annotation for both, transcripts in its first column, genes in its second"
+            f"tx2gene has none of {len(ids)} transcripts, e.g. {ids[0]!r}; it begins with {tx2gene.index[0]!r}: use "
+            "the same annotation for both, transcripts in its first column, genes in its second"
         )
     return best

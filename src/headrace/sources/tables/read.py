@@ -153,7 +153,8 @@ def _refuse_thousands(text: Text, layout: Layout) -> None:
     fields = [f for f in fields if is_number(f)]
     if fields and all(re.fullmatch(r"[1-9]\d{0,2}\.\d{3}", f.strip()) for f in fields):
         raise InputError(
-            f"{text.name}: {fields[0]!r} may be a number with three decimals or thousands; say decimal='.' or decimal=','"
+            f"{text.name}: {fields[0]!r} may be a number with three decimals or thousands; say decimal='.' "
+            "or decimal=','"
         )
 
 
@@ -168,8 +169,8 @@ def _find_fault(text: Text, layout: Layout, mark: str, row: str, name: str, numb
     if is_missing(fields[at]):
         raise CountsError(f"{where}: the count is missing ({fields[at]!r})")
     raise CountsError(
-        f"{where}: {fields[at]!r} is no number; if the column describes genes or samples, put it into a file of its own "
-        "(genes=..., samples=...)"
+        f"{where}: {fields[at]!r} is no number; if the column describes genes or samples, put it into a file of its "
+        "own (genes=..., samples=...)"
     )
 
 

@@ -147,7 +147,8 @@ def _of_zip(packed: IO[bytes], name: str) -> bytes:
         if "[Content_Types].xml" in names or any(member.startswith("xl/") for member in names):
             raise InputError(
                 f"{name} is an Excel file (.xlsx): save the sheet as CSV or TSV, or give open_counts what "
-                "pandas.read_excel(path, index_col=0) returns. Look whether Excel has made dates of genes (SEPT2, MARCH1)"
+                "pandas.read_excel(path, index_col=0) returns. Look whether Excel has made dates of "
+                "genes (SEPT2, MARCH1)"
             )
         members = [m for m in names if not m.endswith("/") and not m.startswith("__MACOSX/")]
         if any(member.endswith(".npy") for member in members):
@@ -163,13 +164,14 @@ def _of_zip(packed: IO[bytes], name: str) -> bytes:
 def _limited(file: Any, name: str) -> bytes:
     """Read all, but no more than memory allows."""
     limit = max(LEAST_LIMIT, int(psutil.virtual_memory().available) // 8)
-    parts, total = [], 0
+    parts: list[bytes] = []
+    total = 0
     while part := file.read(BLOCK):
         total += len(part)
         if total > limit:
             raise InputError(
-                f"{name} has more than {limit / 1e6:,.0f} MB of text, which is held in memory with the numbers it makes; "
-                "cut it into parts, or write it as .h5ad and use hr.open_h5ad"
+                f"{name} has more than {limit / 1e6:,.0f} MB of text, which is held in memory with the numbers it "
+                "makes; cut it into parts, or write it as .h5ad and use hr.open_h5ad"
             )
         if len(parts) == 0 and part.count(0) == len(part) > 64:
             raise InputError(f"{name} holds nothing but NUL bytes; the file is damaged, so copy it again")

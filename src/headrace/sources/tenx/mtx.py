@@ -11,6 +11,7 @@ import io
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -237,9 +238,11 @@ class Mtx:
             yield X
 
 
-def _text(path: Path) -> IO[str]:
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    raw: Any = path.open("rb")
-    raw = gzip.GzipFile(fileobj=raw) if packed else raw
-    return io.TextIOWrapper(raw, "utf-8", "replace")
+@contextmanager
+def _text(path: Path) -> Iterator[IO[str]]:
+    with path.open("rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        inner: Any = gzip.GzipFile(fileobj=raw) if packed else raw
+        with io.TextIOWrapper(inner, "utf-8", "replace") as text:
+            yield text

@@ -150,8 +150,8 @@ def open_10x(
     r"""Open what Cell Ranger writes as a source of cells: an .h5 file, or a folder of matrix.mtx.
 
     Versions 2 (genes.tsv; a group per genome) and 3 (features.tsv; "matrix"), packed or not; also of CellBender and
-    STARsolo, which write the same. Streamed in flat memory; the text of a folder goes through a temporary file of 12 bytes
-    per value (24 if it is not in the order of cells).
+    STARsolo, which write the same. Streamed in flat memory; the text of a folder goes through a temporary file of
+    12 bytes per value (24 if it is not in the order of cells).
 
     Parameters
     ----------

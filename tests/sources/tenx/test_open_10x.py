@@ -1,0 +1,152 @@
+"""Files of Cell Ranger, compared with what scanpy reads of them."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+import random
+import warnings
+from pathlib import Path
+
+import anndata
+import h5py
+import numpy as np
+import pytest
+import scanpy
+from scipy import io, sparse
+
+import headrace as hr
+from headrace.cli import main
+from headrace.errors import HeadraceError, InputError, OutputError
+
+X = sparse.csr_matrix(np.random.default_rng(0).poisson(0.3, (50, 30)).astype(np.int32))
+TYPES = ["Gene Expression"] * 20 + ["Antibody Capture"] * 10
+
+
+def h5(path: Path, version: int, genomes: tuple[str, ...] = ("GRCh38",)) -> Path:
+    with h5py.File(path, "w") as file:
+        for name in ("matrix",) if version == 3 else genomes:
+            group = file.create_group(name)
+            group["barcodes"] = np.array([f"B{i}-1".encode() for i in range(50)])
+            for part in ("data", "indices", "indptr"):
+                group.create_dataset(part, data=getattr(X, part), compression="gzip")
+            group["shape"] = np.array([30, 50])
+            ids, names = (np.array([f"{what}{i}".encode() for i in range(30)]) for what in ("ENSG", "n"))
+            if version == 3:
+                features = group.create_group("features")
+                features["id"], features["name"] = ids, names
+                features["feature_type"] = np.array([one.encode() for one in TYPES])
+                features["genome"] = np.array([b"GRCh38"] * 30)
+            else:
+                group["genes"], group["gene_names"] = ids, names
+    return path
+
+
+def folder(path: Path, version: int, by_gene: bool = False, packed: bool = True) -> Path:
+    path.mkdir()
+    io.mmwrite(path / "matrix.mtx", (X.T.tocsr() if by_gene else X.T.tocsc()).tocoo())
+    third = [f"\t{kind}" if version == 3 else "" for kind in TYPES]
+    features = path / ("features.tsv" if version == 3 else "genes.tsv")
+    features.write_text("".join(f"ENSG{i}\tn{i}{third[i]}\n" for i in range(30)))
+    (path / "barcodes.tsv").write_text("".join(f"B{i}-1\n" for i in range(50)))
+    for file in list(path.iterdir()) if packed else []:
+        file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+    return path
+
+
+def test_h5_of_both_versions(tmp_path: Path) -> None:
+    three = hr.open_10x(h5(tmp_path / "3.h5", 3))
+    expected = scanpy.read_10x_h5(tmp_path / "3.h5")
+    made = hr.Plan(pickle.loads(pickle.dumps(three))).to_anndata()
+    assert (made.X != expected.X).nnz == 0
+    assert made.var_names.tolist() == expected.var["gene_ids"].tolist()
+    assert made.var["feature_name"].tolist() == expected.var_names.tolist()
+    assert made.obs_names.tolist() == expected.obs_names.tolist()
+    assert three.left_out == {"Antibody Capture": 10}
+    proteins = hr.open_10x(tmp_path / "3.h5", feature_type="Antibody Capture")
+    assert (X[:, 20:] != hr.Plan(proteins).to_anndata().X).nnz == 0
+    assert hr.open_10x(tmp_path / "3.h5", feature_type=None).spec.n_vars == 30
+    with pytest.raises(InputError, match="did you mean 'Antibody Capture'"):
+        hr.open_10x(tmp_path / "3.h5", feature_type="Antibody")
+    two = hr.open_10x(h5(tmp_path / "2.h5", 2))
+    assert (hr.Plan(two).to_anndata().X != scanpy.read_10x_h5(tmp_path / "2.h5").X).nnz == 0
+    with pytest.raises(InputError, match="several genomes; say genome='GRCh38' or 'mm10'"):
+        hr.open_10x(h5(tmp_path / "both.h5", 2, ("GRCh38", "mm10")))
+    assert hr.open_10x(tmp_path / "both.h5", genome="mm10").var["genome"].unique().tolist() == ["mm10"]
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("by_gene", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
+def test_folders(tmp_path: Path, version: int, by_gene: bool, packed: bool) -> None:
+    path = folder(tmp_path / "f", version, by_gene, packed)
+    source = hr.open_10x(path, feature_type=None)
+    made = hr.Plan(source, [hr.NormalizeTotal(1e4)]).to_anndata()
+    plain = hr.Plan(source).to_anndata()
+    assert (plain.X != X).nnz == 0
+    np.testing.assert_allclose(np.asarray(made.X.sum(axis=1)).ravel(), 1e4, rtol=1e-5)
+    if not packed == (version == 2):  # what scanpy can read
+        assert (scanpy.read_10x_mtx(path, gex_only=False).X != plain.X).nnz == 0
+
+
+def test_what_is_broken_is_said(tmp_path: Path) -> None:
+    path = folder(tmp_path / "f", 3, packed=False)
+    text = (path / "matrix.mtx").read_text()
+    for changed, words in (
+        (text[: len(text) // 2].rsplit("\n", 1)[0], "may be cut off"),
+        (text.replace("\n1 ", "\n99 ", 1), "99 is not in 1 to 30"),
+        (text.replace("coordinate", "array"), "no sparse Matrix Market"),
+    ):
+        (path / "matrix.mtx").write_text(changed)
+        with pytest.raises(HeadraceError, match=words):
+            hr.Plan(hr.open_10x(path)).to_anndata()
+    (path / "barcodes.tsv").write_text("B\n")
+    (path / "matrix.mtx").write_text(text)
+    with pytest.raises(InputError, match="30 x 50, but there are 30 features and 1 barcodes"):
+        hr.open_10x(path)
+    with pytest.raises(InputError, match="no features.tsv or genes.tsv|no matrix.mtx"):
+        hr.open_10x(tmp_path)
+    anndata.AnnData(np.ones((2, 2), np.float32)).write_h5ad(tmp_path / "x.h5ad")
+    with pytest.raises(InputError, match="open_h5ad"):
+        hr.open_10x(tmp_path / "x.h5ad")
+
+
+def test_on_the_command_line(tmp_path: Path) -> None:
+    h5(tmp_path / "3.h5", 3)
+    out = ["--out", str(tmp_path / "o.h5ad")]
+    assert main(["export", "--tenx", str(tmp_path / "3.h5"), *out, "--target-sum", "1e4"]) == 0
+    assert anndata.read_h5ad(tmp_path / "o.h5ad").n_vars == 20
+    assert main(["export", "--tenx", str(tmp_path / "3.h5"), "--raw", *out]) == 2
+    before = (tmp_path / "3.h5").read_bytes()
+    (tmp_path / "l.csv").symlink_to(tmp_path / "3.h5")
+    with pytest.raises(OutputError, match="what this plan reads"):
+        hr.Plan(hr.open_10x(tmp_path / "3.h5")).write(hr.Table(tmp_path / "l.csv", overwrite=True))
+    assert (tmp_path / "3.h5").read_bytes() == before
+
+
+def test_mutated_files_are_read_or_refused(tmp_path: Path) -> None:
+    rng = random.Random(18)
+    path = folder(tmp_path / "f", 3, packed=False)
+    whole = h5(tmp_path / "3.h5", 3).read_bytes()
+    for number in range(150):
+        name = rng.choice(["matrix.mtx", "features.tsv", "barcodes.tsv", "3.h5"])
+        target = tmp_path / name if name == "3.h5" else path / name
+        original = whole if name == "3.h5" else target.read_bytes()
+        data = bytearray(original)
+        for _ in range(rng.randint(1, 5)):
+            at = rng.randrange(len(data))
+            if rng.random() < 0.3:
+                del data[at : at + rng.randint(1, 30)]
+            else:
+                data[at] = rng.randrange(256)
+        target.write_bytes(data)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", hr.TextEncodingWarning)
+                hr.Plan(hr.open_10x(target if name == "3.h5" else path)).to_anndata()
+        except HeadraceError:
+            pass
+        except Exception as error:
+            raise AssertionError(f"{number} {name}: {error!r}") from error
+        target.write_bytes(original)
