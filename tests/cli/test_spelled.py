@@ -130,7 +130,8 @@ def every_option() -> set[str]:
     for one in PLAN:
         one(command)
     named = {name for param in command.__click_params__ for name in (*param.opts, *param.secondary_opts)}  # type: ignore[attr-defined]
-    return named | {"--samples", "--lengths", "--orientation", "--filter", "--prior-count"}
+    named |= {"--samples", "--lengths", "--orientation", "--filter", "--prior-count"}
+    return named | {"--strandedness", "--separator", "--decimal"}
 
 
 def test_every_option_that_is_named_is_there() -> None:

@@ -169,8 +169,8 @@ def _find_fault(text: Text, layout: Layout, mark: str, row: str, name: str, numb
     if is_missing(fields[at]):
         raise CountsError(f"{where}: the count is missing ({fields[at]!r})")
     raise CountsError(
-        f"{where}: {fields[at]!r} is no number; if the column describes genes or samples, put it into a file of its "
-        "own (genes=..., samples=...)"
+        f"{where}: {fields[at]!r} is no number; if the column describes genes or samples, put it into "
+        "a file of its own (genes=..., samples=...)"
     )
 
 

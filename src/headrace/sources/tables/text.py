@@ -124,7 +124,7 @@ def _unpacked(file: IO[bytes], name: str) -> bytes:
     elif head.startswith(b"BZh"):
         inner = bz2.BZ2File(packed)
     elif head.startswith(b"\xfd7zXZ"):
-        inner = lzma.LZMAFile(packed)
+        inner = lzma.LZMAFile(packed)  # noqa: SIM115 # closed with its bytes
     else:
         inner = pa.CompressedInputStream(packed, "zstd")
     return _limited(inner, name)
