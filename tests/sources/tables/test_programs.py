@@ -26,6 +26,7 @@ from headrace.errors import CountsError, HeadraceError, InputError, OutputError
 HTSEQ = "g1\t60\ng2\t40\n__no_feature\t900\n__ambiguous\t5\n"
 STAR = "N_unmapped\t5\t5\t5\nN_multimapping\t1\t1\t1\nN_noFeature\t3\t4\t5\nN_ambiguous\t0\t0\t0\ng1\t60\t30\t31\ng2\t40\t20\t21\n"
 TABLE = "gene\ts1\ts2\ng1\t1\t2\ng2\t3\t4\ng3\t5\t6\n"
+GCT = "#1.3\n2\t2\t1\t1\nid\tsym\ta\tb\nsex\tna\tm\tf\nE1\tX\t1\t2\nE2\tY\t4\t5\n"
 SALMON = "Name\tLength\tEffectiveLength\tTPM\tNumReads\n"
 
 
@@ -305,6 +306,7 @@ def test_mutated_tables_are_read_or_refused(tmp_path: Path) -> None:
         TABLE,
         "gene;s1\ng1;1,5\ng2;2,5\n",
         "#1.2\n2\t1\nName\tDescription\ta\nE1\tX\t1\nE2\tY\t4\n",
+        GCT,
         SALMON + "T1\t9\t8\t1\t6\nT2\t5\t3\t3\t9\n",
     ]
     packed = [seed.encode() for seed in seeds] + [

@@ -251,6 +251,10 @@ def _of_gct(text: Text, how: How) -> Loaded:
     n_meta = sizes[3] if len(sizes) > 3 else 0
     n_about = sizes[2] if len(sizes) > 2 else 1
     meta = [line.decode().rstrip("\r").split("\t") for line in body.split(b"\n", n_meta)[:n_meta]]
+    wide = next((row for row in meta if len(row) != len(header)), None)
+    if n_meta < 0 or len(meta) < n_meta or body.count(b"\n") < n_meta or wide is not None:
+        what = "" if wide is None else f"row {wide[0]!r} has {len(wide)} fields instead of {len(header)}; "
+        raise InputError(f"{text.name} has no {n_meta} rows that describe samples, as it says: {what}it may be cut off")
     body = body.split(b"\n", n_meta)[n_meta]
     skip_id = header[:3] == ["id", "Name", "Description"]
     first = 1 + n_about + skip_id
