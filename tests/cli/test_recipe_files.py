@@ -322,3 +322,12 @@ def test_whole_numbers_become_floats_where_floats_are_wanted() -> None:
     hints = {"a": float | None, "b": int, "c": int | float}
     got = checked({"a": 1, "b": 1, "c": 1}, hints, "here")
     assert [type(value) for value in got.values()] == [float, int, int]
+
+
+def test_steps_that_are_several_are_known(tmp_path: Path) -> None:
+    """QCMetrics and PFlogPF are sequences of steps; a recipe names them like any other."""
+    file = tmp_path / "recipe.toml"
+    file.write_text('[[step]]\nstep = "QCMetrics"\npercent_top = [50]\n[[step]]\nstep = "PFlogPF"\n')
+    qc, pflogpf = read(file).steps
+    assert qc == hr.QCMetrics(percent_top=[50])
+    assert [type(step).__name__ for step in pflogpf] == ["ProportionalFitting", "Log1p", "ProportionalFitting"]
