@@ -121,6 +121,7 @@ def zipped(**files: str) -> bytes:
         TABLE.replace("\n", "\r\n").encode(),
         TABLE.replace("\n", "\r").encode(),
     ],
+    ids=["bz2", "xz", "gzip", "zip", "utf-16", "utf-16-le", "utf-8-sig", "crlf", "cr"],  # gzip's bytes have the time
 )
 def test_packed_and_encoded(tmp_path: Path, data: bytes) -> None:
     source = hr.open_counts(put(tmp_path / "t.tsv", data))
