@@ -1,0 +1,240 @@
+"""From tiles to CSR: the rows of some cells, in order, with sorted columns."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from ...chunk import csr
+from ...errors import SourceError
+from ...stats import kernels
+from ..ranges import CellRange
+from . import decode
+from .fragment import FILES, Fragment, Ints
+from .readahead import Line, Piece, ReadAhead
+from .zstd import zstd
+
+BLOCK_NNZ = 8_000_000
+"""Values that are put into rows at once; a band of rows with more is decoded in parts."""
+
+
+@dataclass(eq=False)
+class _Block:
+    """Some cells that are put into rows together: one range or several of one band."""
+
+    ranges: list[CellRange]
+    pieces: list[Piece]
+
+    @property
+    def cells(self) -> CellRange:
+        return CellRange(self.ranges[0].start, self.ranges[-1].stop)
+
+
+class _Room:
+    """What one thread decodes in."""
+
+    def __init__(self, chunk_bytes: int, capacity: int) -> None:
+        self.chunk = np.empty(chunk_bytes, dtype=np.uint8)
+        self.rows = np.empty(chunk_bytes // 8 + 1, dtype=np.int64)
+        self.columns = np.empty(capacity, dtype=np.int32)
+        self.values = np.empty(capacity, dtype=np.uint32)
+        self.runs = np.empty((0, 2), dtype=np.int32)
+
+    def runs_for(self, n: int) -> npt.NDArray[np.int32]:
+        """Return room for n runs; of memory that is never written to the system gives nothing."""
+        if len(self.runs) < n:
+            self.runs = np.empty((n, 2), dtype=np.int32)
+        return self.runs
+
+
+class TileReader:
+    """Reads ranges of cells as CSR.
+
+    Parameters
+    ----------
+    fragments
+        Of the array, by increasing rows.
+    joinids
+        The query's cells, increasing, shape (n_obs,).
+    nnz
+        How many values each cell has over all genes, or None if nobody knows.
+    gene_map
+        The new number of every gene joinid, or -1 to drop it, shape (largest joinid + 1,).
+    line
+        What is known of the way to the data.
+    threads
+        How many decode.
+    window
+        Bytes as stored that may be on their way or waiting to be decoded.
+    """
+
+    def __init__(
+        self,
+        fragments: Sequence[Fragment],
+        joinids: Ints,
+        nnz: Ints | None,
+        gene_map: npt.NDArray[np.int32],
+        *,
+        line: Line,
+        threads: int,
+        window: int,
+    ) -> None:
+        self.fragments, self.joinids, self.nnz, self.gene_map = fragments, joinids, nnz, gene_map
+        self.line, self.threads, self.window = line, threads, window
+        self.n_vars = int(gene_map.max()) + 1
+        self._same = bool((gene_map == np.arange(len(gene_map))).all())
+        self._local = threading.local()
+
+    def read(self, wanted: Sequence[CellRange]) -> Iterator[sparse.csr_array]:
+        """Yield the matrix of each range, in order; the next ones are read and decoded meanwhile.
+
+        Raises
+        ------
+        SourceError
+            If a tile is damaged, or a cell has not as many values as obs says.
+        """
+        ahead = ReadAhead(self.line, self.window)
+        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="headrace-decode")
+        waiting: deque[tuple[_Block, Future[sparse.csr_array]]] = deque()
+        try:
+            for block in ahead.stream(self._blocks(wanted)):
+                waiting.append((block, pool.submit(self._decode, block)))
+                del block
+                if len(waiting) > self.threads:
+                    yield from _cut(*waiting.popleft())
+            while waiting:
+                yield from _cut(*waiting.popleft())
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            ahead.close()
+
+    def _blocks(self, wanted: Sequence[CellRange]) -> Iterator[_Block]:
+        """Join ranges of one band, unless the band is too large to be held at once."""
+        extent = self.fragments[0].schema.extents[0]
+        ranges: list[CellRange] = []
+        size = 0
+        for one in wanted:
+            n = BLOCK_NNZ if self.nnz is None else int(self.nnz[one.start : one.stop].sum())
+            joins = bool(ranges) and ranges[-1].stop == one.start
+            joins = joins and self.joinids[one.start - 1] // extent == self.joinids[one.start] // extent
+            if ranges and not (joins and size + n <= BLOCK_NNZ):
+                yield self._block(ranges)
+                ranges, size = [], 0
+            ranges.append(one)
+            size += n
+        if ranges:
+            yield self._block(ranges)
+
+    def _block(self, ranges: list[CellRange]) -> _Block:
+        joinids = self.joinids[ranges[0].start : ranges[-1].stop]
+        pieces = [Piece(fragment, fragment.tiles(joinids)) for fragment in self.fragments]
+        return _Block(ranges, [piece for piece in pieces if len(piece.tiles.numbers)])
+
+    def _room(self) -> _Room:
+        room: _Room | None = getattr(self._local, "room", None)
+        if room is None:
+            schema = self.fragments[0].schema
+            room = self._local.room = _Room(schema.chunk_bytes, schema.capacity)
+        return room
+
+    def _decode(self, block: _Block) -> sparse.csr_array:
+        """Put the values of a block's cells into rows."""
+        joinids = self.joinids[block.cells.start : block.cells.stop]
+        counts = np.zeros(len(joinids), dtype=np.int64)
+        room, call = self._room(), (zstd().address, zstd().context())
+        runs = room.runs_for(sum(int(piece.tiles.cells.sum()) for piece in block.pieces))
+        row_map, fetched, at = _row_map(joinids), [], 0
+        for piece in block.pieces:
+            held, addresses, sizes = piece.fetched()
+            cells, shuffled = piece.tiles.cells, piece.fragment.schema.shuffled
+            ends = np.empty(len(cells), dtype=np.int64)
+            part = runs[at:]
+            found = decode.read_runs(
+                *call, addresses, sizes, cells, shuffled[0], joinids, row_map, (room.chunk, room.rows), part, ends, counts
+            )
+            _check(found, piece, 0)
+            at += int(max(0, ends.max()))
+            fetched.append((piece, held, addresses, sizes, part, ends))
+        self._compare(joinids, counts, block.cells)
+        limit = np.concatenate([[0], np.cumsum(counts)])
+        cursor, indptr = limit[:-1].copy(), limit.astype(np.int32)
+        indices, data = np.empty(limit[-1], dtype=np.int32), np.empty(limit[-1], dtype=np.float32)
+        status = 0
+        for piece, held, addresses, sizes, part, ends in fetched:
+            planes = max(2, -(-int(piece.fragment.footer.columns[1]).bit_length() // 8))
+            buffers = (room.chunk, room.columns, room.values)
+            *found, seen = decode.place_runs(
+                *call, addresses, sizes, piece.tiles.cells, piece.fragment.schema.shuffled[1:], planes,
+                self.gene_map, self._same, buffers, part, ends, limit, cursor, indices, data,
+            )  # fmt: skip
+            _check(found, piece, 1)
+            status |= seen
+            held.clear()
+        return self._finish(joinids, limit, cursor, indptr, indices, data, status)
+
+    def _compare(self, joinids: Ints, counts: Ints, cells: CellRange) -> None:
+        """Compare the number of values of each cell with what obs says: damage that the format does not notice."""
+        if self.nnz is not None:
+            expected = self.nnz[cells.start : cells.stop]
+            if (counts != expected).any():
+                k = int(np.flatnonzero(counts != expected)[0])
+                raise SourceError(
+                    f"X has {counts[k]} values for cell {joinids[k]}, but its obs['nnz'] says {expected[k]}: "
+                    "the source contradicts itself"
+                )
+        elif len(counts) and counts.max() > max(one.footer.columns[1] for one in self.fragments) + 1:
+            raise SourceError(f"cell {joinids[int(counts.argmax())]} has more values in X than there are genes")
+
+    def _finish(
+        self, joinids: Ints, limit: Ints, cursor: Ints, indptr: Any, indices: Any, data: Any, status: int
+    ) -> sparse.csr_array:
+        """Close the gaps that dropped values have left, and sort if it must be."""
+        nnz = len(data)
+        if status & decode.DROPPED:
+            nnz = kernels.close_gaps(limit, cursor, indices, data, indptr)
+        if status & decode.UNSORTED:
+            twice = kernels.sort_rows(indptr, indices, data)
+            if twice >= 0:
+                raise SourceError(f"cell {joinids[twice]} has a gene twice in X; the source is broken")
+        return csr(data[:nnz], indices[:nnz], indptr, self.n_vars)
+
+
+def _row_map(joinids: Ints) -> npt.NDArray[np.int32]:
+    """Return the position of each number from the first joinid to the last, or nothing where that would be long."""
+    n = int(joinids[-1] - joinids[0]) + 1
+    if n > 4 * len(joinids) + (1 << 16):
+        return np.empty(0, dtype=np.int32)
+    row_map = np.full(n, -1, dtype=np.int32)
+    row_map[joinids - joinids[0]] = np.arange(len(joinids), dtype=np.int32)
+    return row_map
+
+
+def _check(found: Sequence[int], piece: Piece, file: int) -> None:
+    """Raise if a loop has found damage: in a file, or in that one and the next."""
+    code, tile = found
+    if code:
+        files = FILES[0] if file == 0 else f"{FILES[1]} or {FILES[2]}"
+        raise SourceError(
+            f"tile {piece.tiles.numbers[tile]} of {piece.fragment.folder}/{files} is damaged: {decode.DAMAGE[code]}; "
+            "fetch the data again"
+        )
+
+
+def _cut(block: _Block, done: Future[sparse.csr_array]) -> Iterator[sparse.csr_array]:
+    """Yield the rows of each range of a block; values and indices are shared."""
+    X = done.result()
+    if len(block.ranges) == 1:
+        yield X
+        return
+    first = block.cells.start
+    for one in block.ranges:
+        a, b = X.indptr[one.start - first], X.indptr[one.stop - first]
+        yield csr(X.data[a:b], X.indices[a:b], X.indptr[one.start - first : one.stop - first + 1] - a, X.shape[1])
