@@ -129,8 +129,15 @@ def _run(rows, k):  # type: ignore[no-untyped-def]
     n, row, end = rows.size, rows[k], k + 1
     while end + 8 <= n:
         w = rows[end : end + 8]
-        if (w[0] ^ row) | (w[1] ^ row) | (w[2] ^ row) | (w[3] ^ row) | (w[4] ^ row) | (w[5] ^ row) | (w[6] ^ row) | (
-            w[7] ^ row
+        if (
+            (w[0] ^ row)
+            | (w[1] ^ row)
+            | (w[2] ^ row)
+            | (w[3] ^ row)
+            | (w[4] ^ row)
+            | (w[5] ^ row)
+            | (w[6] ^ row)
+            | (w[7] ^ row)
         ):
             break
         end += 8
@@ -288,7 +295,22 @@ def _all_kept(cols, values, n_cols):  # type: ignore[no-untyped-def]
 
 @_compiled
 def place_runs(  # type: ignore[no-untyped-def]
-    zstd, context, addresses, sizes, cells, shuffled, planes, gene_map, same, room, runs, ends, limit, cursor, indices, data
+    zstd,
+    context,
+    addresses,
+    sizes,
+    cells,
+    shuffled,
+    planes,
+    gene_map,
+    same,
+    room,
+    runs,
+    ends,
+    limit,
+    cursor,
+    indices,
+    data,
 ):
     """Decode columns and values of some tiles, and put each run into its row.
 

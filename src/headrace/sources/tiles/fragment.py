@@ -142,4 +142,6 @@ def _ranges(starts: Ints, stops: Ints) -> Sequence[tuple[int, int]]:
     if not len(starts):
         return []
     edges = np.flatnonzero(starts[1:] > stops[:-1]) + 1
-    return list(zip(starts[np.concatenate([[0], edges])].tolist(), stops[np.append(edges - 1, -1)].tolist(), strict=True))
+    return list(
+        zip(starts[np.concatenate([[0], edges])].tolist(), stops[np.append(edges - 1, -1)].tolist(), strict=True)
+    )

@@ -87,7 +87,9 @@ class Section:
         require(version in VERSIONS, f"its metadata has format version {version}, which is not among those compared")
         start = head.at + length
         kinds, _ = head.filters()
-        require(head.at == start and kinds == [GZIP], f"its metadata is stored with the filters {kinds}, not [1] (gzip)")
+        require(
+            head.at == start and kinds == [GZIP], f"its metadata is stored with the filters {kinds}, not [1] (gzip)"
+        )
         require(start + persisted <= size, "a metadata file of it is shorter than it says")
         self.chunks: list[tuple[int, int, int, int]] = []  # place in the section, place here, sizes
         self._index(start, start + persisted)
@@ -109,7 +111,9 @@ class Section:
             require(0 < original <= 1 << 24 and at + 28 + filtered <= end, "a metadata file of it has impossible sizes")
             self.chunks.append((place, at + 28, filtered, original))
             place, at = place + original, at + 28 + filtered
-        require(at == end and len(self.chunks) == n and place == self.size, "a metadata file of it has impossible sizes")
+        require(
+            at == end and len(self.chunks) == n and place == self.size, "a metadata file of it has impossible sizes"
+        )
         self.starts = np.array([chunk[0] for chunk in self.chunks], dtype=np.int64)
 
     def _chunk(self, number: int) -> bytes:
@@ -257,7 +261,9 @@ class Footer:
         require(length <= len(data) - 8, "the footer of its fragment is longer than the file")
         c = Cursor(data[: len(data) - 8], len(data) - 8 - length)
         found = c.take("I")  # "Version number"
-        require(found == version in VERSIONS, f"its fragment has format version {found}, which is not among those compared")
+        require(
+            found == version in VERSIONS, f"its fragment has format version {found}, which is not among those compared"
+        )
         schema = c.text("Q")
         dense, empty = c.take("BB")  # "Dense", "Null non-empty domain"
         require((dense, empty) == (0, 0), "its fragment is dense or empty")

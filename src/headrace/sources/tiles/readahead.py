@@ -138,7 +138,7 @@ class _File:
         self.needed += stop - start
         if self.open is not None:
             gap = start - self.open.stop
-            fits = 0 <= gap and stop - self.open.start <= size
+            fits = gap >= 0 and stop - self.open.start <= size
             if fits and self.wasted + gap <= WASTE * self.needed:
                 self.wasted += gap
                 self.open.stop = stop

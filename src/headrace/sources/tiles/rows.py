@@ -158,7 +158,17 @@ class TileReader:
             ends = np.empty(len(cells), dtype=np.int64)
             part = runs[at:]
             found = decode.read_runs(
-                *call, addresses, sizes, cells, shuffled[0], joinids, row_map, (room.chunk, room.rows), part, ends, counts
+                *call,
+                addresses,
+                sizes,
+                cells,
+                shuffled[0],
+                joinids,
+                row_map,
+                (room.chunk, room.rows),
+                part,
+                ends,
+                counts,
             )
             _check(found, piece, 0)
             at += int(max(0, ends.max()))
