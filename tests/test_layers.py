@@ -18,7 +18,10 @@ ROOT = Path(headrace.__file__).parent
 CONTRIBUTING = ROOT.parents[1] / "CONTRIBUTING.md"
 
 ONLY = {
-    "numba": {"stats/kernels/compiled.py"},
+    "numba": {"stats/kernels/compiled.py", "sources/tiles/decode.py"},
+    "llvmlite": {"sources/tiles/decode.py"},
+    "obstore": {"sources/tiles/store.py"},
+    "zstandard": {"sources/tiles/zstd.py"},
     "tiledbsoma": {"sources/soma", "testing"},
     "cellxgene_census": {"sources/soma"},
     "h5py": {"sinks/h5ad", "sources/h5ad", "sources/tenx"},

@@ -36,11 +36,15 @@ UNSORTED = 1
 DROPPED = 2
 
 
+_intrinsic: Any = intrinsic
+_carray: Any = numba.carray  # type: ignore[attr-defined] # numba's own types leave it out
+
+
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return numba.njit(function, nogil=True, cache=True, error_model="numpy")  # type: ignore[no-any-return] # no types
 
 
-@intrinsic  # type: ignore[misc] # numba has no types
+@_intrinsic
 def _call(typing, function, context, out, room, data, size):  # type: ignore[no-untyped-def]
     """Call a C function of five arguments of 64 bits by its address."""
 
@@ -52,7 +56,7 @@ def _call(typing, function, context, out, room, data, size):  # type: ignore[no-
     return types.uint64(*[types.uint64] * 6), generate
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def _pointer(typing, address):  # type: ignore[no-untyped-def]
     """Turn an address into a pointer that `carray` takes."""
 
@@ -104,7 +108,7 @@ def _chunks(tile):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _tile(addresses, sizes, field, number):  # type: ignore[no-untyped-def]
-    return numba.carray(_pointer(addresses[field, number]), sizes[field, number], np.uint8)
+    return _carray(_pointer(addresses[field, number]), sizes[field, number], np.uint8)
 
 
 @_compiled
@@ -336,7 +340,8 @@ def place_runs(  # type: ignore[no-untyped-def]
     """
     chunk, cols, bits = room
     values = bits.view(np.float32)
-    status = first = 0
+    status: Any = 0
+    first = 0
     for t in range(cells.size):
         if ends[t] < 0:
             continue

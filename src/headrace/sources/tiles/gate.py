@@ -7,6 +7,7 @@ import struct
 import time
 import zlib
 from collections.abc import Mapping
+from itertools import pairwise
 
 from ...errors import SourceError
 from .fragment import Fragment
@@ -150,7 +151,7 @@ def _fragment(
 def _in_order(fragments: list[Fragment]) -> list[Fragment]:
     """Return the fragments by increasing rows, or decline if a row may be in two."""
     fragments.sort(key=lambda one: one.footer.rows)
-    for one, other in zip(fragments[:-1], fragments[1:], strict=True):
+    for one, other in pairwise(fragments):
         require(one.footer.rows[1] < other.footer.rows[0], "rows of it are in several fragments")
     return fragments
 

@@ -25,8 +25,8 @@ MOST_CELLS = 1 << 20
 """The largest "Capacity" that is read; the Census has 65,536, tiledbsoma's default is 100,000."""
 
 
-class Declined(Exception):
-    """This array has to be read by TileDB; the message says why."""
+class Declined(Exception):  # noqa: N818 # not a failure: TileDB reads instead
+    """The array has to be read by TileDB; the message says why."""
 
 
 def require(condition: bool, reason: str) -> None:
@@ -43,10 +43,10 @@ class Cursor:
 
     def take(self, layout: str) -> Any:
         """Return the numbers of a `struct` layout: one alone, or a tuple."""
-        values = struct.unpack("<" + layout, self.bytes(struct.calcsize("<" + layout)))
+        values = struct.unpack("<" + layout, self.skip(struct.calcsize("<" + layout)))
         return values[0] if len(values) == 1 else values
 
-    def bytes(self, n: int) -> bytes:
+    def skip(self, n: int) -> bytes:
         """Return the next n bytes."""
         require(0 <= n <= len(self.data) - self.at, "a metadata file of it is shorter than it says")
         self.at += n
@@ -54,7 +54,7 @@ class Cursor:
 
     def text(self, length: str = "I") -> str:
         """Return a text that follows its length."""
-        return self.bytes(self.take(length)).decode("utf-8", "replace")
+        return self.skip(self.take(length)).decode("utf-8", "replace")
 
     def filters(self) -> tuple[list[int], int]:
         """Read a "Filter Pipeline": the types of its filters, and its "Max chunk size"."""
@@ -62,7 +62,7 @@ class Cursor:
         kinds = []
         for _ in range(min(n, 256)):
             kind, length = self.take("BI")  # "Filter type", "Filter metadata size"
-            self.bytes(length)
+            self.skip(length)
             kinds.append(kind)
         return kinds, size
 
@@ -94,7 +94,7 @@ class Section:
         self.chunks: list[tuple[int, int, int, int]] = []  # place in the section, place here, sizes
         self._index(start, start + persisted)
         self.kept: dict[int, bytes] = {}
-        self.stored = persisted + 32 * len(self.chunks)
+        self.stored: int = persisted + 32 * len(self.chunks)
 
     def _index(self, at: int, end: int) -> None:
         """Find the chunks of the "Tile": their number, then "original", "filtered" and "metadata" size of each."""
@@ -129,7 +129,7 @@ class Section:
             self.kept[number] = data
         return self.kept[number]
 
-    def bytes(self, start: int, stop: int) -> bytes:
+    def between(self, start: int, stop: int) -> bytes:
         """Return bytes of the section, decompressed."""
         require(0 <= start <= stop <= self.size, "a metadata file of it is shorter than it says")
         first = int(np.searchsorted(self.starts, start, side="right")) - 1
@@ -143,7 +143,7 @@ class Section:
 
     def numbers(self, start: int, n: int, dtype: str) -> npt.NDArray[Any]:
         """Return n numbers from a place on."""
-        return np.frombuffer(self.bytes(start, start + n * np.dtype(dtype).itemsize), dtype)
+        return np.frombuffer(self.between(start, start + n * np.dtype(dtype).itemsize), dtype)
 
     @staticmethod
     def of(data: bytes) -> Section:
@@ -167,7 +167,7 @@ class Schema:
     def parse(data: bytes) -> Schema:
         """Read the "Array Schema File", or decline."""
         section = Section.of(data)
-        c = Cursor(section.bytes(0, section.size))
+        c = Cursor(section.between(0, section.size))
         # "Array version", "Allows dups", "Array type", "Tile order", "Cell order", "Capacity"
         version, duplicates, kind, tile_order, cell_order, capacity = c.take("IBBBBQ")
         require(version in VERSIONS, f"its schema has format version {version}, which is not among those compared")
@@ -182,7 +182,7 @@ class Schema:
         n = c.take("I")  # "Num attributes"
         require(n == 1, f"it has {n} attributes")
         parts.append(_field(c, FLOAT32, "the attribute"))
-        c.bytes(c.take("Q"))  # "Fill value"
+        c.skip(c.take("Q"))  # "Fill value"
         nullable, _ = c.take("BB")  # "Nullable", "Fill value validity"
         require(nullable == 0, "its values may be null")
         if version >= 17:
@@ -193,10 +193,10 @@ class Schema:
             require(c.take("I") == 0, "it has dimension labels")  # "Num labels"
         if version >= 20:
             require(c.take("I") == 0, "it has enumerations")  # their number
-        if version >= 22:  # "CurrentDomain": "Version number", "Empty"; "Type", "NDRectangle"
-            if c.take("IB")[1] == 0:
-                require(c.take("B") == 0, "its current domain is no rectangle")
-                c.take("4q")
+        # "CurrentDomain": "Version number", "Empty"; then "Type", "NDRectangle"
+        if version >= 22 and c.take("IB")[1] == 0:
+            require(c.take("B") == 0, "its current domain is no rectangle")
+            c.take("4q")
         require(c.at == len(c.data), "its schema says more than is known of this format version")
         return Schema(
             bool(duplicates),
@@ -294,7 +294,7 @@ class Footer:
 
 def leaves(section: Section, n_tiles: int) -> int:
     """Return where the leaves of the "R-Tree" begin: one "MBR" of two int64 a dimension for each tile."""
-    fanout, levels = struct.unpack("<II", section.bytes(0, 8))
+    fanout, levels = struct.unpack("<II", section.between(0, 8))
     at, n = 8, 0
     require(0 < levels <= 64 and fanout > 1, "its R-tree is odd")
     for level in range(levels):

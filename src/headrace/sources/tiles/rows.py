@@ -42,8 +42,9 @@ class _Room:
     """What one thread decodes in."""
 
     def __init__(self, chunk_bytes: int, capacity: int) -> None:
+        chunk_bytes = max(64, (chunk_bytes + 7) // 8 * 8)
         self.chunk = np.empty(chunk_bytes, dtype=np.uint8)
-        self.rows = np.empty(chunk_bytes // 8 + 1, dtype=np.int64)
+        self.rows = np.empty(chunk_bytes // 8, dtype=np.int64)
         self.columns = np.empty(capacity, dtype=np.int32)
         self.values = np.empty(capacity, dtype=np.uint32)
         self.runs = np.empty((0, 2), dtype=np.int32)

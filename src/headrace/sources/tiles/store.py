@@ -103,7 +103,7 @@ class Remote:
             raise SourceError(
                 f"while reading {self.uri}/{path}: {_first_line(error)}; check the network and the proxy, and try again"
             ) from error
-        out = np.frombuffer(data, dtype=np.uint8)
+        out: Bytes = np.frombuffer(memoryview(data), dtype=np.uint8)
         if len(out) != stop - start:
             raise SourceError(f"{self.uri}/{path} ends at byte {start + len(out):,}: it is cut off")
         return out
