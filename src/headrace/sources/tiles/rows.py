@@ -150,7 +150,8 @@ class TileReader:
         """Put the values of a block's cells into rows."""
         joinids = self.joinids[block.cells.start : block.cells.stop]
         counts = np.zeros(len(joinids), dtype=np.int64)
-        room, call = self._room(), (zstd().address, zstd().context())
+        room, how = self._room(), zstd()  # kept here: a callback lives as long as it
+        call = (how.address, how.context())
         runs = room.runs_for(sum(int(piece.tiles.cells.sum()) for piece in block.pieces))
         row_map, fetched, at = _row_map(joinids), [], 0
         for piece in block.pieces:
