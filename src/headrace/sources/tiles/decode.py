@@ -341,7 +341,7 @@ def place_runs(  # type: ignore[no-untyped-def]
     chunk, cols, bits = room
     values = bits.view(np.float32)
     status: Any = 0
-    first = 0
+    first: Any = 0
     for t in range(cells.size):
         if ends[t] < 0:
             continue
