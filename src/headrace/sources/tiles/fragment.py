@@ -16,6 +16,9 @@ Ints = npt.NDArray[np.int64]
 FILES = ("d0.tdb", "d1.tdb", "a0.tdb")
 """Of rows, columns and values; named by the order of dimensions and attributes in the schema."""
 
+MOST_BAND_CELLS = 1 << 26
+"""Of a band of rows, whose tiles are looked through at once; 2,048 cells of the Census have 2 to 16 million."""
+
 
 @dataclass(frozen=True, eq=False)
 class Tiles:
@@ -89,7 +92,10 @@ class Fragment:
             before = int(last[-1])
             begun += np.bincount(first, minlength=n_bands + 1)
             ended += np.bincount(last + 1, minlength=n_bands + 1)
-        return np.cumsum(ended)[:-1], np.cumsum(begun)[:-1]
+        starts, stops = np.cumsum(ended)[:-1], np.cumsum(begun)[:-1]
+        most = int((stops - starts).max()) * self.schema.capacity
+        require(most <= MOST_BAND_CELLS, f"{most:,} values lie in one band of {extent:,} rows")
+        return starts, stops
 
     def tiles(self, joinids: Ints) -> Tiles:
         """Return the tiles that may hold some of these rows, in order.

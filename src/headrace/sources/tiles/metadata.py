@@ -23,6 +23,9 @@ CHUNK_BYTES = 1 << 18
 """The largest "Max chunk size" that is read; TileDB's own is 64 KiB."""
 MOST_CELLS = 1 << 20
 """The largest "Capacity" that is read; the Census has 65,536, tiledbsoma's default is 100,000."""
+MOST_SCHEMA_BYTES = 1 << 20
+NAMES = ("soma_dim_0", "soma_dim_1", "soma_data")
+"""Of rows, columns and values, by the SOMA specification."""
 
 
 class Declined(Exception):  # noqa: N818 # not a failure: TileDB reads instead
@@ -157,7 +160,6 @@ class Schema:
 
     duplicates: bool
     capacity: int
-    names: tuple[str, ...]
     extents: tuple[int, int]
     shuffled: tuple[bool, bool, bool]
     """Of rows, columns and values: whether byteshuffle comes before zstd."""
@@ -167,6 +169,7 @@ class Schema:
     def parse(data: bytes) -> Schema:
         """Read the "Array Schema File", or decline."""
         section = Section.of(data)
+        require(section.size <= MOST_SCHEMA_BYTES, f"its schema has {section.size:,} bytes")
         c = Cursor(section.between(0, section.size))
         # "Array version", "Allows dups", "Array type", "Tile order", "Cell order", "Capacity"
         version, duplicates, kind, tile_order, cell_order, capacity = c.take("IBBBBQ")
@@ -198,10 +201,11 @@ class Schema:
             require(c.take("B") == 0, "its current domain is no rectangle")
             c.take("4q")
         require(c.at == len(c.data), "its schema says more than is known of this format version")
+        names = tuple(part.name for part in parts)
+        require(names == NAMES, f"its fields are {', '.join(names)}, not {', '.join(NAMES)}")
         return Schema(
             bool(duplicates),
             capacity,
-            tuple(part.name for part in parts),
             (parts[0].extent, parts[1].extent),
             tuple(part.shuffled for part in parts),  # type: ignore[arg-type] # there are three
             max(part.chunk_bytes for part in parts),
