@@ -88,6 +88,9 @@ SETTINGS: dict[str, str] = {
 }  # fmt: skip
 """Every `vfs.*` setting of TileDB 2.13 to 2.30."""
 
+LEAST_READ_TIMEOUT_MS = 30_000
+"""Without a byte; many requests share a slow line, so that one of them may wait long."""
+
 _SSL = ("ssl.ca_file", "ssl.ca_path", "ssl.verify")
 
 
@@ -144,7 +147,7 @@ def _client_options(setting: Any, scheme: str) -> dict[str, Any]:
     # a request as a whole may take as long as the line needs; only silence ends it
     options: dict[str, Any] = {"allow_http": scheme == "http", "timeout": "1h"}
     options["connect_timeout"] = f"{setting('connect_timeout_ms', '10800')}ms"
-    options["read_timeout"] = f"{max(30_000, int(setting('request_timeout_ms', '3000')))}ms"
+    options["read_timeout"] = f"{max(LEAST_READ_TIMEOUT_MS, int(setting('request_timeout_ms', '3000')))}ms"
     if setting("verify_ssl", "true") == "false":
         options["allow_invalid_certificates"] = True
     if setting("ca_file"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from .metadata import Declined
 from .settings import azure_options, gcs_options, s3_options
 
 Bytes = npt.NDArray[np.uint8]
+LIST_TRIES = 4
 
 
 class Store(Protocol):
@@ -89,11 +91,15 @@ class Remote:
     def list(self) -> dict[str, int]:
         """Return the path and size in bytes of every object, by one recursive listing."""
         n = len(self.prefix) + 1
-        try:
-            pages = self._obstore.list(self.store, self.prefix + "/")
-            return {one["path"][n:]: one["size"] for page in pages for one in page}
-        except self._error as error:
-            raise SourceError(f"cannot list {self.uri}: {_first_line(error)}") from error
+        for attempt in range(LIST_TRIES):  # obstore tries again what has no answer, but not one that is cut off
+            try:
+                pages = self._obstore.list(self.store, self.prefix + "/")
+                return {one["path"][n:]: one["size"] for page in pages for one in page}
+            except self._error as error:
+                if attempt + 1 == LIST_TRIES or "body" not in str(error):
+                    raise SourceError(f"cannot list {self.uri}: {_first_line(error)}") from error
+            time.sleep(0.2 * 2**attempt)
+        raise AssertionError
 
     def read(self, path: str, start: int, stop: int) -> Bytes:
         """Return bytes of an object, in memory that is read-only."""
