@@ -71,6 +71,7 @@ class Proxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0.1)  # the transports close
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -83,11 +84,13 @@ class Proxy:
             source, upstream = await asyncio.open_connection("127.0.0.1", self.server, limit=1 << 20)
             while await self._one(reader, writer, source, upstream):
                 pass
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        except (ConnectionError, EOFError, ValueError, asyncio.CancelledError):
             pass
         finally:
             for one in (upstream, writer):
-                if one is not None:
+                if one is not None and self._stop.is_set():
+                    one.transport.abort()
+                elif one is not None:
                     one.close()
 
     async def _one(
