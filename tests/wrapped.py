@@ -62,3 +62,7 @@ class Wrapped(Source[Any]):
     @property
     def files(self) -> tuple[Path, ...]:
         return self.source.files
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.source.notes

@@ -95,6 +95,11 @@ class Source(Contract, Generic[Ref]):
         """Local files and folders that it reads: nothing may write over them."""
         return ()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What `explain` is to say about how it is read, a line each."""
+        return ()
+
 
 # -------------------------------------------------------------------------------------------------------------- steps
 class Step(Contract):

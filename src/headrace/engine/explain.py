@@ -55,6 +55,7 @@ def explain(
         f"reading    1 pass over the source, about {_amount(cost.bytes)}"
         if spooled or from_source == 1
         else f"reading    {from_source} passes over the source, which is at hand",
+        *(f"           {note}" for note in source.notes),
     ]
     for number, purposes in enumerate(passes, 1):
         why = " + ".join(dict.fromkeys(purposes))

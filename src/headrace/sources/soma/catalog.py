@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ...errors import InputError, nearest
+from .choice import Reader
 from .location import Location, reading
 
 COMMON_NAMES = {
@@ -33,10 +34,13 @@ class Catalog:
         Where the Census is.
     release
         Date of the release if it was opened by release, else None.
+    reader
+        Who reads X of its queries, unless they say otherwise.
     """
 
     location: Location
     release: str | None = None
+    reader: Reader = "auto"
 
     @cached_property
     def info(self) -> dict[str, str]:
@@ -52,7 +56,7 @@ class Catalog:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was opened or looked up."""
-        return {"location": self.location, "release": self.release}
+        return {"location": self.location, "release": self.release, "reader": self.reader}
 
     @cached_property
     def root(self) -> Any:

@@ -13,6 +13,7 @@ import pandas as pd
 from ...chunk import Holds
 from ...errors import InputError, nearest
 from .catalog import Catalog
+from .choice import Reader, check_reader
 from .location import Location
 from .query import CensusQuery, DuplicateCellsWarning, FewGenesWarning
 from .releases import find_release
@@ -28,6 +29,8 @@ class Census(Catalog):
         Where the Census is.
     release
         Date of the release if it was opened by release, else None.
+    reader
+        Who reads X of its queries, unless they say otherwise.
     """
 
     def __repr__(self) -> str:
@@ -120,6 +123,7 @@ class Census(Catalog):
         genes: Literal["measured", "any", "all"] | Sequence[str] = "measured",
         primary_only: bool | None = None,
         layer: str = "raw",
+        reader: Reader | None = None,
     ) -> CensusQuery:
         """Choose cells and genes; reads obs and the presence matrix, not X.
 
@@ -141,6 +145,8 @@ class Census(Catalog):
             True leaves out duplicate cells (`is_primary_data`). Unset keeps them and warns if there are any.
         layer
             "raw", or "normalized": the Census's own, counts (by length, for full-gene assays) per total.
+        reader
+            Who reads X, as in `open_census`; that of the Census if unset.
 
         Raises
         ------
@@ -156,6 +162,7 @@ class Census(Catalog):
         >>> list(liver.value_counts("assay"))
         ['Smart-seq2']
         """
+        check_reader(self.reader if reader is None else reader)
         name = self.canonical_organism(organism)
         ids = None
         if dataset_id is not None:
@@ -168,6 +175,7 @@ class Census(Catalog):
         query = CensusQuery(
             location=self.location.at("census_data", name),
             layer=layer,
+            reader=self.reader if reader is None else reader,
             obs_filter=obs_filter,
             obs_joinids=None if obs_joinids is None else tuple(int(i) for i in obs_joinids),
             genes=None if isinstance(genes, str) else tuple(genes),
@@ -183,7 +191,12 @@ class Census(Catalog):
         return query
 
 
-def open_census(census: str | os.PathLike[str] = "stable", *, tiledb_config: Mapping[str, Any] | None = None) -> Census:
+def open_census(
+    census: str | os.PathLike[str] = "stable",
+    *,
+    tiledb_config: Mapping[str, Any] | None = None,
+    reader: Reader = "auto",
+) -> Census:
     """Open a Census by release, path or URI.
 
     Parameters
@@ -194,6 +207,10 @@ def open_census(census: str | os.PathLike[str] = "stable", *, tiledb_config: Map
     tiledb_config
         TileDB settings; they win over the Census's defaults (region, unsigned requests) and over
         the proxy of the environment.
+    reader
+        Who reads X: "tiles" (headrace itself, faster), "tiledb", or "auto": tiles where X is stored as the Census
+        stores it, else TileDB. Both give the same to the bit; `explain` says which one and why. The environment
+        variable HEADRACE_READER sets what "auto" means.
 
     Raises
     ------
@@ -209,11 +226,12 @@ def open_census(census: str | os.PathLike[str] = "stable", *, tiledb_config: Map
     ...     census.organisms
     ['homo_sapiens', 'mus_musculus']
     """
+    check_reader(reader)
     text = os.fspath(census)
     if "://" not in text and not os.path.exists(text) and re.fullmatch(r"stable|latest|V?\d[\w.-]*", text):
         release = find_release(text)
         config = {"vfs.s3.region": release.region, **(tiledb_config or {})}
-        opened = Census(Location.of(release.uri, config), release=release.date)
+        opened = Census(Location.of(release.uri, config), release=release.date, reader=reader)
         opened.root  # noqa: B018 # a release that is not there is named now
         return opened
     if "://" not in text and not os.path.exists(text):
@@ -221,7 +239,7 @@ def open_census(census: str | os.PathLike[str] = "stable", *, tiledb_config: Map
             f"no Census at {text!r}: it is no path, no URI, and no release "
             "(those are dates such as 2025-11-08, 'stable' or 'latest')"
         )
-    opened = Census(Location.of(text, tiledb_config))
+    opened = Census(Location.of(text, tiledb_config), reader=reader)
     opened.root  # noqa: B018 # a wrong path is named now
     return opened
 

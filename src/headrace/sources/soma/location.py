@@ -58,14 +58,18 @@ class Location:
         """Return the location of a member, by its path below this one."""
         return Location("/".join((self.uri, *names)), self.config)
 
+    def settings(self) -> dict[str, str]:
+        """Return the user's settings over the Census's for S3 and the environment's proxy."""
+        own = dict(self.config)
+        return {**(_s3_defaults(own) if self.uri.startswith("s3://") else {}), **own}
+
     def context(self, tile_bytes: int = TILE_BYTES, buffer_bytes: int = TABLE_BUFFER_BYTES) -> soma.SOMATileDBContext:
         """Make a TileDB context: Census defaults for S3, small buffers, the environment's proxy."""
         config: dict[str, Any] = {
             "soma.init_buffer_bytes": buffer_bytes,
             "sm.mem.total_budget": tile_bytes,
             _PREPROCESS_TILE_MERGE: 0,
-            **(_s3_defaults(dict(self.config)) if self.uri.startswith("s3://") else {}),
-            **dict(self.config),
+            **self.settings(),
         }
         return soma.SOMATileDBContext(tiledb_config=config)
 

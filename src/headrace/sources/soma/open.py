@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import InputError
+from .choice import Reader, check_reader
 from .location import Location
 from .source import SomaSource
 
@@ -21,6 +22,7 @@ def open_soma(
     genes: Sequence[str] | None = None,
     var_index: str | None = None,
     tiledb_config: Mapping[str, Any] | None = None,
+    reader: Reader = "auto",
 ) -> SomaSource:
     """Open any SOMA experiment as a source of cells.
 
@@ -40,6 +42,10 @@ def open_soma(
         Column of var that identifies genes; by default the first of `feature_id`, `var_id`, ...
     tiledb_config
         TileDB settings, e.g. for a private S3 server.
+    reader
+        Who reads X: "tiles" (headrace itself, faster), "tiledb", or "auto": tiles where X is stored as the Census
+        stores it, else TileDB. Both give the same to the bit; `explain` says which one and why. The environment
+        variable HEADRACE_READER sets what "auto" means.
 
     Raises
     ------
@@ -54,6 +60,7 @@ def open_soma(
     >>> hr.Plan(source, [hr.Log1p()]).to_anndata().n_obs == source.spec.n_obs
     True
     """
+    check_reader(reader)
     source = SomaSource(
         Location.of(uri, tiledb_config),
         measurement,
@@ -62,9 +69,10 @@ def open_soma(
         None if obs_joinids is None else tuple(int(i) for i in obs_joinids),
         None if genes is None else tuple(genes),
         var_index,
+        reader=reader,
     )
     kind = getattr(source._experiment, "soma_type", "?")
     if kind != "SOMAExperiment":
         raise InputError(f"{source.where!r} is a {kind}, not a SOMAExperiment; for a Census use hr.open_census")
-    source._array  # noqa: B018 # a wrong measurement or layer is named now, not later
+    source.open_x()
     return source

@@ -65,7 +65,7 @@ class CensusQuery(SomaSource):
                 FewGenesWarning,
                 stacklevel=3,
             )
-        self._array  # noqa: B018
+        self.open_x()
 
     @cached_property
     def spec(self) -> StreamSpec:

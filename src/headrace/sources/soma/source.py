@@ -19,7 +19,10 @@ from ...errors import InputError, nearest
 from ...protocols import Cost, Source
 from ...support.prefetch import prefetch
 from ..ranges import CellRange
+from ..tiles.readahead import Line
+from ..tiles.rows import TileReader
 from .cells import Cells, absent_values, select_cells
+from .choice import Choice, Reader, choose_reader
 from .genes import Genes, choose
 from .location import BUFFER_BYTES, TILE_BYTES, Location, reading
 from .matrix import BLOCK_NNZ, XReader, largest_band, spans
@@ -53,6 +56,7 @@ class SomaSource(Source[CellRange]):
     genes: tuple[str, ...] | None = None
     var_index: str | None = None
     holds: Holds = Holds.UNKNOWN
+    reader: Reader = "auto"
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was opened or looked up."""
@@ -95,11 +99,11 @@ class SomaSource(Source[CellRange]):
 
     def identity(self) -> str:
         """Return the place, the version of X there, the cells and the genes, as a text."""
-        uri = self._array.uri.removeprefix("file://")
+        uri = self._stored_array.uri.removeprefix("file://")
         fragments = sorted(os.listdir(f"{uri}/__fragments")) if os.path.isdir(f"{uri}/__fragments") else []
         cells = hashlib.sha256(self.cells.joinids.tobytes()).hexdigest()
         genes = hashlib.sha256(self.columns.gene_map.tobytes()).hexdigest()
-        return json.dumps([self._array.uri, self._stored, fragments, cells, genes])
+        return json.dumps([self._stored_array.uri, self._stored, fragments, cells, genes])
 
     def provenance(self) -> dict[str, Any]:
         """Say what was asked for, in plain values; never where it was read from."""
@@ -111,11 +115,22 @@ class SomaSource(Source[CellRange]):
         asked["genes"] = "all" if self.genes is None else f"{len(self.genes)} named genes"
         return {"query": asked}
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Which reader reads X, and why; what it cannot notice."""
+        notes = [f"X is read by: {self._choice.note}"]
+        if self._choice.fragments and self.cells.nnz is None:
+            notes.append("obs has no nnz, so that damage to X might not be noticed: its format has no checksums")
+        return tuple(notes)
+
     def cost(self) -> Cost:
-        """Estimate what reading takes, by the Census's 1.6 bytes per stored value."""
+        """Estimate what reading takes: of tiles exactly their bytes, else by the Census's 1.6 a stored value."""
         nnz = int(self._nnz_per_cell.sum())
         band = min(largest_band(self.cells.joinids, self._nnz_per_cell), BLOCK_NNZ)
         n_obs = len(self.cells.joinids)
+        if isinstance(self._reader, TileReader):
+            memory = self._reader.memory(band, nnz) + 200 * min(n_obs, TILE) + 24 * n_obs
+            return Cost(nnz, self._stored_bytes, memory, IMPORTED)
         bands = 10 * band + min(4 * band, 12 << 20)  # one fills while another empties; a large one is never whole
         pieces = min(nnz // 20, 40 << 20)  # what a long run leaves unused between what is used
         buffers = 2 * 3 * BUFFER_BYTES + 200 * min(n_obs, TILE) + bands + pieces
@@ -123,12 +138,12 @@ class SomaSource(Source[CellRange]):
         return Cost(nnz, int(1.6 * nnz), tiles + buffers + 24 * n_obs, IMPORTED)
 
     def within(self, memory: int) -> Self:
-        """Return the same source with less memory for TileDB's tiles, if it must be."""
+        """Return the same source with less memory for tiles, if it must be."""
         tiles = TILE_BYTES if memory >= ENOUGH_FOR_TILES else MIN_TILE_BYTES
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)  # with what was looked up, unlike a copy
         if tiles != self._tile_base:
-            for name in ("_array", "_reader", "_tile_bytes"):
+            for name in ("_array", "_reader", "_tile_bytes"):  # of either reader
                 other.__dict__.pop(name, None)
             other.__dict__["_tile_base"] = tiles
         return other
@@ -219,9 +234,25 @@ class SomaSource(Source[CellRange]):
         return array
 
     @cached_property
+    def _choice(self) -> Choice:
+        """Who reads X."""
+        return choose_reader(Location(self._stored_array.uri, self.location.config), self.reader)
+
+    @cached_property
+    def _line(self) -> Line:
+        return Line("://" in self._stored_array.uri and not self._stored_array.uri.startswith("file://"))
+
+    @cached_property
     def _stored(self) -> int:
-        """How many values X holds; to look it up takes a while."""
+        """How many values X holds; to look it up with TileDB takes a while."""
+        if self._choice.fragments:
+            return sum(fragment.n_cells for fragment in self._choice.fragments)
         return int(self._stored_array.nnz)
+
+    @cached_property
+    def _stored_bytes(self) -> int:
+        assert isinstance(self._reader, TileReader)
+        return self._reader.stored_bytes()
 
     @cached_property
     def _array(self) -> Any:
@@ -247,8 +278,16 @@ class SomaSource(Source[CellRange]):
         return np.full(len(self.cells.joinids), average)
 
     @cached_property
-    def _reader(self) -> XReader:
-        return XReader(self._array, self.cells.joinids, self.cells.nnz, self.columns.gene_map)
+    def _reader(self) -> XReader | TileReader:
+        asked = self.cells.joinids, self.cells.nnz, self.columns.gene_map
+        if not self._choice.fragments:
+            return XReader(self._array, *asked)
+        return TileReader(self._choice.fragments, *asked, line=self._line, small=self._tile_base < TILE_BYTES)
+
+    def open_x(self) -> None:
+        """Find X and who reads it, so that a wrong measurement, layer or reader is named now, not later."""
+        if not self._choice.fragments:
+            self._array  # noqa: B018
 
     @cached_property
     def _annotations(self) -> Annotations:

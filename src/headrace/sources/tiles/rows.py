@@ -16,12 +16,19 @@ from scipy import sparse
 from ...chunk import csr
 from ...errors import SourceError
 from ...stats import kernels
+from ...support.memory import n_cores
 from ..ranges import CellRange
 from . import decode
 from .fragment import FILES, Fragment, Ints
 from .readahead import Line, Piece, ReadAhead
 from .zstd import zstd
 
+MOST_THREADS = 4
+WINDOW = 64 << 20
+"""Of bytes on their way from far; 32 MiB are what 1,000 Mbit/s carry in 250 ms."""
+LOCAL_WINDOW = 16 << 20
+COUNTED = 1 << 18
+"""Cells whose tiles are looked up at once to know their bytes."""
 BLOCK_NNZ = 8_000_000
 """Values that are put into rows at once; a band of rows with more is decoded in parts."""
 
@@ -71,10 +78,11 @@ class TileReader:
         The new number of every gene joinid, or -1 to drop it, shape (largest joinid + 1,).
     line
         What is known of the way to the data.
-    threads
-        How many decode.
-    window
-        Bytes as stored that may be on their way or waiting to be decoded.
+    small
+        Whether to do with little memory: fewer threads that decode, fewer bytes on their way.
+    threads, window
+        How many decode, and how many bytes as stored may be on their way or wait; by default as the machine has cores,
+        and as the line needs.
     """
 
     def __init__(
@@ -85,11 +93,14 @@ class TileReader:
         gene_map: npt.NDArray[np.int32],
         *,
         line: Line,
-        threads: int,
-        window: int,
+        small: bool = False,
+        threads: int | None = None,
+        window: int | None = None,
     ) -> None:
         self.fragments, self.joinids, self.nnz, self.gene_map = fragments, joinids, nnz, gene_map
-        self.line, self.threads, self.window = line, threads, window
+        self.line = line
+        self.threads = threads or (1 if small else min(n_cores(), MOST_THREADS))
+        self.window = window or ((WINDOW >> 3 if small else WINDOW) if line.remote else LOCAL_WINDOW)
         self.n_vars = int(gene_map.max()) + 1
         self._same = bool((gene_map == np.arange(len(gene_map))).all())
         self._local = threading.local()
@@ -116,6 +127,26 @@ class TileReader:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             ahead.close()
+
+    def stored_bytes(self) -> int:
+        """Return how many bytes the tiles have that hold the cells."""
+        total, before = 0, [-1] * len(self.fragments)
+        for start in range(0, len(self.joinids), COUNTED):
+            for k, fragment in enumerate(self.fragments):
+                tiles = fragment.tiles(self.joinids[start : start + COUNTED])
+                new = tiles.numbers > before[k]
+                total += int((tiles.stops - tiles.starts)[:, new].sum())
+                before[k] = int(tiles.numbers[-1]) if len(tiles.numbers) else before[k]
+        return total
+
+    def memory(self, band: int, nnz: int) -> int:
+        """Return how many bytes reading takes, given the values of the largest band and of all cells."""
+        alive = self.threads + 4  # being decoded, waiting, being cut into chunks, one ahead of those
+        decoded = 8 * min(alive * band, nnz) + min(nnz // 20, 40 << 20)  # and what freed memory leaves unused
+        stored = min(self.window + 2 * alive * band, 2 * nnz)
+        schema = self.fragments[0].schema
+        rooms = self.threads * (2 * schema.chunk_bytes + 16 * schema.capacity)
+        return decoded + stored + rooms + sum(fragment.metadata_bytes for fragment in self.fragments)
 
     def _blocks(self, wanted: Sequence[CellRange]) -> Iterator[_Block]:
         """Join ranges of one band, unless the band is too large to be held at once."""
