@@ -33,7 +33,6 @@ Item = TypeVar("Item")
 Out = TypeVar("Out")
 
 
-# ------------------------------------------------------------------------------------------------------------ sources
 class Source(Contract, Generic[Ref]):
     """Where cells come from: a location, never an open handle, so that it pickles small."""
 
@@ -101,7 +100,6 @@ class Source(Contract, Generic[Ref]):
         return ()
 
 
-# -------------------------------------------------------------------------------------------------------------- steps
 class Step(Contract):
     """What a transform and a fit may both say of themselves. Every line has a default."""
 
@@ -109,7 +107,6 @@ class Step(Contract):
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Describe what will come out, as far as it is known before data is read, or raise `PlanError`."""
 
-    # ---- when it runs
     @property
     def passes(self) -> int:
         """Accumulators that `fit` yields: each is one pass over all cells."""
@@ -179,7 +176,6 @@ class Step(Contract):
         """Predict the bytes of temporary files of its accumulators."""
         return 0
 
-    # ---- how it is shown
     @property
     def label(self) -> str:
         """The name that the user knows it by."""
@@ -266,7 +262,6 @@ class Fit(Step):
         return 1
 
 
-# -------------------------------------------------------------------------------------------------- sinks and executors
 class Writer(Contract):
     """An output in the making."""
 

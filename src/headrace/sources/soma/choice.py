@@ -9,7 +9,7 @@ from typing import Literal
 from ...errors import InputError, nearest
 from ..tiles.fragment import Fragment
 from ..tiles.gate import open_fragments
-from ..tiles.metadata import Declined
+from ..tiles.generic import Declined
 from .location import Location
 
 Reader = Literal["auto", "tiles", "tiledb"]

@@ -5,7 +5,7 @@ Reads sparse arrays as the Census has them, after TileDB's format specification
 """
 
 from .gate import open_fragments
-from .metadata import Declined
+from .generic import Declined
 from .readahead import Line
 from .rows import TileReader
 

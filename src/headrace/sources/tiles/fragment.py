@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .metadata import Footer, Schema, Section, blocks, require
+from .generic import Section, require
+from .metadata import Footer, Schema, blocks
 from .store import Store
 
 Ints = npt.NDArray[np.int64]

@@ -11,7 +11,8 @@ from itertools import pairwise
 
 from ...errors import SourceError
 from .fragment import Fragment
-from .metadata import MOST_CELLS, VERSIONS, Declined, Footer, Schema, Section, leaves, require
+from .generic import VERSIONS, Declined, Section, require
+from .metadata import Footer, Schema, leaves
 from .settings import check_settings
 from .store import Store, open_store, read_many
 
@@ -154,6 +155,3 @@ def _in_order(fragments: list[Fragment]) -> list[Fragment]:
     for one, other in pairwise(fragments):
         require(one.footer.rows[1] < other.footer.rows[0], "rows of it are in several fragments")
     return fragments
-
-
-__all__ = ["MOST_CELLS", "Declined", "open_fragments"]

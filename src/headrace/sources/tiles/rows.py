@@ -18,7 +18,8 @@ from ...errors import SourceError
 from ...stats import kernels
 from ...support.memory import n_cores
 from ..ranges import CellRange
-from . import decode
+from . import place
+from .decode import DAMAGE
 from .fragment import FILES, Fragment, Ints
 from .readahead import Line, Piece, ReadAhead
 from .zstd import zstd
@@ -190,7 +191,7 @@ class TileReader:
             cells, shuffled = piece.tiles.cells, piece.fragment.schema.shuffled
             ends = np.empty(len(cells), dtype=np.int64)
             part = runs[at:]
-            found = decode.read_runs(
+            found = place.read_runs(
                 *call,
                 addresses,
                 sizes,
@@ -214,7 +215,7 @@ class TileReader:
         for piece, held, addresses, sizes, part, ends in fetched:
             planes = max(2, -(-int(piece.fragment.footer.columns[1]).bit_length() // 8))
             buffers = (room.chunk, room.columns, room.values)
-            *found, seen = decode.place_runs(
+            *found, seen = place.place_runs(
                 *call, addresses, sizes, piece.tiles.cells, piece.fragment.schema.shuffled[1:], planes,
                 self.gene_map, self._same, buffers, part, ends, limit, cursor, indices, data,
             )  # fmt: skip
@@ -241,9 +242,9 @@ class TileReader:
     ) -> sparse.csr_array:
         """Close the gaps that dropped values have left, and sort if it must be."""
         nnz = len(data)
-        if status & decode.DROPPED:
+        if status & place.DROPPED:
             nnz = kernels.close_gaps(limit, cursor, indices, data, indptr)
-        if status & decode.UNSORTED:
+        if status & place.UNSORTED:
             twice = kernels.sort_rows(indptr, indices, data)
             if twice >= 0:
                 raise SourceError(f"cell {joinids[twice]} has a gene twice in X; the source is broken")
@@ -266,7 +267,7 @@ def _check(found: Sequence[int], piece: Piece, file: int) -> None:
     if code:
         files = FILES[0] if file == 0 else f"{FILES[1]} or {FILES[2]}"
         raise SourceError(
-            f"tile {piece.tiles.numbers[tile]} of {piece.fragment.folder}/{files} is damaged: {decode.DAMAGE[code]}; "
+            f"tile {piece.tiles.numbers[tile]} of {piece.fragment.folder}/{files} is damaged: {DAMAGE[code]}; "
             "fetch the data again"
         )
 

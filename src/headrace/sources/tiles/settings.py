@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .metadata import Declined, require
+from .generic import Declined, require
 
 SAME = "obstore is given the same"
 NONE = "of no meaning for reading tiles"

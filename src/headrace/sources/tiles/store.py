@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import SourceError
-from .metadata import Declined
+from .generic import Declined
 from .settings import azure_options, gcs_options, s3_options
 
 Bytes = npt.NDArray[np.uint8]
