@@ -53,6 +53,14 @@ TILEDB = (
         section=SOURCE,
     ),
 )
+READER = (
+    option(
+        "--reader",
+        type=click.Choice(["auto", "tiles", "tiledb"]),
+        help="Who reads X: headrace itself (tiles) or TileDB. auto: tiles where X is stored as the Census stores it.",
+        section=SOURCE,
+    ),
+)
 H5AD = (
     option(
         "--tenx", metavar="FILE.h5|FOLDER", help="A 10x .h5 file or .mtx folder, instead of a Census.", section=SOURCE
@@ -183,7 +191,7 @@ SPOOL = (
     option("--keep-spool", is_flag=True, help="Leave it there when the file is whole.", section=RUN),
 )
 CENSUS = (_census(required=True), *TILEDB)
-PLAN = (_census(required=False), *TILEDB, *H5AD, *QUERY, RECIPE, *STEP_FLAGS, *OUTPUT, *SPOOL)
+PLAN = (_census(required=False), *TILEDB, *READER, *H5AD, *QUERY, RECIPE, *STEP_FLAGS, *OUTPUT, *SPOOL)
 
 
 def options(given: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:

@@ -148,8 +148,9 @@ def _check_source(given: Mapping[str, Any], query: Mapping[str, Any]) -> None:
     if given["census"] is not None:
         raise _usage("--census and --h5ad both say where cells come from; give one")
     asked = [name for name in query if name != "layer"]
-    if asked or given["tiledb_config"]:
-        names = ", ".join([*asked, *(["tiledb_config"] if given["tiledb_config"] else [])])
+    asked += [name for name in ("tiledb_config", "reader") if given[name]]
+    if asked:
+        names = ", ".join(asked)
         raise _usage(f"{names}: for a Census; a file of --h5ad is read whole, and steps choose its cells and genes")
 
 
@@ -160,7 +161,8 @@ def _source(given: Mapping[str, Any], query: Mapping[str, Any]) -> Any:
             given["tenx"], feature_type=given["feature_type"] or "Gene Expression", genome=given["genome"]
         )
     if given["h5ad"] is None:
-        return hr.open_census(given["census"], tiledb_config=given["tiledb_config"]).query(**query)
+        census = hr.open_census(given["census"], tiledb_config=given["tiledb_config"], reader=given["reader"] or "auto")
+        return census.query(**query)
     return hr.open_h5ad(
         given["h5ad"],
         layer=query.get("layer"),

@@ -30,7 +30,7 @@ WINDOW = 64 << 20
 LOCAL_WINDOW = 16 << 20
 COUNTED = 1 << 18
 """Cells whose tiles are looked up at once to know their bytes."""
-BLOCK_NNZ = 8_000_000
+BLOCK_NNZ = 4_000_000
 """Values that are put into rows at once; a band of rows with more is decoded in parts."""
 
 
@@ -142,6 +142,7 @@ class TileReader:
 
     def memory(self, band: int, nnz: int) -> int:
         """Return how many bytes reading takes, given the values of the largest band and of all cells."""
+        band = min(band, BLOCK_NNZ)
         alive = self.threads + 4  # being decoded, waiting, being cut into chunks, one ahead of those
         decoded = 8 * min(alive * band, nnz) + min(nnz // 20, 40 << 20)  # and what freed memory leaves unused
         stored = min(self.window + 2 * alive * band, 2 * nnz)
