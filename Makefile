@@ -14,7 +14,7 @@ MORE ?=
 # Tests run in so many processes; each file in one of them.
 JOBS ?= 2
 
-.PHONY: demo test lint types wheel bench bench-stream bench-bulk bench-scaling bench-memory peers faults clean
+.PHONY: demo test lint types wheel bench bench-stream bench-bulk bench-scaling bench-memory bench-remote peers faults clean
 
 demo: $(READY)
 	$(BIN)/headrace demo --out demo
@@ -52,6 +52,9 @@ bench-scaling: $(READY)
 
 bench-memory: $(READY)
 	$(BIN)/python benchmarks/budgets.py --census '$(CENSUS)' $(MORE)
+
+bench-remote: $(READY)
+	$(BIN)/python benchmarks/remote.py --census '$(CENSUS)' $(MORE)
 
 peers: $(READY)
 	$(BIN)/python benchmarks/peers/install.py '$(PEERS)'

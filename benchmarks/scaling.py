@@ -19,7 +19,7 @@ from harness.measure import run, stoppable, warm
 from harness.results import Results, Row, best, peak, read
 from stream import OUT, SCRIPTS, described
 
-SCAN = ("soma.init_buffer_bytes=8388608", "sm.mem.total_budget=268435456")
+SCAN = ("soma.init_buffer_bytes=4194304", "sm.mem.total_budget=167772160")  # TileDB's best
 LINES = {
     "bare scan": ("run_scan_soma.py", "scan", SCAN),
     "normalise, log1p, HVG seurat, write": ("run_headrace.py", "nlh", ()),

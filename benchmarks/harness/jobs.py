@@ -83,7 +83,7 @@ def _tiles(buffers: int, tiles: int) -> tuple[str, str]:
 
 CONTENDERS = (
     Contender(HEADRACE, "soma", script="run_headrace.py"),
-    Contender("bare scan (8, 256 MiB)", "soma", script="run_scan_soma.py", options=_tiles(8, 256), floor=True),
+    Contender("bare scan (4, 160 MiB)", "soma", script="run_scan_soma.py", options=_tiles(4, 160), floor=True),
     Contender("bare scan (128, 512 MiB)", "soma", script="run_scan_soma.py", options=_tiles(128, 512), floor=True),
     Contender("bare scan (defaults)", "soma", script="run_scan_soma.py", floor=True),
     Contender("get_anndata + scanpy", "soma", "census", "run_census_scanpy.py"),

@@ -126,8 +126,8 @@ class TileReader:
             while waiting:
                 yield from _cut(*waiting.popleft())
         finally:
+            ahead.close()  # first, so that no decoder waits for what has not been asked for
             pool.shutdown(wait=True, cancel_futures=True)
-            ahead.close()
 
     def stored_bytes(self) -> int:
         """Return how many bytes the tiles have that hold the cells."""

@@ -134,6 +134,8 @@ def s3_options(config: Mapping[str, str], environ: Mapping[str, str]) -> dict[st
 
 
 def _credentials(key: str, secret: str, token: str, environ: Mapping[str, str]) -> dict[str, str]:
+    if key and not token:
+        require("AWS_SESSION_TOKEN" not in environ, "the environment's session token is of another key")
     if not key:
         key, secret = environ.get("AWS_ACCESS_KEY_ID", ""), environ.get("AWS_SECRET_ACCESS_KEY", "")
         token = environ.get("AWS_SESSION_TOKEN", "")
