@@ -134,7 +134,8 @@ def _fragment(
     require(schema.duplicates or not footer.timestamps, "duplicates have to be told apart by the time of writing")
     require(0 < footer.last_cells <= schema.capacity, "the last tile of its fragment is empty or too full")
     require(0 < footer.n_tiles <= sum(sizes) // 3, "its fragment says that it has more tiles than bytes")
-    require(footer.rows[1] // schema.extents[0] < 1 << 22, "it has more than four million bands of rows")
+    n_rows = footer.rows[1] - footer.rows[0]
+    require(n_rows // schema.extents[0] < 1 << 22, "it has more than four million bands of rows")
     places = (footer.rtree, *footer.offsets, footer.conditions)
     start = files[path] - len(tail)
     if min(places) >= start:

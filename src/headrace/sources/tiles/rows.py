@@ -210,6 +210,10 @@ class TileReader:
             fetched.append((piece, held, addresses, sizes, part, ends))
         self._compare(joinids, counts, block.cells)
         limit = np.concatenate([[0], np.cumsum(counts)])
+        if limit[-1] >= 2**31:
+            raise SourceError(
+                f"cells {joinids[0]} to {joinids[-1]} have {limit[-1]:,} values; reader='tiledb' may help"
+            )
         cursor, indptr = limit[:-1].copy(), limit.astype(np.int32)
         indices, data = np.empty(limit[-1], dtype=np.int32), np.empty(limit[-1], dtype=np.float32)
         status = 0
