@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from scipy import sparse
 
 import headrace as hr
 from headrace.chunk import Chunk, csr
-from headrace.engine.spool import Spool, clean, decode, encode, found
+from headrace.engine.spool import MAGIC, Spool, check_space, clean, decode, encode, found, need, sections
 from headrace.events import Notice
 from headrace.protocols import Source
 from tests.conftest import LIVER
@@ -219,3 +222,144 @@ def test_kept_and_cleaned(liver: Any, tmp_path: Path) -> None:
     (tmp_path / "s" / "not ours" / "about.json").write_text("{}")
     assert clean(tmp_path / "s") == 1
     assert [p.name for p in (tmp_path / "s").iterdir()] == ["not ours"]
+
+
+# ------------------------------------------------------------------------------------------- what lies on the disk
+def held_by(tmp_path: Path, name: str = "a") -> Spool:
+    return Spool(tmp_path / name, chunk_of(np.eye(4)).obs.iloc[:0])
+
+
+def test_a_part_cut_anywhere_or_longer_is_no_part() -> None:
+    chunk = chunk_of(np.eye(4))
+    stored = encode(chunk)
+    for length in range(len(stored)):
+        with pytest.raises(ValueError, match="it does not begin as a part|its header is not|a checksum is wrong"):
+            sections(stored[:length])
+    with pytest.raises(ValueError, match="it is longer than it was written"):
+        sections(stored + b"\0")
+    with pytest.raises(ValueError, match="it does not begin as a part"):
+        sections(b"x" + stored[1:])
+
+
+def test_a_part_has_its_sections_as_they_were_written() -> None:
+    def part(n: int) -> bytes:
+        texts = [str(i).encode() for i in range(n)]
+        start = MAGIC + struct.pack("<I", n) + b"".join(struct.pack("<QI", len(t), zlib.crc32(t)) for t in texts)
+        return b"".join([start, struct.pack("<I", zlib.crc32(start)), *texts])
+
+    for n in (0, 1, 7, 1024):
+        assert [bytes(section) for section in sections(part(n))] == [str(i).encode() for i in range(n)]
+    with pytest.raises(ValueError, match="its header is not as it was written"):
+        sections(part(1025))
+
+
+@pytest.mark.parametrize(
+    ("X", "said"),
+    [
+        (np.eye(4), {"shape": [4, 4], "nnz": 4, "deltas": "<u2", "whole": True, "large": 0}),
+        (np.zeros((3, 5)), {"shape": [3, 5], "nnz": 0, "deltas": "<u2", "whole": True, "large": 0}),
+        ([[65534, 65535, 65536, 0, 7]], {"shape": [1, 5], "nnz": 4, "deltas": "<u2", "whole": True, "large": 2}),
+        ([[0.5, 65536]], {"shape": [1, 2], "nnz": 2, "deltas": "<u2", "whole": False, "large": 0}),
+        (wide(65536), {"shape": [3, 65536], "nnz": 3, "deltas": "<u2", "whole": True, "large": 0}),
+        (wide(65537), {"shape": [3, 65537], "nnz": 3, "deltas": "<u4", "whole": True, "large": 0}),
+    ],
+)
+def test_a_part_says_what_is_in_it(X: Any, said: dict[str, Any]) -> None:
+    """A run of another version reads it: the same magic, the same words."""
+    stored = encode(chunk_of(X))
+    assert stored.startswith(b"headrace spool 2\n")
+    assert json.loads(bytes(sections(stored)[0])) == {**said, "obsm": []}
+
+
+def test_names_of_parts_sort_as_the_cells_do(tmp_path: Path) -> None:
+    spool = held_by(tmp_path)
+    assert spool.path(0, 4).name == "cells-000000000000-000000000004.part"
+    assert spool.path(74_000_000, 74_000_128).name == "cells-000074000000-000074000128.part"
+
+
+def test_only_whole_parts_are_taken_over(tmp_path: Path) -> None:
+    spool = held_by(tmp_path)
+    with spool.opened({}, keep=True):
+        spool.store(0, 4, chunk_of(np.eye(4)))
+        spool.store(4, 8, chunk_of(np.eye(4)))
+        broken = bytearray(spool.path(4, 8).read_bytes())
+        broken[-1] ^= 1
+        spool.path(4, 8).write_bytes(broken)
+        spool.path(12, 16).mkdir()
+        assert [spool.whole(start, start + 4) for start in (0, 4, 8, 12)] == [True, False, False, False]
+        assert [path.name for path in sorted(spool.folder.glob("*.part"))] == [
+            spool.path(0, 4).name,
+            spool.path(12, 16).name,
+        ]
+        with pytest.raises(hr.SourceError, match="cannot be read: Is a directory; run again to read it anew"):
+            spool.load(12, 16)
+        with pytest.raises(hr.OutputError, match="cannot write to the spool .*choose another folder with spool="):
+            spool.store(12, 16, chunk_of(np.eye(4)))
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_is_left_of_a_spool(keep: bool, fails: bool, shared: bool, tmp_path: Path) -> None:
+    parent = tmp_path / "s"
+    spool = held_by(parent)
+    if shared:
+        (parent / "b").mkdir(parents=True)
+    try:
+        with spool.opened({"who": "first"}, keep=keep):
+            spool.store(0, 4, chunk_of(np.eye(4)))
+            if fails:
+                raise RuntimeError("the line is cut")
+    except RuntimeError:
+        assert fails
+    stays = keep or fails
+    assert [path.name for path in tmp_path.rglob("*.part")] == [spool.path(0, 4).name] * stays
+    assert spool.folder.exists() == stays
+    assert parent.exists() == (stays or shared)
+    with spool.opened({"who": "second"}, keep=True):
+        assert json.loads((spool.folder / "about.json").read_text()) == {"who": "first" if stays else "second"}
+
+
+def test_what_spools_there_are(tmp_path: Path) -> None:
+    assert found(tmp_path / "nowhere") == []
+    for name in ("b" * 64, "a" * 16, "a" * 15, "c" * 65, "A" * 16, "x"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ("d" * 16)).write_text("a file")
+    first, second = tmp_path / ("a" * 16), tmp_path / ("b" * 64)
+    (first / "about.json").write_text('{"n": 1}')
+    (first / "1.part").write_bytes(b"123")
+    (first / "2.part").write_bytes(b"4567")
+    (first / ".3.part.partial").write_bytes(b"8")
+    (second / "about.json").write_text("{")
+    entries = [
+        {"folder": str(first), "bytes": 7, "parts": 2, "about": {"n": 1}},
+        {"folder": str(second), "bytes": 0, "parts": 0, "about": {}},
+    ]
+    assert found(tmp_path) == entries
+
+
+def test_a_spool_in_use_is_not_cleaned(tmp_path: Path) -> None:
+    used, idle, last = (held_by(tmp_path, letter * 16) for letter in "abc")
+    for spool in (used, idle, last):
+        with spool.opened({}, keep=True):
+            spool.store(0, 4, chunk_of(np.eye(4)))
+    told: list[Path] = []
+    with used.opened({}, keep=True):
+        assert clean(tmp_path, told.append) == 2
+    assert told == [idle.folder, last.folder]
+    assert list(tmp_path.iterdir()) == [used.folder]
+    assert clean(tmp_path) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_room_is_reckoned_by_non_zeros_and_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert need(1000, 10**6) == 2 * 10**6 + 60_000
+    asked: list[Path] = []
+    usage = shutil.disk_usage(tmp_path)._replace(free=5_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or usage)
+    check_space(tmp_path / "not" / "yet", 5_000_000)
+    assert asked == [tmp_path]
+    with pytest.raises(hr.OutputError, match="the spool needs about 9 MB in .*yet, where 5 MB are free"):
+        check_space(tmp_path / "not" / "yet", 9_000_000)
+    with pytest.raises(hr.OutputError):
+        check_space(tmp_path, 5_000_001)

@@ -378,3 +378,46 @@ def test_where_nothing_can_be_written_directly_the_bytes_are_the_same(
     hr.Plan(source).write_h5ad(tmp_path / "otherwise.h5ad")
     assert len(tried) <= 1, "once is enough to know"
     assert (tmp_path / "otherwise.h5ad").read_bytes() == (tmp_path / "directly.h5ad").read_bytes()
+
+
+def test_a_file_of_no_cells_has_all_its_parts(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from headrace.chunk import Holds
+    from headrace.sinks.h5ad.sink import H5ad
+
+    source = ArraySource(np.eye(3), pd.DataFrame({"n": [1, 2, 3]}, index=list("abc")), pd.DataFrame(index=list("xyz")))
+    spec = replace(source.spec, layers={"counts": Holds.COUNTS}).with_obsm(X_two=np.empty((0, 2)))
+    with H5ad(tmp_path / "none.h5ad").open(spec) as writer:
+        writer.finish(spec)
+    adata = ad.read_h5ad(tmp_path / "none.h5ad")
+    assert adata.shape == adata.layers["counts"].shape == (0, 3)
+    assert adata.obsm["X_two"].shape == (0, 2)
+    assert adata.obs["n"].dtype == np.int64
+    assert adata.var_names.tolist() == list("xyz")
+    assert not hr.verify_h5ad(tmp_path / "none.h5ad").problems
+
+
+def test_chunks_are_no_larger_than_what_can_come(tmp_path: Path) -> None:
+    X = np.array([[1, 0, 2], [0, 0, 3], [4, 5, 0], [0, 0, 0]])
+    source = ArraySource(X, pd.DataFrame({"n": range(4)}, index=list("abcd")), pd.DataFrame(index=list("xyz")), n_obs=3)
+    hr.Plan(source, [hr.SaveLayer("counts")]).write_h5ad(tmp_path / "x.h5ad")
+    with h5py.File(tmp_path / "x.h5ad") as file:
+        for name in ("X", "layers/counts"):
+            assert {part: file[name][part].chunks for part in ("data", "indices", "indptr")} == {
+                "data": (5,),
+                "indices": (5,),
+                "indptr": (5,),
+            }
+            np.testing.assert_array_equal(file[name]["data"][:], [1, 2, 3, 4, 5])
+            np.testing.assert_array_equal(file[name]["indices"][:], [0, 2, 2, 0, 1])
+            np.testing.assert_array_equal(file[name]["indptr"][:], [0, 2, 3, 5, 5])
+            assert file[name].attrs["shape"].tolist() == [4, 3]
+        assert file["obs/n"].chunks == (4,)
+    hr.Plan(source, [hr.Scale()]).write_h5ad(tmp_path / "dense.h5ad")
+    with h5py.File(tmp_path / "dense.h5ad") as file:
+        assert (file["X"].shape, file["X"].chunks, file["X"].dtype) == ((4, 3), (4, 3), np.float32)
+        assert dict(file["X"].attrs) == {"encoding-type": "array", "encoding-version": "0.2.0"}
+        for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
+            assert dict(file[name].attrs) == {"encoding-type": "dict", "encoding-version": "0.1.0"}
+        assert dict(file.attrs) == {"encoding-type": "anndata", "encoding-version": "0.1.0"}
