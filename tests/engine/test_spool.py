@@ -82,13 +82,14 @@ def wide(n_vars: int) -> np.ndarray:
         np.eye(4),
         np.zeros((3, 5)),
         [[1, 0, 65534], [65535, 65536, 0], [16777215, 2, 602793]],
+        [[65536, 1]],
         [[0.5, 0, 1e-45], [1.5e38, -3, 7]],
         [[np.nan, 1, 0]],
         wide(65536),
         wide(65537),
         wide(200_000),
     ],
-    ids=["eye", "empty", "large", "fractions", "nan", "65536", "65537", "wide"],
+    ids=["eye", "empty", "large", "one large", "fractions", "nan", "65536", "65537", "wide"],
 )
 def test_a_part_is_the_chunk_bit_for_bit(X: Any) -> None:
     chunk = chunk_of(X)
