@@ -14,7 +14,7 @@ MORE ?=
 # Tests run in so many processes; each file in one of them.
 JOBS ?= 2
 
-.PHONY: demo test lint types wheel bench bench-stream bench-bulk bench-scaling bench-memory bench-remote peers faults clean
+.PHONY: demo test test-newest test-lowest lint types wheel bench bench-stream bench-bulk bench-scaling bench-memory bench-remote peers faults clean
 
 demo: $(READY)
 	$(BIN)/headrace demo --out demo
@@ -22,6 +22,28 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -q --doctest-modules src/headrace
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --cov --cov-report=term
+
+# Under other Pythons, each in an environment of its own: the newest of everything, and the lowest that pyproject allows.
+NEWEST ?= 3.12 3.13
+LOWEST ?= anndata==0.11.* cellxgene-census==1.17.* tiledbsoma==1.17.* click==8.1.* h5py==3.15.* numba==0.60.* \
+	numcodecs==0.13.* numpy==1.26.* pandas==2.2.* pyarrow==17.* scipy==1.12.* scanpy==1.11.0 isal==1.7.*
+
+test-newest:
+	@set -e; for version in $(NEWEST); do \
+	  python=$$(command -v python$$version || ls -d $$HOME/.pyenv/versions/$$version*/bin/python 2>/dev/null | tail -1); \
+	  if [ -z "$$python" ]; then echo "Python $$version is missing: pyenv install $$version"; exit 1; fi; \
+	  $$python -m venv .venv-newest-$$version; \
+	  .venv-newest-$$version/bin/python -m pip install --quiet --upgrade -e '.[test]'; \
+	  .venv-newest-$$version/bin/python -m pytest -q; \
+	done
+
+test-lowest:
+	@set -e; \
+	python=$$(command -v python3.11 || ls -d $$HOME/.pyenv/versions/3.11*/bin/python 2>/dev/null | tail -1); \
+	if [ -z "$$python" ]; then echo "Python 3.11 is missing: pyenv install 3.11"; exit 1; fi; \
+	$$python -m venv .venv-lowest; \
+	.venv-lowest/bin/python -m pip install --quiet $(LOWEST) -e '.[test]'; \
+	.venv-lowest/bin/python -m pytest -q
 
 lint: $(READY)
 	$(BIN)/ruff check .

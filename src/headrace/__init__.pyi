@@ -7,6 +7,7 @@ from .engine.executors import Serial as Serial
 from .engine.executors import Threads as Threads
 from .engine.plan import Plan as Plan
 from .errors import CountsError as CountsError
+from .errors import FractionalCountsWarning as FractionalCountsWarning
 from .errors import HeadraceError as HeadraceError
 from .errors import InputError as InputError
 from .errors import MemoryBudgetError as MemoryBudgetError
@@ -17,7 +18,7 @@ from .errors import SourceError as SourceError
 from .sinks.h5ad.verify import Verdict as Verdict
 from .sinks.h5ad.verify import verify_h5ad as verify_h5ad
 from .sinks.table import Table as Table
-from .sources.h5ad.source import open_h5ad as open_h5ad
+from .sources.h5ad.open import open_h5ad as open_h5ad
 from .sources.soma.census import Census as Census
 from .sources.soma.census import CensusQuery as CensusQuery
 from .sources.soma.census import DuplicateCellsWarning as DuplicateCellsWarning
@@ -27,7 +28,6 @@ from .sources.soma.open import open_soma as open_soma
 from .sources.tables.counts import BulkCounts as BulkCounts
 from .sources.tables.counts import open_counts as open_counts
 from .sources.tables.notices import AnnotationWarning as AnnotationWarning
-from .sources.tables.notices import FractionalCountsWarning as FractionalCountsWarning
 from .sources.tables.notices import MissingTranscriptsWarning as MissingTranscriptsWarning
 from .sources.tables.notices import SummaryRowsWarning as SummaryRowsWarning
 from .sources.tables.notices import TextEncodingWarning as TextEncodingWarning
@@ -54,6 +54,7 @@ from .steps.qc import QCMetrics as QCMetrics
 from .steps.rates import CPM as CPM
 from .steps.rates import Libsize as Libsize
 from .steps.rates import LogCPM as LogCPM
+from .steps.rounded import RoundCounts as RoundCounts
 from .steps.scale import NormalizePearsonResiduals as NormalizePearsonResiduals
 from .steps.scale import Scale as Scale
 from .steps.select import FilterGenes as FilterGenes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -14,6 +14,9 @@ from scipy import sparse
 
 Matrix: TypeAlias = sparse.csr_array | npt.NDArray[np.float32]
 """Cells x genes: CSR, or dense where a step says that dense is what it makes."""
+
+Mask: TypeAlias = npt.NDArray[np.bool_]
+"""Which genes are meant, shape (n_vars,)."""
 
 
 class Holds(StrEnum):
@@ -63,6 +66,12 @@ class StreamSpec:
         Whether statistics go by `measured` unless a step is told otherwise.
     filters
         The steps that may have left cells out, with their bounds, in words.
+    values
+        Counts the cells of each value of a column of the source's `obs`: `Source.value_counts`.
+    fractional
+        Whether counts, in `X` or a layer, need not be whole; None: the source says that they are counts, and no more.
+    whole
+        Whether `X` was made whole on the way (`RoundCounts`): counts of the source need no check then.
 
     Examples
     --------
@@ -82,6 +91,9 @@ class StreamSpec:
     measured: pd.DataFrame | None = None
     presence_aware: bool = False
     filters: tuple[str, ...] = ()
+    values: Callable[[str], Mapping[str, int]] | None = None
+    fractional: bool | None = False
+    whole: bool = False
 
     def __repr__(self) -> str:
         return f"StreamSpec({self})"
@@ -132,7 +144,8 @@ class Chunk:
     X
         Cells x genes, float32, CSR with sorted indices and no stored zeros, or dense.
     obs
-        One row per cell, with the columns and dtypes of the stream's `spec.obs`.
+        One row per cell, with the columns and dtypes of the stream's `spec.obs`. Where values of a column of whole
+        numbers or booleans are missing, it has pandas' nullable type in their place (`support/columns.py`).
     layers
         Matrices saved on the way, of the shape of `X`.
     unlogged

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from abc import ABC
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 PAGE = f"{__package__}.protocols"
@@ -28,6 +28,8 @@ class Contract(ABC):  # noqa: B024 # what is abstract differs from contract to c
 
 
 def written(step: Any) -> str:
-    """Return a dataclass as it is written in Python, with the parameters that differ from their defaults."""
+    """Return a step as it is written in Python, with the parameters that differ from their defaults."""
+    if not is_dataclass(step):
+        return type(step).__name__
     given = [f"{f.name}={value!r}" for f in fields(step) if (value := vars(step)[f.name]) != f.default]
     return f"{type(step).__name__}({', '.join(given)})"

@@ -38,6 +38,10 @@ class RoundedCountsWarning(UserWarning):
     """Counts above 2**24 are rounded: X is float32, which does not hold every whole number beyond."""
 
 
+class FractionalCountsWarning(UserWarning):
+    """Counts are not whole: expected counts, as of RSEM or salmon, corrected ones, or no counts at all."""
+
+
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
     """Name what is close to `name` among `known`, as the tail of a sentence.
 

@@ -4,11 +4,10 @@ A `Plan` streams chunks of cells from a `Source` through steps into a `Sink`. A 
 sees all cells first, through an `Accumulator`, and then becomes a transform. An `Executor` runs several chunks at once.
 
 To add a step, derive from `Transform` or `Fit`, write its two methods, and override what applies of the rest. The
-engine asks for nothing that is not on this page; a class with a misspelt name is refused when it is defined.
+engine asks for nothing else; a class with a misspelt name is refused when it is defined.
 
-Three laws are tested for every implementation (`tests/laws`). *Rows*: transforming cells together or apart gives the
-same cells. *Merge*: folding a stream equals merging the folds of its parts, in any order. *Plan*: a result is the same
-to the bit for every chunk size, thread count and executor.
+Three laws (`tests/laws`). *Rows*: transforming cells together or apart gives the same cells. *Merge*: folding a stream
+equals merging the folds of its parts. *Plan*: the same result to the bit for every chunk size, thread count, executor.
 """
 
 from __future__ import annotations
@@ -16,21 +15,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
-from .chunk import Chunk, StreamSpec
+from .chunk import Chunk, Mask, StreamSpec
 from .chunk import Cost as Cost
 from .contract import Contract, written
 
 Ref = TypeVar("Ref")
 Result = TypeVar("Result")
-Item = TypeVar("Item")
-Out = TypeVar("Out")
 
 
 class Source(Contract, Generic[Ref]):
@@ -107,6 +100,10 @@ class Step(Contract):
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Describe what will come out, as far as it is known before data is read, or raise `PlanError`."""
 
+    def suited(self, spec: StreamSpec) -> Step:
+        """Return the step as it is to be for a stream like `spec`; a plan asks before anything else."""
+        return self
+
     @property
     def passes(self) -> int:
         """Accumulators that `fit` yields: each is one pass over all cells."""
@@ -137,7 +134,6 @@ class Step(Contract):
         """Whether the stream ends here and begins again from a source that the step makes, as in `Pseudobulk`."""
         return False
 
-    # ---- what it reads and makes
     @property
     def layer(self) -> str | None:
         """The saved layer that it reads; None for `X`."""
@@ -183,7 +179,7 @@ class Step(Contract):
 
     def describe(self) -> str:
         """Return the step as it is written in Python."""
-        return written(self) if is_dataclass(self) else self.label
+        return written(self)
 
     def belongs_to(self, before: Step) -> bool:
         """Whether the user gave it and the step before it as one; that one is then shown for both."""
@@ -206,7 +202,7 @@ class Transform(Step):
         return self.out(spec)
 
     @property
-    def kept_genes(self) -> npt.NDArray[np.bool_] | None:
+    def kept_genes(self) -> Mask | None:
         """The genes that it keeps, shape (n_vars,), if that is all it does; else None."""
         return None
 
@@ -236,7 +232,7 @@ class Accumulator(Contract, Generic[Result]):
     def result(self) -> Result:
         """Return the statistic. May be asked again, and updates may follow."""
 
-    def keep(self, genes: npt.NDArray[np.bool_]) -> Self:
+    def keep(self, genes: Mask) -> Self:
         """Return it as if it had only seen some genes, shape (n_vars,). Needed by fits that are `by_gene`."""
         raise NotImplementedError(f"{type(self).__name__} cannot forget genes; a fit that yields it is not by_gene")
 
@@ -277,6 +273,9 @@ class Writer(Contract):
 class Sink(Contract):
     """Where chunks go."""
 
+    def check(self, spec: StreamSpec) -> None:
+        """Raise `OutputError` if a stream like `spec` cannot be written, before any of it is read."""
+
     @abstractmethod
     def open(self, spec: StreamSpec) -> AbstractContextManager[Writer]:
         """Begin. Leaving the block normally commits; an exception leaves no trace."""
@@ -296,5 +295,5 @@ class Executor(Contract):
         """Most results that are not yet consumed: memory is divided among them."""
 
     @abstractmethod
-    def map(self, fn: Callable[[Item], Out], items: Iterable[Item]) -> Iterator[Out]:
+    def map(self, fn: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         """Yield `fn(item)` for every item, in order."""

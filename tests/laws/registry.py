@@ -29,6 +29,7 @@ LOGGED = [*COUNTS, hr.NormalizeTotal(1e4), hr.Log1p()]
 
 STEPS: dict[str, list[Any]] = {
     "SaveLayer": [hr.SaveLayer("counts")],
+    "RoundCounts": [hr.RoundCounts()],
     "FilterCells": [hr.FilterCells(min_genes=20, max_counts=400, min={"depth": 0.1}, max={"depth": 0.95})],
     "FilterGenes": [hr.FilterGenes(min_cells=20, max_counts=2000)],
     "FilterOutliers": [hr.FilterOutliers("depth", nmads=1.0, batch_key=("batch", "sex"))],
@@ -57,6 +58,9 @@ STEPS: dict[str, list[Any]] = {
     "HVG seurat_v3_paper": [hr.HighlyVariableGenes(flavor="seurat_v3_paper", n_top_genes=30, batch_key="batch")],
     "HVG pearson_residuals": [
         hr.HighlyVariableGenes(flavor="pearson_residuals", n_top_genes=30, batch_key="batch", theta=10)
+    ],
+    "HVG seurat_v3 fractional": [
+        hr.HighlyVariableGenes(flavor="seurat_v3", n_top_genes=30, batch_key="batch", fractional=True)
     ],
     "HVG measured": [*LOGGED, hr.HighlyVariableGenes(n_top_genes=30, measured_only=True)],
     "HVG seurat_v3 measured": [

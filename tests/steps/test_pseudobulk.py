@@ -88,7 +88,16 @@ def test_what_obs_carries() -> None:
     made = hr.Plan(ArraySource(X, obs, var), [hr.Pseudobulk(("donor", "kind"), min_cells=10)]).to_anndata()
     large = groups[groups >= 10]
     assert len(groups) - len(large) > 0
-    assert list(made.obs.columns) == ["donor", "kind", "sex", "age", "n_cells", "n_counts"]
+    assert list(made.obs.columns) == [
+        "donor",
+        "kind",
+        "sex",
+        "age",
+        "n_cells",
+        "n_counts",
+        "psbulk_cells",
+        "psbulk_counts",
+    ]
     assert made.obs["n_cells"].tolist() == large.tolist()
     first = {"B\\": "B\\\\", "T|x": "T\\|x", "NK": "NK"}
     assert made.obs_names.tolist() == [f"{donor}|{first[kind]}" for donor, kind in large.index]

@@ -19,15 +19,17 @@ def count_checks(source: Source[Any], steps: Sequence[Step]) -> tuple[Transform,
     """Return what checks the source's values on the way, if steps take them for counts."""
     spec = source.spec
     needing = () if source.counts_checked else tuple(dict.fromkeys(counting(steps, spec)))
-    return (CheckCounts(needing, f"layer {source.layer!r} of the source", spec.var.index),) if needing else ()
+    whole = not (spec.fractional and spec.holds is Holds.COUNTS)
+    return (CheckCounts(needing, f"layer {source.layer!r} of the source", spec.var.index, whole),) if needing else ()
 
 
 def counting(steps: Sequence[Step], spec: StreamSpec) -> list[str]:
     """Return the names of the steps that take the source's own values for counts."""
-    names = []
+    names: list[str] = []
     for step in steps:
         holds = spec.holds if step.layer is None else spec.layers.get(step.layer)
-        if step.needs_counts and holds in (Holds.COUNTS, Holds.UNKNOWN):
+        unchecked = step.layer is not None or not spec.whole
+        if unchecked and step.needs_counts and holds in (Holds.COUNTS, Holds.UNKNOWN):
             names.append(step.label)
         spec = step.preview(spec)
     return names

@@ -65,9 +65,12 @@ class Plan:
         if isinstance(steps, Step):
             raise InputError(f"Plan: steps are a list: [{type(steps).__name__}(...)]")
         self.source = source
-        self.steps = tuple(flatten(steps))
-        self._reads = source.spec
-        self._preview = preview(self.steps, self._reads)
+        self._reads = self._preview = source.spec
+        suited = []
+        for step in flatten(steps):
+            suited.append(step.suited(self._preview))
+            self._preview = preview([step], self._preview)
+        self.steps = tuple(suited)
         self._before = count_checks(source, self.steps)
         warn_if_scaled_twice(self.steps)
 
@@ -165,6 +168,7 @@ class Plan:
     def write(self, sink: Sink, settings: Settings | None = None) -> StreamSpec:
         """Run the plan into any sink; see `write_h5ad`."""
         refuse_to_overwrite(self.source, sink)
+        sink.check(self._preview)
         with self._run(settings or Settings(_bytes(None))) as running:
             running.fit()
             written, corrected = 0, Counter[str]()

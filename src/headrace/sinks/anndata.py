@@ -53,7 +53,8 @@ class InMemoryWriter(Writer):
 
         obs = pd.concat(self.obs) if len(self.obs) > 1 else self.obs[0]
         for name in obs.columns:
-            if isinstance(obs[name].dtype, pd.CategoricalDtype):
+            dtype = obs[name].dtype
+            if isinstance(dtype, pd.CategoricalDtype) and not dtype.ordered:
                 obs[name] = obs[name].cat.remove_unused_categories()
         matrices = {name: _stack(parts) for name, parts in self.matrices.items()}
         empty = sparse.csr_matrix((len(obs), spec.n_vars), dtype=np.float32)

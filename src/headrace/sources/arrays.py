@@ -67,7 +67,21 @@ class ArraySource(Source[tuple[int, int]]):
     @property
     def spec(self) -> StreamSpec:
         """What is known of the stream."""
-        return StreamSpec(self.var, self.obs.iloc[:0], len(self.obs), int(self.X.nnz), self.holds, uns=self.uns)
+        shape = len(self.obs), int(self.X.nnz)
+        return StreamSpec(
+            self.var,
+            self.obs.iloc[:0],
+            *shape,
+            self.holds,
+            uns=self.uns,
+            values=self.value_counts,
+            fractional=self._fractional,
+        )
+
+    @property
+    def _fractional(self) -> bool:
+        """Whether values are not whole."""
+        return self.holds in (Holds.COUNTS, Holds.UNKNOWN) and bool((np.floor(self.X.data) != self.X.data).any())
 
     def refs(self, nnz: int) -> list[tuple[int, int]]:
         """Return the first and last-plus-one position of each chunk of at most about `nnz` non-zeros."""

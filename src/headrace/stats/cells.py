@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ..chunk import Chunk, Matrix
 from ..protocols import Accumulator
+from ..support.columns import floats
 from . import kernels
 from .groups import Groups
 from .representation import Representation
@@ -41,7 +42,7 @@ class Sizes:
     def __call__(self, chunk: Chunk) -> npt.NDArray[np.float64]:
         """Return the sizes, shape (n_obs,)."""
         if self.column is not None:
-            return np.array(chunk.obs[self.column], dtype=np.float64)
+            return floats(chunk.obs[self.column]).copy()
         if self.chosen is None:
             return library_sizes(chunk.X)
         X = Representation().csr(chunk)
@@ -107,8 +108,8 @@ class ValuesByGroup(Accumulator[dict[int, npt.NDArray[np.float64]]]):
         self.parts: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]] = []
 
     def update(self, chunk: Chunk) -> None:
-        """Add the cells of one chunk."""
-        self.parts.append((self.groups.codes(chunk), chunk.obs[self.column].to_numpy(np.float64, copy=True)))
+        """Take in the cells of one chunk."""
+        self.parts.append((self.groups.codes(chunk), floats(chunk.obs[self.column]).copy()))
 
     def merge(self, other: ValuesByGroup) -> None:
         """Add all that `other` has seen."""

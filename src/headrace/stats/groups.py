@@ -9,12 +9,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..chunk import Chunk, StreamSpec
-from ..errors import PlanError, nearest
+from ..errors import PlanError, SourceError, nearest
 
 
 @dataclass(frozen=True)
 class Groups:
-    """The categories of one or several columns of `obs`, or one group for all cells.
+    """The values of one or several columns of `obs`, or one group for all cells.
+
+    Columns may be of any type that has few values: categoricals, text, booleans, numbers; a cell without a value
+    belongs to no group.
 
     Several columns make one group per combination of their categories, in sorted order of the
     columns as given; `("a", "b")` of one pair never meets `("a_b",)` of another.
@@ -44,9 +47,7 @@ class Groups:
             elif pd.api.types.is_bool_dtype(dtype):
                 categories.append(("False", "True"))
             else:
-                raise PlanError(
-                    f"{step}: obs[{column!r}] is {dtype}, not categorical, so its groups are not known before reading"
-                )
+                categories.append(_values(spec, column, step))
         return Groups(columns, tuple(categories))
 
     def reads_obs(self, measured: object | None) -> tuple[str, ...]:
@@ -78,9 +79,45 @@ class Groups:
         codes = np.zeros(chunk.n_obs, dtype=np.int64)
         missing = np.zeros(chunk.n_obs, dtype=bool)
         for column, categories in zip(self.columns, self.categories, strict=True):
-            values = chunk.obs[column]
-            part = (values.cat.codes if isinstance(values.dtype, pd.CategoricalDtype) else values).to_numpy(np.int64)
+            part = _codes(chunk.obs[column], categories)
             missing |= part < 0
             codes = codes * len(categories) + part
         codes[missing] = -1
         return codes
+
+
+MOST_VALUES = 10_000
+"""Groups that a column which is no categorical may make."""
+
+FEW_VALUES = 10
+"""So many values are never too many for the cells."""
+
+
+def _values(spec: StreamSpec, column: str, step: str) -> tuple[str, ...]:
+    """Return the values of a column of text or numbers, in order, or raise `PlanError` if they are no groups."""
+    dtype = spec.obs[column].dtype
+    found = {} if spec.values is None else spec.values(column)
+    if not found:
+        raise PlanError(
+            f"{step}: obs[{column!r}] is {dtype}, not categorical, and its values are not known before reading; make "
+            "it a categorical of the source, or leave out the step that adds it"
+        )
+    if len(found) > MOST_VALUES or (len(found) > FEW_VALUES and 2 * len(found) > sum(found.values())):
+        raise PlanError(
+            f"{step}: obs[{column!r}] ({dtype}) has {len(found):,} different values in {sum(found.values()):,} cells: "
+            "these are no groups; choose another column"
+        )
+    return tuple(sorted(found, key=float if pd.api.types.is_numeric_dtype(dtype) else str))
+
+
+def _codes(values: pd.Series, categories: tuple[str, ...]) -> npt.NDArray[np.int64]:
+    """Return the place of each value among the categories, shape (n,); -1 where it is missing."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return np.asarray(values.cat.codes, dtype=np.int64)
+    codes, found = pd.factorize(values, use_na_sentinel=True)
+    place = {category: number for number, category in enumerate(categories)}
+    unknown = next((value for value in found if str(value) not in place), None)
+    if unknown is not None:
+        raise SourceError(f"obs[{values.name!r}] has {unknown!r}, which it had not when the plan was made")
+    places = np.array([*(place[str(value)] for value in found), -1], dtype=np.int64)
+    return np.asarray(places[codes])

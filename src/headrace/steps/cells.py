@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..protocols import Accumulator, Fit, Transform
 from ..stats.cells import ValuesByGroup, library_sizes
 from ..stats.groups import Groups
+from ..support.columns import floats
 from .bounds import check_bounds, check_numeric, check_zero, filtered, within
 from .select import take_cells
 
@@ -68,7 +69,7 @@ class FilterCells(Transform):
             mask &= within(n_genes, self.min_genes, self.max_genes)
         for column in self.reads_obs:
             low, high = (self.min or {}).get(column), (self.max or {}).get(column)
-            mask &= within(chunk.obs[column].to_numpy(np.float64), low, high)
+            mask &= within(floats(chunk.obs[column]), low, high)
         return take_cells(chunk, mask)
 
     @property
@@ -175,7 +176,7 @@ class WithinBounds(Transform):
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the cells that are no outliers."""
-        values = chunk.obs[self.outliers.column].to_numpy(np.float64)
+        values = floats(chunk.obs[self.outliers.column])
         nowhere = (np.inf, -np.inf)
         low, high = (
             np.array([self.bounds.get(int(code), nowhere) for code in self.groups.codes(chunk)]).reshape(-1, 2).T

@@ -26,28 +26,34 @@ class CheckCounts(Transform):
         What the values are called in the source.
     genes
         The stream's genes.
+    whole
+        Whether counts must be whole, and not only from 0 on.
     """
 
     steps: tuple[str, ...]
     where: str
     genes: pd.Index
+    whole: bool = True
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the same cells."""
         X = chunk.X
         values: npt.NDArray[np.float32] = X.ravel() if isinstance(X, np.ndarray) else X.data
-        at = int(kernels.first_not_count(values))
+        if not self.whole and (not len(values) or values.min() >= 0):
+            return chunk
+        at = int(kernels.first_not_count(values)) if self.whole else int(np.argmin(values))
         if at >= 0:
             if isinstance(X, np.ndarray):
                 cell, gene = divmod(at, X.shape[1])
             else:
                 cell, gene = int(np.searchsorted(X.indptr, at, side="right")) - 1, int(X.indices[at])
+            wanted = "Whole numbers" if self.whole else "Numbers"
             largest = float(np.nanmax(values))
-            guess = ", as if it had been log-transformed" if 0 < largest < 20 and bool((values >= 0).all()) else ""
             raise CountsError(
                 f"{self.where} holds no counts: {values[at]:g} in cell {chunk.obs.index[cell]!r}, gene "
-                f"{self.genes[gene]!r} (largest value here {largest:g}{guess}). Whole numbers from 0 on are "
-                f"needed by {', '.join(self.steps)}; choose the layer with counts, or leave these steps out"
+                f"{self.genes[gene]!r} (largest value here {largest:g}). {wanted} from 0 on are "
+                f"needed by {', '.join(self.steps)}; choose the layer with counts, leave these steps out, or put "
+                "RoundCounts() before them if these are counts that are not whole"
             )
         return chunk
 

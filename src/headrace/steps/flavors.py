@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Generator
 from dataclasses import dataclass
+from math import fsum
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..chunk import StreamSpec
 from ..errors import InputError, PlanError
 from ..protocols import Accumulator, Transform
 from ..stats.bygroup import Measured, MomentsByGroup, SumsByGroup
+from ..stats.clipped import ClippedSums
 from ..stats.combined import Combined
 from ..stats.dispersion import CombinedDispersions, Cutoffs, dispersion_table, expressed_table, top_genes
 from ..stats.groups import Groups
@@ -48,6 +50,7 @@ class Parameters:
     clip: float | None = None
     measured_only: bool | None = None
     unfitted: Literal["error", "skip"] = "error"
+    fractional: bool = False
 
     @property
     def cutoffs(self) -> Cutoffs:
@@ -122,14 +125,26 @@ def choose(hvg: Parameters, table: Any) -> Any:
 
 
 def by_trend(hvg: Parameters, spec: StreamSpec) -> Fitting:
-    """Flavors "seurat_v3" and "seurat_v3_paper": variance beyond a trend of the mean; one pass."""
+    """Flavors "seurat_v3" and "seurat_v3_paper": variance beyond a trend of the mean; one pass, two if fractional."""
     measured = hvg.measured(spec)
-    counts: Histograms = yield HistogramsByGroup(hvg.groups(spec), spec.n_vars, Representation(hvg.layer), measured)
+    groups, rep = hvg.groups(spec), Representation(hvg.layer)
+    counts: Histograms | MomentsByGroup
+    if hvg.fractional:
+        counts = yield SumsByGroup(groups, spec.n_vars, rep, whole=False, measured=measured)
+        trends = trends_of(hvg, counts)
+        caps = {code: one.cap(counts.of(code)) for code, one in trends.items()}
+        sums = yield ClippedSums(groups, spec.n_vars, rep, caps, measured)
+        clipped = {code: sums.of(code) for code in trends}
+    else:
+        counts = yield HistogramsByGroup(groups, spec.n_vars, rep, measured)
+        trends = trends_of(hvg, counts)
+        clipped = {}
     n = hvg.n_top_genes or 2000
     top = TopGenes(spec.n_vars, n)
-    for code, one in trends_of(hvg, counts).items():
+    for code, one in trends.items():
         of = counts.of(code)
-        score = standardized_variance(of, counts.clipped(code, one.cap(of)), one.std(of))
+        clip = counts.clipped(code, one.cap(of)) if isinstance(counts, Histograms) else clipped[code]
+        score = standardized_variance(of, clip, one.std(of))
         top.add(score, None if measured is None else np.asarray(of.n) > 0)
     rank, n_batches, of = top.median_rank, top.n_groups, counts.all()
     keys: list[Any] = [rank, -n_batches] if hvg.flavor == "seurat_v3" else [-n_batches, rank]
@@ -145,7 +160,7 @@ def by_trend(hvg: Parameters, spec: StreamSpec) -> Fitting:
     return AnnotateGenes(columns, {"hvg": {"flavor": hvg.flavor}})
 
 
-def trends_of(hvg: Parameters, moments: Histograms) -> dict[int, Expected]:
+def trends_of(hvg: Parameters, moments: Histograms | MomentsByGroup) -> dict[int, Expected]:
     """Fit the trend of every batch; name those that have none, and those that needed noise."""
     trends: dict[int, Expected] = {}
     failed, moved = [], []
@@ -181,14 +196,19 @@ def by_residuals(hvg: Parameters, spec: StreamSpec) -> Fitting:
     """Flavor "pearson_residuals": variance of residuals of a model without biology; two passes."""
     groups, rep, measured = hvg.groups(spec), Representation(hvg.layer), hvg.measured(spec)
     moments, totals = yield Combined(
-        SumsByGroup(groups, spec.n_vars, rep, whole=True, measured=measured), DatasetTotals(groups, rep, measured)
+        SumsByGroup(groups, spec.n_vars, rep, whole=not hvg.fractional, measured=measured),
+        None if hvg.fractional else DatasetTotals(groups, rep, measured),
     )
     clip = hvg.clip
     if clip is None:
         clip = float(np.sqrt(moments.n_cells(min(moments.codes, key=groups.name)))) if len(moments) else 0.0
     models = {}
     for code in moments.codes:
-        in_all = totals[code].sum() if measured is None else measured.n(totals[code])
+        in_all: Any
+        if hvg.fractional:
+            in_all = fsum(moments.of(code).total)
+        else:
+            in_all = totals[code].sum() if measured is None else measured.n(totals[code])
         models[code] = Model(moments.of(code).total / np.maximum(in_all, 1), clip)
     variances = yield ResidualSums(groups, spec.n_vars, rep, models, hvg.theta, measured)
     assert hvg.n_top_genes is not None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from ..chunk import Holds, StreamSpec
 from ..errors import InputError, PlanError, nearest
-from ..protocols import Fit
+from ..protocols import Fit, Step
 from ..stats.bygroup import SumsByGroup
 from ..stats.dispersion import Cutoffs
 from ..stats.histograms import HistogramsByGroup
@@ -63,6 +63,8 @@ class HighlyVariableGenes(Parameters, Fit):
     unfitted
         What to do with batches to which no trend can be fitted (one cell, no varying gene, a handful
         of genes), for "seurat_v3": "error" names them, "skip" leaves them out with a warning.
+    fractional
+        Whether counts need not be whole; a plan sets it where its source says so. "seurat_v3" then looks twice.
 
     Warns
     -----
@@ -114,8 +116,8 @@ class HighlyVariableGenes(Parameters, Fit):
 
     @property
     def passes(self) -> int:
-        """One, or two for "pearson_residuals"."""
-        return 2 if self.flavor == "pearson_residuals" else 1
+        """One, or two where the second looks at what the first has found."""
+        return 2 if self.flavor == "pearson_residuals" or (self.fractional and self.needs_counts) else 1
 
     @property
     def needs_counts(self) -> bool:
@@ -124,21 +126,25 @@ class HighlyVariableGenes(Parameters, Fit):
 
     @property
     def by_gene(self) -> bool:
-        """Whether each gene is treated alone; residuals need the totals of cells."""
-        return self.flavor != "pearson_residuals"
+        """Whether the first look learns of each gene from that gene alone; residuals need the totals of cells."""
+        return self.flavor != "pearson_residuals" and not self.fractional
+
+    def suited(self, spec: StreamSpec) -> Step:
+        """Return the same for fractional counts, if that is what comes."""
+        return replace(self, fractional=True) if spec.fractional and self.needs_counts else self
 
     def memory(self, spec: StreamSpec) -> int:
         """Predict the bytes of the statistics, if every possible batch comes."""
         groups = min(len(self.groups(spec)), max(1, spec.n_obs))
-        if self.flavor.startswith("seurat_v3"):
+        if self.flavor.startswith("seurat_v3") and not self.fractional:
             trends = 8 * groups * spec.n_vars
             return HistogramsByGroup.memory(groups, spec.n_vars, _nnz(spec)) + trends
         residuals = 40 * groups * spec.n_vars if self.needs_counts else 0
-        return SumsByGroup.memory(groups, spec.n_vars, whole=self.needs_counts) + residuals
+        return SumsByGroup.memory(groups, spec.n_vars, whole=self.needs_counts and not self.fractional) + residuals
 
     def disk(self, spec: StreamSpec) -> int:
         """Predict the bytes of temporary files, if many counts are large."""
-        return HistogramsByGroup.disk(_nnz(spec)) if self.flavor.startswith("seurat_v3") else 0
+        return HistogramsByGroup.disk(_nnz(spec)) if self.flavor.startswith("seurat_v3") and not self.fractional else 0
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise unless the flavor finds what it takes."""

@@ -67,7 +67,7 @@ class UseLayer(Transform):
 
     def out(self, spec: StreamSpec) -> StreamSpec:
         """Describe the stream with the layer as `X`."""
-        return replace(spec, holds=spec.layers[_known(self.name, spec, "UseLayer")])
+        return replace(spec, holds=spec.layers[_known(self.name, spec, "UseLayer")], whole=False)
 
 
 @dataclass(frozen=True)

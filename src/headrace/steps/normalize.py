@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite, log
+from math import e, isfinite, log
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -236,5 +236,5 @@ class Log1p(Transform):
         """Describe the logged stream, or raise if it was logged before."""
         if spec.holds in (Holds.LOGGED, Holds.STANDARDIZED):
             raise PlanError(f"Log1p: X is {spec.holds} here already; remove one of the two steps")
-        entry = {} if self.base is None else {"base": self.base}
+        entry = {"base": e if self.base is None else self.base}
         return replace(spec, holds=Holds.LOGGED).with_uns(log1p=entry)

@@ -15,6 +15,7 @@ from ..errors import InputError, PlanError, nearest
 from ..protocols import Accumulator, Fit, Transform
 from ..stats import rates
 from ..stats.representation import Representation
+from ..support.columns import floats
 from .normalize import Chain
 from .rates import need_counts, refuse_empty, sample_sizes
 from .select import KeepGenes
@@ -152,7 +153,7 @@ class PerMillion(Transform):
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the scaled samples; one without counts stays as it is."""
-        factors = chunk.obs["norm_factors"].to_numpy(np.float64) if self.normalized else None
+        factors = floats(chunk.obs["norm_factors"]) if self.normalized else None
         return chunk.with_X(rates.tpm(Representation().csr(chunk), self.lengths, factors).astype(np.float32))
 
     def out(self, spec: StreamSpec) -> StreamSpec:

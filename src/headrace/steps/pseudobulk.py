@@ -19,6 +19,7 @@ from ..protocols import Accumulator, Fit, Source
 from ..sources.arrays import ArraySource, rounded
 from ..stats.groupsums import GroupSums, GroupTotals
 from ..stats.representation import Representation
+from ..support.columns import column
 from .bounds import need_cells
 
 Integers = npt.NDArray[np.int64]
@@ -32,7 +33,8 @@ class Pseudobulk(Fit):
     """Sum the cells of each group into one sample; the stream goes on with the samples.
 
     `obs` of the samples: the group columns, every other column that has one value in each group, `n_cells`, and
-    `n_counts` (the sum of the group's values over all genes). The index joins the group's values with "|"; a
+    `n_counts` (the sum of the group's values over all genes), and both again as `psbulk_cells` and `psbulk_counts`,
+    by which decoupler filters. The index joins the group's values with "|"; a
     "|" or backslash within a value gets a backslash before it. Samples come in the order of the group columns'
     categories, cells without a value in one of them are left out, and `uns["pseudobulk"]` says how many.
 
@@ -102,8 +104,8 @@ class Pseudobulk(Fit):
         kept = [name for name in spec.obs if name not in self.by]
         obs = spec.obs[[*self.by, *kept]].iloc[:0]
         n_obs = max(1, spec.n_obs // self.min_cells)
-        made = StreamSpec(spec.var, obs, n_obs, spec.nnz, holds)
-        return made.with_obs(n_cells="int64", n_counts="float64")
+        made = StreamSpec(spec.var, obs, n_obs, spec.nnz, holds, values=spec.values, fractional=spec.fractional)
+        return made.with_obs(n_cells="int64", n_counts="float64", psbulk_cells="int64", psbulk_counts="float64")
 
     def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Source[Any]]:
         """Sum up the groups; return the samples as a source."""
@@ -135,7 +137,7 @@ class Pseudobulk(Fit):
         uns = spec.uns if holds == Holds.LOGGED else {}  # what it says of values is no longer so
         return ArraySource(
             X,
-            obs.assign(n_counts=n_counts),
+            obs.assign(n_counts=n_counts, psbulk_cells=obs["n_cells"], psbulk_counts=n_counts),
             spec.var,
             holds,
             n_obs=max(1, DENSE_VALUES // max(1, spec.n_vars)),
@@ -161,7 +163,7 @@ class Pseudobulk(Fit):
         parts = {name: [key[at] for key in keys] for at, name in enumerate(self.by)}
         parts |= {name: [values[at] for at in large] for name, values in totals.constant.items()}
         for name, values in parts.items():
-            obs[name] = pd.Series(values, index=obs.index, dtype=columns[name].dtype)
+            obs[name] = column(values, columns[name].dtype, obs.index)
         return obs.assign(n_cells=totals.n_cells[large])
 
     def _assemble(

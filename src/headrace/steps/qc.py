@@ -240,6 +240,7 @@ class QCGenes(Fit):
         """Sum up every gene; return the annotation."""
         rep = Representation(self.layer)
         whole = (spec.holds if self.layer is None else spec.layers[self.layer]) == Holds.COUNTS
+        whole &= spec.fractional is False
         n_cells, moments = yield Combined(
             GeneCells(spec.n_vars, rep), SumsByGroup(Groups(), spec.n_vars, rep, whole=whole)
         )

@@ -19,6 +19,7 @@ from ..stats import rates
 from ..stats.cells import library_sizes
 from ..stats.representation import Representation
 from ..stats.samples import PerSample
+from ..support.columns import floats
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,7 +35,7 @@ def need_counts(spec: StreamSpec, step: str) -> None:
 def sample_sizes(X: sparse.csr_array, obs: pd.DataFrame, normalized: bool = True) -> Floats:
     """Return `obs["effective_libsize"]` if `normalized` and there, else the sum of each row."""
     if normalized and "effective_libsize" in obs:
-        return np.asarray(obs["effective_libsize"], dtype=np.float64)
+        return floats(obs["effective_libsize"])
     return library_sizes(X)
 
 

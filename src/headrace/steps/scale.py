@@ -151,7 +151,7 @@ class NormalizePearsonResiduals(Fit):
 
     def memory(self, spec: StreamSpec) -> int:
         """Predict the bytes of the statistics."""
-        return SumsByGroup.memory(1, spec.n_vars, whole=True)
+        return SumsByGroup.memory(1, spec.n_vars, whole=spec.fractional is False)
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise unless X holds counts."""
@@ -163,7 +163,7 @@ class NormalizePearsonResiduals(Fit):
 
     def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
         """Find the total of every gene."""
-        moments: MomentsByGroup = yield SumsByGroup(Groups(), spec.n_vars, whole=True)
+        moments: MomentsByGroup = yield SumsByGroup(Groups(), spec.n_vars, whole=spec.fractional is False)
         of = moments.all()
         return Residuals(of.total, self.theta, sqrt(of.n) if self.clip is None else self.clip)
 

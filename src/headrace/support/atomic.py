@@ -25,7 +25,7 @@ def atomic_file(target: Path, overwrite: bool = False) -> Iterator[Path]:
     OutputError
         If `target` exists and `overwrite` is False, its folder does not, or another run writes to it.
     """
-    target = Path(os.path.abspath(target))
+    target = followed(target)
     check_target(target, overwrite)
     partial = target.with_name(f".{target.name}.partial")
     try:
@@ -53,6 +53,23 @@ def atomic_file(target: Path, overwrite: bool = False) -> Iterator[Path]:
             _sync_folder(target.parent)
     finally:
         os.close(handle)
+
+
+def followed(target: str | os.PathLike[str]) -> Path:
+    """Return the file that a name stands for: of a symbolic link, what it points at, whether that is there or not.
+
+    Raises
+    ------
+    OutputError
+        If links lead in a circle.
+    """
+    path = Path(os.path.abspath(target))
+    if not path.is_symlink():
+        return path
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise OutputError(f"{path} is a symbolic link that leads in a circle; remove it") from error
 
 
 def write_atomically(data: bytes, target: Path) -> None:
@@ -83,13 +100,17 @@ def locked(folder: Path, what: str) -> Iterator[None]:
 
 
 def check_target(target: Path, overwrite: bool) -> None:
-    """Raise `OutputError` if `target` must not or cannot be written."""
+    """Raise `OutputError` if `target`, or what it links to, must not or cannot be written."""
+    named, target = target, followed(target)
+    if target.exists() and not target.is_file() and not target.is_dir():
+        raise OutputError(f"{target} is no file, but a pipe or device; give the name of a file")
     if target.is_dir():
         raise OutputError(f"{target} is a folder; give the name of a file")
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists; overwrite=True (on the command line --overwrite) replaces it")
     if not target.parent.is_dir():
-        raise OutputError(f"there is no folder {target.parent} to write {target.name} to")
+        link = f" ({named} links there)" if named != target else ""
+        raise OutputError(f"there is no folder {target.parent} to write {target.name} to{link}")
 
 
 @contextmanager

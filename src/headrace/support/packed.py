@@ -59,10 +59,11 @@ def unpack_frame(
     numbers: memoryview, text: memoryview, others: memoryview, empty: pd.DataFrame, n_obs: int
 ) -> pd.DataFrame:
     """Undo `pack_frame`; `empty` has the names, order and dtypes of the columns."""
-    kinds = [_fixed(dtype) for dtype in empty.dtypes]
-    bytes_ = unpack(numbers, np.uint8, n_obs * sum(kind.itemsize for kind in kinds if kind is not None))
     words = pa.ipc.open_stream(pa.py_buffer(text)).read_all()
     left = pa.ipc.open_stream(pa.py_buffer(others)).read_all().to_pandas() if len(others) else None
+    aside = set() if left is None else set(left.columns)  # of numbers: those in which values are missing
+    kinds = [None if name in aside else _fixed(dtype) for name, dtype in empty.dtypes.items()]
+    bytes_ = unpack(numbers, np.uint8, n_obs * sum(kind.itemsize for kind in kinds if kind is not None))
     known = set(words.column_names)
     columns: dict[Any, Any] = {}
     at = 0

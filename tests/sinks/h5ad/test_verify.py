@@ -107,7 +107,7 @@ CHANGES = {
     "last value": (lambda f: f["X/data"].__setitem__(-1, f["X/data"][-1] * 2), "X: the sums of its rows"),
     "column": (lambda f: move(f["X/indices"]), "X: the sums of its rows"),
     "rows": (lambda f: f["uns/headrace/digests/rows"].__delitem__("X"), "X: no digest of its rows"),
-    "digest": (lambda f: f["uns/headrace/digests/text"].__setitem__((), 1), "the text of the file"),
+    "digest": (lambda f: f["uns/headrace/digests/text"].__setitem__((), "00000001"), "the text of the file"),
     "encoding": (
         lambda f: f["uns/headrace/digests/text"].attrs.__setitem__("encoding-version", "0.3.0"),
         "the digests have other attributes",

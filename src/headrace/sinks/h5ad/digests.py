@@ -23,6 +23,7 @@ ROWS = "rows"
 BLOCK = 1 << 16
 
 DICT = {"encoding-type": "dict", "encoding-version": "0.1.0"}
+TEXT = {"encoding-type": "string", "encoding-version": "0.2.0"}
 SCALAR = {"encoding-type": "numeric-scalar", "encoding-version": "0.2.0"}
 
 
@@ -86,8 +87,14 @@ def record(file: h5py.File, rows: Mapping[str, RowDigest] | None = None, text: M
     group.attrs.update(DICT)
     found = digests(file, text or {}) | {f"{ROWS}/{name}": digest.value for name, digest in (rows or {}).items()}
     for name, value in found.items():
-        group.create_dataset(name, data=np.int64(value))
-    group.visititems(lambda _, each: each.attrs.update(DICT if isinstance(each, h5py.Group) else SCALAR))
+        group.create_dataset(name, data=f"{value:08x}", dtype=h5py.string_dtype())
+    group.visititems(lambda _, each: each.attrs.update(DICT if isinstance(each, h5py.Group) else TEXT))
+
+
+def recorded(entry: h5py.Dataset) -> int:
+    """Return a digest from a file: hexadecimal text, or a number as before headrace 0.2."""
+    value = entry[()]
+    return int(value, 16) if isinstance(value, (bytes, str)) else int(value)
 
 
 def is_encoded(file: h5py.File) -> bool:
@@ -95,7 +102,7 @@ def is_encoded(file: h5py.File) -> bool:
     group = file[WHERE]
     right = [dict(group.attrs) == DICT]
     group.visititems(
-        lambda _, each: right.append(dict(each.attrs) == (DICT if isinstance(each, h5py.Group) else SCALAR))
+        lambda _, each: right.append(dict(each.attrs) in ((DICT,) if isinstance(each, h5py.Group) else (TEXT, SCALAR)))
     )
     return all(right)
 

@@ -164,5 +164,8 @@ def _create(
     if checksum:
         settings.set_fletcher32()
     space = h5py.h5s.create_simple((0, *chunk[1:]), (h5py.h5s.UNLIMITED, *chunk[1:]))
+    *parents, name = name.split("/")
+    if parents:  # "a/b" is within "a", as anndata has it
+        group = group.require_group("/".join(parents))
     made = h5py.h5d.create(group.id, name.encode(), h5py.h5t.py_create(dtype, logical=True), space, settings)
     return h5py.Dataset(made)

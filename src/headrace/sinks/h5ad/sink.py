@@ -19,6 +19,7 @@ from ...chunk import Chunk, Matrix, StreamSpec
 from ...protocols import Sink, Writer
 from ...support.atomic import atomic_file
 from ...support.memory import n_cores
+from .check import check_spec
 from .digests import RowDigest, record, row_checksums
 from .elements import write_element
 from .frames import FrameWriter
@@ -54,6 +55,10 @@ class H5ad(Sink):
     def files(self) -> tuple[Path, ...]:
         """The file."""
         return (self.path,)
+
+    def check(self, spec: StreamSpec) -> None:
+        """Raise `OutputError` if a stream has what such a file cannot hold; nothing is read or written for that."""
+        check_spec(spec)
 
     @contextmanager
     def open(self, spec: StreamSpec) -> Iterator[Writer]:

@@ -16,6 +16,7 @@ from ...chunk import csr
 from ...errors import InputError
 from ...stats import kernels
 from .digests import ROWS, WHERE, RowDigest, digests, is_encoded
+from .digests import recorded as recorded_digest
 
 BLOCK = 1 << 20
 """Values that are looked at at once."""
@@ -186,7 +187,7 @@ class _Check:
                 continue
             if recorded not in self.file:
                 self.problems.append(f"{name}: no digest of its rows is recorded")
-            elif int(self.file[recorded][()]) != rows.value:
+            elif recorded_digest(self.file[recorded]) != rows.value:
                 self.problems.append(f"{name}: the sums of its rows are not those of what was written")
 
     def _dense(self, name: str, matrix: h5py.Dataset, rows: RowDigest) -> int:
@@ -258,7 +259,7 @@ class _Check:
         if not is_encoded(self.file):
             self.problems.append("the digests have other attributes than headrace gives them")
         for what, value in digests(self.file).items():
-            if what not in self.file[WHERE] or int(self.file[WHERE][what][()]) != value:
+            if what not in self.file[WHERE] or recorded_digest(self.file[WHERE][what]) != value:
                 self.problems.append(f"the {what} of the file are not what was written")
 
 

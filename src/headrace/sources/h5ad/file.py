@@ -18,6 +18,7 @@ import numpy.typing as npt
 from h5py import h5d, h5l, h5t, h5z
 
 from ...errors import InputError, SourceError
+from .foreign import foreign, inside
 
 GZIP, SHUFFLE, FLETCHER32 = 1, 2, 3
 BY_LIBRARY = {4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
@@ -110,20 +111,25 @@ def open_file(path: str) -> h5py.File:
     if not os.path.exists(path):
         raise InputError(f"there is no file {path!r}")
     if os.path.isdir(path):
+        if known := foreign(path):
+            raise InputError(known)
         raise InputError(f"{path!r} is a folder; headrace reads .h5ad files (for a SOMA experiment: hr.open_soma)")
     try:
-        return h5py.File(path, "r", locking="best-effort")
+        file = h5py.File(path, "r", locking="best-effort")
     except OSError as error:
-        text = str(error)
-        if "truncated" in text:
-            raise SourceError(f"{path!r} is cut off ({text.split('(')[-1].rstrip(')')}); copy it again") from error
-        if "signature" in text:
-            raise InputError(
-                f"{path!r} is no HDF5 file, so it is no .h5ad; a compressed one is unpacked first"
-            ) from None
-        if "lock" in text:
+        said = str(error)
+        if "truncated" in said:
+            raise SourceError(f"{path!r} is cut off ({said.split('(')[-1].rstrip(')')}); copy it again") from error
+        if "signature" in said:
+            raise InputError(foreign(path) or f"{path!r} is no HDF5 file, so it is no .h5ad") from None
+        if "lock" in said:
             raise SourceError(f"{path!r} is open for writing elsewhere; wait until it is closed") from error
-        raise SourceError(f"cannot open {path!r}: {text}") from error
+        raise SourceError(f"cannot open {path!r}: {said}") from error
+    kind = inside(path, file)
+    if kind:
+        file.close()
+        raise InputError(kind)
+    return file
 
 
 def member(root: h5py.Group, path: str, depth: int = 0) -> Any:
@@ -159,6 +165,13 @@ def member(root: h5py.Group, path: str, depth: int = 0) -> Any:
                 "whole, e.g. anndata.read_h5ad(path).write_h5ad(new_path)"
             )
     return here
+
+
+def text(value: Any) -> str:
+    """Return the text of an attribute: of variable or of fixed length, alone or in an array of one."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
+    return value.decode().rstrip("\0") if isinstance(value, bytes) else str(value)
 
 
 def check_storage(dataset: h5py.Dataset) -> tuple[int, ...]:

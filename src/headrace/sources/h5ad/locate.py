@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from ...errors import InputError, SourceError
-from .file import Stored, locate, member, reading
+from .file import Stored, locate, member, reading, text
 from .matrix import Csr, Dense, Matrix
 from .preads import Disk
 from .transposed import Csc
@@ -37,7 +37,7 @@ def locate_matrix(disk: Disk, layer: str, shape: tuple[int, int], names: Names, 
         stored = locate(found)
         _agree(where, stored.shape, shape)
         return Dense(disk, stored, names)
-    form = found.attrs.get("encoding-type", found.attrs.get("h5sparse_format", ""))
+    form = text(found.attrs.get("encoding-type", found.attrs.get("h5sparse_format", "")))
     form = {"csr_matrix": "csr", "csc_matrix": "csc"}.get(form, form)
     if form not in ("csr", "csc"):
         raise SourceError(f"{where} is encoded as {form or 'a group'!r}; headrace reads CSR, CSC and dense matrices")

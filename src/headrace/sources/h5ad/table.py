@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ...errors import SourceError
-from .file import check_storage, member, reading
+from .file import check_storage, member, reading, text
 
 BLOCK = 65536
 """Rows per block."""
@@ -67,13 +67,13 @@ class Table:
                 "anndata.read_h5ad(path).write_h5ad(new_path)"
             )
         self.group = group
-        name = _text(group.attrs.get("_index", "_index"))
+        name = text(group.attrs.get("_index", "_index"))
         self.index_name = None if name == "_index" else name  # as anndata reads it
         self.index = self._column(name, "the index")
         self.length = self.index.length
         names = group.attrs.get("column-order")
-        names = [key for key in group if key not in (name, "__categories")] if names is None else list(names)
-        self.columns = {_text(key): self._column(_text(key), f"column {_text(key)!r}") for key in names}
+        names = [key for key in group if key not in (name, "__categories")] if names is None else np.atleast_1d(names)
+        self.columns = {text(key): self._column(text(key), f"column {text(key)!r}") for key in names}
         for key, column in self.columns.items():
             if column.length != self.length:
                 raise SourceError(f"{self.where}: column {key!r} has {column.length} rows, the index {self.length}")
@@ -103,7 +103,9 @@ class Table:
         return parts[0] if len(parts) == 1 else pd.concat(parts)
 
     def value_counts(self, key: str) -> dict[str, int]:
-        """Count the rows of each value of a column, most first."""
+        """Count the rows of each value of a column, most first; none if there is no such column."""
+        if key not in self.columns:
+            return {}
         total = pd.Series(dtype=np.int64)
         for start in range(0, self.length, BLOCK):
             with reading(self.where):
@@ -141,7 +143,7 @@ class Table:
         where = f"{what} of {self.where}"
         if element is None:
             raise SourceError(f"{where} is not there")
-        encoding = _text(element.attrs.get("encoding-type", ""))
+        encoding = text(element.attrs.get("encoding-type", ""))
         if isinstance(element, h5py.Dataset):
             column = self._plain(element, where)
             old = element.attrs.get("categories")
@@ -159,8 +161,8 @@ class Table:
         if dataset.ndim != 1:
             raise SourceError(f"{where} has {dataset.ndim} dimensions, not one; drop it, or move it to obsm or varm")
         if h5py.check_string_dtype(dataset.dtype) is not None:
-            text = dataset.asstr()
-            return Column(len(dataset), lambda start, stop: np.asarray(text[start:stop], dtype=object), STRING_BYTES)
+            texts = dataset.asstr()
+            return Column(len(dataset), lambda start, stop: np.asarray(texts[start:stop], dtype=object), STRING_BYTES)
         if dataset.dtype.kind not in "biuf":
             raise SourceError(f"{where} holds {dataset.dtype}, which headrace does not read; drop it")
         dtype = dataset.dtype.newbyteorder("=")
@@ -178,7 +180,7 @@ class Table:
         if found is None:
             raise SourceError(f"{where} has no categories")
         if isinstance(found, h5py.Group):
-            column = self._nullable(found, _text(found.attrs.get("encoding-type", "")), where)
+            column = self._nullable(found, text(found.attrs.get("encoding-type", "")), where)
         else:
             column = self._plain(found, where)
         with reading(where):
@@ -217,14 +219,10 @@ class Table:
                 return pd.arrays.IntegerArray(found, gone)
             if encoding == "nullable-boolean":
                 return pd.arrays.BooleanArray(found.astype(bool), gone)
-            found = found.copy()
-            found[gone] = np.nan
-            return found
+            texts = pd.array(found, dtype=pd.StringDtype("python"))
+            texts[gone] = pd.NA
+            return texts
 
         if encoding not in ("nullable-integer", "nullable-boolean", "nullable-string-array"):
             raise SourceError(f"{where} is encoded as {encoding!r}, which headrace does not read; drop it")
         return Column(there.length, read, there.row_bytes + 1)
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -124,6 +124,7 @@ class Census(Catalog):
         primary_only: bool | None = None,
         layer: str = "raw",
         reader: Reader | None = None,
+        var_names: str | None = None,
     ) -> CensusQuery:
         """Choose cells and genes; reads obs and the presence matrix, not X.
 
@@ -143,6 +144,9 @@ class Census(Catalog):
             Or a list of feature_ids or feature_names. `dropped` of the query says how many genes the rule leaves out.
         primary_only
             True leaves out duplicate cells (`is_primary_data`). Unset keeps them and warns if there are any.
+        var_names
+            Column of var to call the genes by, e.g. "feature_name": made unique as `var_names_make_unique` does; the
+            ids are kept in `var["feature_id"]`. None: they are called by their ids.
         layer
             "raw", or "normalized": the Census's own, counts (by length, for full-gene assays) per total.
         reader
@@ -186,8 +190,11 @@ class Census(Catalog):
             dataset_ids=ids,
             rule=genes if isinstance(genes, str) else "list",
             primary_only=primary_only,
+            var_names=var_names,
         )
         query.resolve()
+        if var_names is not None:
+            query.spec  # noqa: B018 # a wrong column is named now
         return query
 
 

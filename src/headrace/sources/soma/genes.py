@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,8 +42,12 @@ class Genes:
         return Genes(var, gene_map)
 
 
+VERSIONED = re.compile(r"ENS[A-Z]*\d+\.\d+")
+"""An Ensembl id with the version of its gene model."""
+
+
 def choose(var: pd.DataFrame, wanted: Sequence[str], index: str) -> pd.DataFrame:
-    """Return the rows of `var` with these ids or names.
+    """Return the rows of `var` with these ids, ids with or without versions, or names, mixed.
 
     Raises
     ------
@@ -55,6 +60,7 @@ def choose(var: pd.DataFrame, wanted: Sequence[str], index: str) -> pd.DataFrame
         if "feature_name" in var
         else pd.Series(dtype=object)
     )
+    unversioned = {gene.partition(".")[0]: gene for gene in known if VERSIONED.fullmatch(gene)}
     ids, unknown = [], []
     for gene in wanted:
         if gene in known:
@@ -66,6 +72,8 @@ def choose(var: pd.DataFrame, wanted: Sequence[str], index: str) -> pd.DataFrame
                     f"{', '.join(by_name[gene])}; give the id"
                 )
             ids.extend(by_name[gene])
+        elif gene in unversioned or (VERSIONED.fullmatch(gene) and gene.partition(".")[0] in known):
+            ids.append(unversioned.get(gene, gene.partition(".")[0]))
         else:
             unknown.append(gene)
     if unknown:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from ...errors import SourceError
 from .cells import Joinids
 from .location import reading
+from .tables import to_frame
 
 BLOCK = 16384
 """Cells that are made a pandas table at once: that of each chunk by itself would take longer than its X."""
@@ -37,7 +38,7 @@ class Annotations:
     joinids
         The query's cells.
     columns
-        Names of the columns; `soma_joinid` becomes the index, as text.
+        Names of the columns; the index is `soma_joinid` as text, and without a name, as in `get_anndata`.
     """
 
     def __init__(self, obs: Any, joinids: Joinids, columns: Sequence[str]) -> None:
@@ -137,7 +138,6 @@ class Annotations:
 
 def _frame(table: pa.Table) -> pd.DataFrame:
     """Return cells as pandas has them."""
-    index = pd.Index(list(map(str, table["soma_joinid"].to_pylist())), dtype=object, name="soma_joinid")
-    frame = table.drop_columns("soma_joinid").combine_chunks().to_pandas()
-    frame.index = index
+    frame = to_frame(table)
+    frame.index = pd.Index(list(map(str, table["soma_joinid"].to_pylist())), dtype=object)
     return frame

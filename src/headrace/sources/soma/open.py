@@ -21,6 +21,7 @@ def open_soma(
     obs_joinids: Sequence[int] | None = None,
     genes: Sequence[str] | None = None,
     var_index: str | None = None,
+    var_names: str | None = None,
     tiledb_config: Mapping[str, Any] | None = None,
     reader: Reader = "auto",
 ) -> SomaSource:
@@ -40,6 +41,9 @@ def open_soma(
         Ids (or `feature_name`s) of the genes; all by default.
     var_index
         Column of var that identifies genes; by default the first of `feature_id`, `var_id`, ...
+    var_names
+        Column of var to call the genes by, e.g. "feature_name": made unique as `var_names_make_unique` does; the ids
+        are kept in `var["feature_id"]`. None: they are called by their ids.
     tiledb_config
         TileDB settings, e.g. for a private S3 server.
     reader
@@ -70,9 +74,12 @@ def open_soma(
         None if genes is None else tuple(genes),
         var_index,
         reader=reader,
+        var_names=var_names,
     )
     kind = getattr(source._experiment, "soma_type", "?")
     if kind != "SOMAExperiment":
         raise InputError(f"{source.where!r} is a {kind}, not a SOMAExperiment; for a Census use hr.open_census")
     source.open_x()
+    if var_names is not None:
+        source.spec  # noqa: B018 # a wrong column too
     return source

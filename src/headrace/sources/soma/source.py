@@ -18,6 +18,7 @@ from ...chunk import Chunk, Holds, StreamSpec
 from ...errors import InputError, nearest
 from ...protocols import Cost, Source
 from ...support.prefetch import prefetch
+from ..names import named
 from ..ranges import CellRange
 from ..tiles.readahead import Line
 from ..tiles.rows import TileReader
@@ -27,6 +28,7 @@ from .genes import Genes, choose
 from .location import BUFFER_BYTES, TILE_BYTES, Location, reading
 from .matrix import BLOCK_NNZ, XReader, largest_band, spans
 from .obs import TILE, Annotations
+from .tables import to_frame
 
 MIN_TILE_BYTES = 64 << 20
 ENOUGH_FOR_TILES = 240_000_000
@@ -57,6 +59,7 @@ class SomaSource(Source[CellRange]):
     var_index: str | None = None
     holds: Holds = Holds.UNKNOWN
     reader: Reader = "auto"
+    var_names: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was opened or looked up."""
@@ -70,11 +73,12 @@ class SomaSource(Source[CellRange]):
         """What is known of the stream before X is read."""
         nnz = None if self.cells.nnz is None else int(self.cells.nnz.sum())
         return StreamSpec(
-            var=self.columns.var,
+            var=self.columns.var if self.var_names is None else named(self.columns.var, self.var_names, "var"),
             obs=self._annotations.empty(),
             n_obs=len(self.cells.joinids),
             nnz=nnz,
             holds=self.holds,
+            values=self.value_counts,
         )
 
     def refs(self, nnz: int) -> list[CellRange]:
@@ -94,7 +98,7 @@ class SomaSource(Source[CellRange]):
                 return {}
             obs = self._experiment.obs
             table = select_cells(obs, self.value_filter, self._joinid_array, [column], self.where).columns
-        counts = table[column].to_pandas().value_counts()
+        counts = to_frame(table.select([column]))[column].value_counts()
         return {str(k): int(v) for k, v in counts.items() if v}
 
     def identity(self) -> str:
@@ -218,7 +222,7 @@ class SomaSource(Source[CellRange]):
         if "var" not in self._measurement:
             raise InputError(f"{self.where}/ms/{self.measurement} has no var, so its genes have no names")
         with reading(f"{self.where}/ms/{self.measurement}/var"):
-            return self._measurement.var.read().concat().to_pandas()
+            return to_frame(self._measurement.var.read().concat())
 
     @cached_property
     def _stored_array(self) -> Any:

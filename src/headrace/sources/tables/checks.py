@@ -13,12 +13,12 @@ import pandas as pd
 from scipy import sparse
 
 from ...chunk import Holds
-from ...errors import CountsError, InputError, RoundedCountsWarning
+from ...errors import CountsError, FractionalCountsWarning, InputError, RoundedCountsWarning
 from ...stats.rates import from_dense
 from ..arrays import rounded
 from .annotations import refuse_twice
 from .load import in_folder, summary_rows
-from .notices import FractionalCountsWarning, SummaryRowsWarning
+from .notices import SummaryRowsWarning
 from .text import is_pipe
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from ...chunk import Chunk, Holds, StreamSpec
 from ...errors import InputError, nearest
 from ..arrays import ArraySource
-from ..h5ad.source import open_h5ad
+from ..h5ad.open import open_h5ad
 from .annotations import annotation, beside, joined, tx2gene_of
 from .checks import checked, files_of, without_summary
 from .counters import Strandedness, check_strandedness, is_summary

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 
-class FractionalCountsWarning(UserWarning):
-    """Counts are not whole: expected counts, as of RSEM or salmon, or no counts at all."""
-
-
 class AnnotationWarning(UserWarning):
     """Some samples or genes are not in the table that describes them."""
 

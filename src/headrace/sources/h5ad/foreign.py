@@ -1,0 +1,83 @@
+"""Files that are no .h5ad, named for what they are, with the line that makes one of them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+BY_NAME = {
+    ".loom": ("a loom file", "scanpy.read_loom({0}).write_h5ad('new.h5ad')"),
+    ".h5seurat": ("a file of SeuratDisk", "SeuratDisk::Convert({0}, dest = 'h5ad') in R"),
+    ".rds": ("a file of R", "zellkonverter::writeH5AD(as.SingleCellExperiment(readRDS({0})), 'new.h5ad') in R"),
+    ".rdata": ("a file of R", "load({0}); zellkonverter::writeH5AD(sce, 'new.h5ad') in R"),
+    ".rda": ("a file of R", "load({0}); zellkonverter::writeH5AD(sce, 'new.h5ad') in R"),
+    ".zarr": ("a Zarr store", "anndata.read_zarr({0}).write_h5ad('new.h5ad')"),
+    ".parquet": ("a Parquet file", "pandas.read_parquet({0}), and hr.open_counts of the table"),
+    ".feather": ("a Feather file", "pandas.read_feather({0}), and hr.open_counts of the table"),
+    ".xlsx": ("an Excel workbook", "pandas.read_excel({0}).to_csv('new.csv'), and hr.open_counts of that"),
+    ".mtx": ("a Matrix Market file", "scanpy.read_10x_mtx(folder).write_h5ad('new.h5ad')"),
+    ".mtx.gz": ("a Matrix Market file", "scanpy.read_10x_mtx(folder).write_h5ad('new.h5ad')"),
+    ".csv": ("a table of text", "hr.open_counts({0}), which reads it"),
+    ".tsv": ("a table of text", "hr.open_counts({0}), which reads it"),
+    ".txt": ("a table of text", "hr.open_counts({0}), which reads it"),
+    ".h5mu": ("a MuData file", "mudata.read_h5ad({0}, mod='rna').write_h5ad('new.h5ad')"),
+    ".gz": ("a compressed file", "gunzip it first"),
+    ".bz2": ("a compressed file", "bunzip2 it first"),
+    ".xz": ("a compressed file", "unxz it first"),
+    ".zip": ("an archive", "unzip it first"),
+    ".tar": ("an archive", "unpack it first"),
+}
+
+BY_CONTENT = (
+    (b"PAR1", ".parquet"),
+    (b"\x1f\x8b", ".gz"),
+    (b"BZh", ".bz2"),
+    (b"\xfd7zXZ", ".xz"),
+    (b"PK\x03\x04", ".zip"),
+    (b"%%MatrixMarket", ".mtx"),
+    (b"RDX", ".rda"),
+    (b"ARROW1", ".feather"),
+)
+
+
+def foreign(path: str) -> str | None:
+    """Say what a file or folder that is no HDF5 is, by its name or its first bytes; None if that is not known.
+
+    Examples
+    --------
+    >>> print(foreign("cells.rds"))
+    'cells.rds' is a file of R, no .h5ad: zellkonverter::writeH5AD(as.SingleCellExperiment(readRDS('cells.rds')), ...
+    """
+    lowered = path.lower().rstrip("/")
+    kind = next((end for end in sorted(BY_NAME, key=len, reverse=True) if lowered.endswith(end)), None)
+    if os.path.isdir(path):
+        members = set(os.listdir(path))
+        if members & {".zgroup", "zarr.json", ".zattrs"}:
+            kind = ".zarr"
+        elif any(name.startswith("matrix.mtx") for name in members):
+            kind = ".mtx"
+    elif os.path.isfile(path) and kind is None:
+        with open(path, "rb") as file:
+            start = file.read(16)
+        kind = next((end for magic, end in BY_CONTENT if start.startswith(magic)), None)
+    return None if kind is None else _said(path, kind)
+
+
+def inside(path: str, file: Any) -> str | None:
+    """Say what an HDF5 file is that is no .h5ad; None if it is one, or not known."""
+    if "obs" in file or "var" in file:
+        return None
+    if {"matrix", "row_attrs", "col_attrs"} <= set(file):
+        return _said(path, ".loom")
+    if "assays" in file and "cell.names" in file:
+        return _said(path, ".h5seurat")
+    if "mod" in file:
+        return _said(path, ".h5mu")
+    if "matrix" in file and "barcodes" in file["matrix"]:
+        return f"{path!r} is a matrix of 10x Genomics, no .h5ad: scanpy.read_10x_h5({path!r}).write_h5ad('new.h5ad')"
+    return None
+
+
+def _said(path: str, kind: str) -> str:
+    what, line = BY_NAME[kind]
+    return f"{path!r} is {what}, no .h5ad: {line.format(repr(path))}"

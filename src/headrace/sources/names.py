@@ -1,0 +1,55 @@
+"""Genes called by their symbols, as most who go on from a file expect them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+
+from ..errors import InputError, nearest
+
+
+def named(var: pd.DataFrame, column: str, where: str) -> pd.DataFrame:
+    """Return var indexed by a column of names, made unique; what was the index is in `feature_id`.
+
+    A gene without a name keeps its id.
+
+    Examples
+    --------
+    >>> var = pd.DataFrame({"feature_name": ["MATR3", "TBCE", "MATR3"]}, index=["E1", "E2", "E3"])
+    >>> named(var, "feature_name", "var")
+               feature_name feature_id
+    MATR3             MATR3         E1
+    TBCE               TBCE         E2
+    MATR3-1           MATR3         E3
+    """
+    if column not in var:
+        raise InputError(f"var_names={column!r}: {where} has no such column; {nearest(column, var.columns)}")
+    ids = np.asarray(var.index, dtype=object)
+    names = var[column].astype(object).to_numpy(dtype=object, copy=True)
+    missing = np.asarray(pd.isna(names), dtype=bool) | (names == "")
+    names[missing] = ids[missing]
+    kept = var if "feature_id" in var else var.assign(feature_id=ids)
+    return kept.set_index(pd.Index(unique(list(map(str, names))), dtype=object))
+
+
+def unique(names: list[str]) -> list[str]:
+    """Return names of which each comes once: "-1", "-2", ... after the first, as `scanpy`'s `var_names_make_unique`.
+
+    Examples
+    --------
+    >>> unique(["a", "a", "a-1", "a"])
+    ['a', 'a-2', 'a-1', 'a-3']
+    """
+    taken, seen, times = set(names), set[str](), Counter[str]()
+    out = []
+    for name in names:
+        new = name
+        while new in seen or (new is not name and new in taken):
+            times[name] += 1
+            new = f"{name}-{times[name]}"
+        seen.add(new)
+        taken.add(new)
+        out.append(new)
+    return out
