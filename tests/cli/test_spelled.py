@@ -43,7 +43,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 SAID = [
     ("explain --h5ad cxg.h5ad", "ask for --raw"),
     ("explain --h5ad cxg.h5ad", "ask for --layer-in 'as counted'"),
-    ("explain --h5ad cxg.h5ad", "e.g. --holds logged"),
+    ("explain --h5ad cxg.h5ad", "--holds counts if they are counts that are not whole"),
     ("explain --h5ad cxg.h5ad --recipe cp10k", "ask for --raw"),
     ("explain --h5ad cxg.h5ad --raw --layer-in x", "--raw reads raw.X, --layer-in x a layer: give one"),
     ("explain --h5ad twice.h5ad", "--var-index gene_ids takes the ids"),

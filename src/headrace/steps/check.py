@@ -52,8 +52,8 @@ class CheckCounts(Transform):
             raise CountsError(
                 f"{self.where} holds no counts: {values[at]:g} in cell {chunk.obs.index[cell]!r}, gene "
                 f"{self.genes[gene]!r} (largest value here {largest:g}). {wanted} from 0 on are "
-                f"needed by {', '.join(self.steps)}; choose the layer with counts, leave these steps out, or put "
-                "RoundCounts() before them if these are counts that are not whole"
+                f"needed by {', '.join(self.steps)}; choose the layer with counts, or leave these steps out; "
+                "if these are counts that are not whole, put RoundCounts() before them"
             )
         return chunk
 

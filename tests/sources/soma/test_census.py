@@ -280,7 +280,7 @@ def test_a_layer_that_holds_no_counts_is_named(demo_census: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(-1.0, "-1 in cell 'c3', gene 'g2'"), (2.5, "2.5 in cell.*as if it had been log")]
+    ("value", "said"), [(-1.0, "-1 in cell 'c3', gene 'g2'"), (2.5, "2.5 in cell.*put RoundCounts\\(\\) before them")]
 )
 def test_the_first_value_that_is_no_count_is_named(value: float, said: str) -> None:
     X = np.ones((5, 4), dtype=np.float32)

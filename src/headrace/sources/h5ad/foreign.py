@@ -15,8 +15,8 @@ BY_NAME = {
     ".parquet": ("a Parquet file", "pandas.read_parquet({0}), and hr.open_counts of the table"),
     ".feather": ("a Feather file", "pandas.read_feather({0}), and hr.open_counts of the table"),
     ".xlsx": ("an Excel workbook", "pandas.read_excel({0}).to_csv('new.csv'), and hr.open_counts of that"),
-    ".mtx": ("a Matrix Market file", "scanpy.read_10x_mtx(folder).write_h5ad('new.h5ad')"),
-    ".mtx.gz": ("a Matrix Market file", "scanpy.read_10x_mtx(folder).write_h5ad('new.h5ad')"),
+    ".mtx": ("a Matrix Market file", "hr.open_10x of its folder reads it"),
+    ".mtx.gz": ("a Matrix Market file", "hr.open_10x of its folder reads it"),
     ".csv": ("a table of text", "hr.open_counts({0}), which reads it"),
     ".tsv": ("a table of text", "hr.open_counts({0}), which reads it"),
     ".txt": ("a table of text", "hr.open_counts({0}), which reads it"),
@@ -74,7 +74,7 @@ def inside(path: str, file: Any) -> str | None:
     if "mod" in file:
         return _said(path, ".h5mu")
     if "matrix" in file and "barcodes" in file["matrix"]:
-        return f"{path!r} is a matrix of 10x Genomics, no .h5ad: scanpy.read_10x_h5({path!r}).write_h5ad('new.h5ad')"
+        return f"{path!r} is a matrix of 10x Genomics, no .h5ad: hr.open_10x({path!r}) reads it"
     return None
 
 

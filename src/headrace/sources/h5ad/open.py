@@ -11,6 +11,7 @@ import numpy as np
 from ...chunk import Holds
 from ...errors import CountsError, FractionalCountsWarning, InputError, SourceError, nearest
 from .file import member
+from .foreign import inside
 from .locate import asked_as, matrices
 from .preads import stamp
 from .source import H5adSource, Holding
@@ -126,6 +127,8 @@ def open_h5ad(
     source = H5adSource(
         full, there, place, kind, var_index, None if scratch is None else os.path.abspath(scratch), var_names
     )
+    if what := inside(full, source._file):
+        raise InputError(what)
     known = matrices(source._file)
     if place not in known:
         layers = [name.removeprefix("layers/") for name in known if name.startswith("layers/")]
