@@ -293,3 +293,24 @@ def test_the_mark_of_texts_does_not_depend_on_how_they_are_cut() -> None:
     for cut in range(len(texts) + 1):
         assert text_checksum(texts[cut:], text_checksum(texts[:cut])) == whole
     assert len({text_checksum(each) for each in ([], [""], ["", ""], ["a"], ["a", ""], ["", "a"])}) == 6
+
+
+def test_numeric_digests_of_before_are_read(good: Path, tmp_path: Path) -> None:
+    """Files of headrace before 0.2 have their digests as numbers, of which R warns."""
+    path = tmp_path / "older.h5ad"
+    shutil.copy(good, path)
+    number = {"encoding-type": "numeric-scalar", "encoding-version": "0.2.0"}
+    with h5py.File(path, "r+") as file:
+        group = file["uns/headrace/digests"]
+        names: list[str] = []
+        group.visititems(lambda name, each: names.append(name) if isinstance(each, h5py.Dataset) else None)
+        assert "rows/X" in names
+        for name in names:
+            value = int(group[name].asstr()[()], 16)
+            del group[name]
+            group.create_dataset(name, data=np.uint64(value)).attrs.update(number)
+    assert hr.verify_h5ad(path).problems == ()
+    with h5py.File(path, "r+") as file:
+        digest = file["uns/headrace/digests/rows/X"]
+        digest[()] = digest[()] ^ np.uint64(1)
+    assert any("X" in problem for problem in hr.verify_h5ad(path).problems)
