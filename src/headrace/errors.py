@@ -42,6 +42,10 @@ class FractionalCountsWarning(UserWarning):
     """Counts are not whole: expected counts, as of RSEM or salmon, corrected ones, or no counts at all."""
 
 
+class NotCarriedWarning(UserWarning):
+    """Something of a file is of a kind that a stream does not carry: the output will not have it."""
+
+
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
     """Name what is close to `name` among `known`, as the tail of a sentence.
 

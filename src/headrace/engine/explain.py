@@ -136,7 +136,9 @@ def _size(spec: StreamSpec, out: StreamSpec, steps: Sequence[Step], nnz: int, in
     parts = [cells * 4] * n_dense + [min(nnz, cells) * 4, min(nnz, cells) * index, out.n_obs * index] * n_sparse
     # a whole number of chunks, unless it is less than one
     matrices = sum(part if part < HDF5_CHUNK else part + HDF5_CHUNK for part in parts)
-    return matrices + _table_size(out.obs, out.n_obs) + _table_size(out.var, out.n_vars) + FILE_BYTES
+    aside: int = sum(out.n_obs * each.shape[1] * each.itemsize for each in out.obsm.values())
+    aside += sum(each.nbytes for each in out.varm.values())
+    return matrices + aside + _table_size(out.obs, out.n_obs) + _table_size(out.var, out.n_vars) + FILE_BYTES
 
 
 def _dense_matrices(spec: StreamSpec, steps: Sequence[Step]) -> int:

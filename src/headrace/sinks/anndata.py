@@ -14,6 +14,7 @@ from scipy import sparse
 
 from ..chunk import Chunk, Matrix, StreamSpec
 from ..protocols import Sink, Writer
+from ..support.columns import without_unused_colors
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,11 @@ class InMemoryWriter(Writer):
         import anndata  # slow to import, and only needed here
 
         obs = pd.concat(self.obs) if len(self.obs) > 1 else self.obs[0]
+        used: dict[str, npt.NDArray[np.bool_]] = {}
         for name in obs.columns:
             dtype = obs[name].dtype
             if isinstance(dtype, pd.CategoricalDtype) and not dtype.ordered:
+                used[name] = np.isin(np.arange(len(dtype.categories)), obs[name].cat.codes)
                 obs[name] = obs[name].cat.remove_unused_categories()
         matrices = {name: _stack(parts) for name, parts in self.matrices.items()}
         empty = sparse.csr_matrix((len(obs), spec.n_vars), dtype=np.float32)
@@ -63,7 +66,7 @@ class InMemoryWriter(Writer):
             matrices.get("", empty),
             obs=obs,
             var=spec.var.copy(),
-            uns=dict(spec.uns),
+            uns=without_unused_colors(spec.uns, used),
             layers=layers,
             obsm={name: np.concatenate(parts) for name, parts in self.obsm.items()},
             varm={name: values.copy() for name, values in spec.varm.items()},

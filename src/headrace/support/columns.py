@@ -6,7 +6,7 @@ missing values, pandas' nullable counterpart of it. Nothing else may stand in fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,3 +55,26 @@ def column(values: Sequence[Any], dtype: Any, index: pd.Index) -> pd.Series:
     """Return values as a column of a type, or of its nullable counterpart if some are missing."""
     missing = bool(pd.isna(pd.Series(values, dtype=object)).any())
     return pd.Series(values, index=index, dtype=nullable(dtype) if missing else dtype)
+
+
+def without_unused_colors(uns: Mapping[str, Any], used: Mapping[str, npt.NDArray[np.bool_]]) -> dict[str, Any]:
+    """Return uns, with the colours of the categories that are left: scanpy takes colours by their position.
+
+    Parameters
+    ----------
+    uns
+        Entries such as "cell_type_colors", one colour for each category.
+    used
+        Of each categorical column, which of its categories are left.
+
+    Examples
+    --------
+    >>> without_unused_colors({"tissue_colors": ["red", "blue"]}, {"tissue": np.array([False, True])})["tissue_colors"]
+    array(['blue'], dtype=object)
+    """
+    out = dict(uns)
+    for name, left in used.items():
+        colors = out.get(f"{name}_colors")
+        if isinstance(colors, (list, np.ndarray)) and len(colors) == len(left) and not left.all():
+            out[f"{name}_colors"] = np.asarray(colors, dtype=object)[left]
+    return out

@@ -25,13 +25,14 @@ def check_spec(spec: StreamSpec) -> None:
     """
     check_frame("obs", spec.obs)
     check_frame("var", spec.var)
-    for layer in spec.layers:
-        if "/" in layer:
-            raise OutputError(
-                f"layer {layer!r}: anndata cannot open a file with a '/' in the name of a layer; "
-                f"use another, e.g. {layer.replace('/', '_')!r}"
-            )
-        _check_name(layer, "a layer")
+    for kind, names in (("layer", spec.layers), ("array of obsm", spec.obsm), ("array of varm", spec.varm)):
+        for name in names:
+            if "/" in name:
+                raise OutputError(
+                    f"{kind} {name!r}: anndata cannot open a file with a '/' in the name of a layer or array; "
+                    f"use another, e.g. {name.replace('/', '_')!r}"
+                )
+            _check_name(name, f"{'an' if kind[0] == 'a' else 'a'} {kind}")
     _check_keys(spec.uns, "uns")
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from .columns import Column, Text, column
+from .columns import Categories, Column, Text, column
 from .hdf5 import Storage
 
 BLOCK_ROWS = 1 << 15
@@ -77,6 +78,11 @@ class FrameWriter:
     def marks(self) -> dict[str, int]:
         """The marks of the columns of text, by their names in the file."""
         return {name: mark for each in (self.index, *self.columns.values()) for name, mark in each.marks.items()}
+
+    @property
+    def used(self) -> dict[str, npt.NDArray[np.bool_]]:
+        """Of each categorical column, which of its categories are in use, or kept because they are ordered."""
+        return {name: each.used[:-1] for name, each in self.columns.items() if isinstance(each, Categories)}
 
     def close(self) -> None:
         """Let go of temporary files."""

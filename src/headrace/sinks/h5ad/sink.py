@@ -18,6 +18,7 @@ from scipy import sparse
 from ...chunk import Chunk, Matrix, StreamSpec
 from ...protocols import Sink, Writer
 from ...support.atomic import atomic_file
+from ...support.columns import without_unused_colors
 from ...support.memory import n_cores
 from .check import check_spec
 from .digests import RowDigest, record, row_checksums
@@ -191,7 +192,7 @@ class H5adWriter(Writer):
         self.storage.outbox.flush()
         for name, values in spec.varm.items():
             write_element(self.file["varm"], name, values)
-        for key, value in spec.uns.items():
+        for key, value in without_unused_colors(spec.uns, self.obs.used).items():
             write_element(self.file["uns"], key, value)
         record(self.file, self.rows, {**self.obs.marks, **var.marks})
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 
 from ...chunk import Holds
-from ...errors import CountsError, FractionalCountsWarning, InputError, SourceError, nearest
+from ...errors import CountsError, FractionalCountsWarning, InputError, NotCarriedWarning, SourceError, nearest
+from .aligned import shown
 from .file import member
 from .foreign import inside
 from .locate import asked_as, matrices
@@ -58,13 +59,18 @@ def open_h5ad(
     holds: Holding | None = None,
     var_index: str | None = None,
     var_names: str | None = None,
+    uns: Literal["keep"] | None = None,
     scratch: str | os.PathLike[str] | None = None,
 ) -> H5adSource:
     """Open a local .h5ad file as a source of cells.
 
     The matrix may be stored as CSR, CSC or dense, in any numbers, contiguous or chunked, compressed by what HDF5 has
     by itself (gzip, lzf, ...). It is streamed in flat memory. CSC is turned into rows through a temporary file of 12
-    bytes per non-zero. obs and var are carried over, and nothing else: not obsm, varm, obsp, uns, nor other layers.
+    bytes per non-zero.
+
+    obs and var are carried over, and of obsm and varm (for raw.X, raw.varm) dense arrays and data frames of numbers,
+    whose column names are lost; others get a `NotCarriedWarning`. uns is carried over if asked. obsp, varp and other
+    layers never are: `uns["headrace"]["query"]["left_out"]` names them.
 
     Parameters
     ----------
@@ -83,6 +89,9 @@ def open_h5ad(
     var_names
         Column of var to call the genes by, e.g. "feature_name": made unique as `var_names_make_unique` does; the ids
         are kept in `var["feature_id"]`. None: they keep their names.
+    uns
+        "keep" carries uns over, in memory, as anndata reads it, without "log1p", which tells of the file's X, and what
+        refers to obsp. Colours of categories that no cell has any more go with these.
     scratch
         Folder for the temporary file that CSC needs; the system's by default (TMPDIR).
 
@@ -118,6 +127,8 @@ def open_h5ad(
         raise InputError(f"raw=True reads raw.X, layer={layer!r} a layer: give one of them")
     if holds is not None and holds not in get_args(Holding):
         raise InputError(f"holds={holds!r}; {nearest(str(holds), get_args(Holding))}")
+    if uns not in (None, "keep"):
+        raise InputError(f"uns={uns!r}: None, or 'keep' to carry it over")
     full = os.fspath(path) if "://" in os.fspath(path) else os.path.abspath(path)
     if scratch is not None and not os.path.isdir(scratch):
         raise InputError(f"scratch={os.fspath(scratch)!r} is no folder")
@@ -125,7 +136,7 @@ def open_h5ad(
     place = "raw/X" if raw else "X" if layer is None else f"layers/{layer}"
     kind = Holds.UNKNOWN if holds is None else Holds(holds)
     source = H5adSource(
-        full, there, place, kind, var_index, None if scratch is None else os.path.abspath(scratch), var_names
+        full, there, place, kind, var_index, None if scratch is None else os.path.abspath(scratch), var_names, uns
     )
     if what := inside(full, source._file):
         raise InputError(what)
@@ -148,4 +159,6 @@ def open_h5ad(
             FractionalCountsWarning,
             stacklevel=2,
         )
+    for name, left in source.refused.items():
+        warnings.warn(f"of {name} of {full}, not carried over: {shown(left)}", NotCarriedWarning, stacklevel=2)
     return source

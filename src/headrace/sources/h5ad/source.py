@@ -23,11 +23,13 @@ from ...protocols import Cost, Source
 from ...support.prefetch import prefetch
 from ..names import named
 from ..ranges import CellRange
+from .aligned import Aligned
 from .file import member
 from .locate import locate_matrix
 from .matrix import Matrix
 from .preads import Disk
 from .table import Table
+from .uns import others, read_uns
 from .values import Names
 
 Holding = Literal["counts", "normalized", "logged", "standardized"]
@@ -59,6 +61,7 @@ class H5adSource(Source[CellRange]):
     var_index: str | None = None
     scratch: str | None = None
     var_names: str | None = None
+    uns: Literal["keep"] | None = None
     most_nnz = 1_200_000  # of a chunk: larger ones take memory and gain nothing
 
     def __getstate__(self) -> dict[str, Any]:
@@ -75,7 +78,7 @@ class H5adSource(Source[CellRange]):
     def spec(self) -> StreamSpec:
         """What is known of the stream before X is read."""
         base = {"base": e if self._log_base is None else self._log_base}
-        uns = {"log1p": base} if self.holds is Holds.LOGGED else {}
+        uns = {**self._uns[0], **({"log1p": base} if self.holds is Holds.LOGGED else {})}
         table = self._obs  # and not self: the file is to be closed as soon as the source is gone
         return StreamSpec(
             self.var,
@@ -83,6 +86,8 @@ class H5adSource(Source[CellRange]):
             self._obs.length,
             self._matrix.nnz,
             self.holds,
+            obsm=self._obsm.empty(),
+            varm=self._varm.all(),
             uns=uns,
             values=table.value_counts,
             fractional=self._fractional,
@@ -95,7 +100,7 @@ class H5adSource(Source[CellRange]):
     def read(self, refs: Sequence[CellRange]) -> Iterator[Chunk]:
         """Read chunks, in order; X is read ahead."""
         for span, X in zip(refs, prefetch(self._matrix.read(refs)), strict=True):
-            yield Chunk(X, self._obs.read(span.start, span.stop))
+            yield Chunk(X, self._obs.read(span.start, span.stop), obsm=self._obsm.read(span.start, span.stop))
 
     def within(self, memory: int) -> Self:
         """Return the same source, opened anew: what it takes is given by the file."""
@@ -107,7 +112,9 @@ class H5adSource(Source[CellRange]):
     def cost(self) -> Cost:
         """Say what reading all of it takes."""
         about = self._matrix
-        return Cost(about.expected, about.bytes, about.memory + self._obs.memory, disk=about.scratch)
+        return Cost(
+            about.expected, about.bytes, about.memory + self._obs.memory + self._obsm.memory, disk=about.scratch
+        )
 
     def value_counts(self, column: str) -> dict[str, int]:
         """Count the cells of each value of a column of obs."""
@@ -115,7 +122,7 @@ class H5adSource(Source[CellRange]):
 
     def identity(self) -> str:
         """Return the file, its size and time of change, and which matrix of it, as a text."""
-        return json.dumps([self.path, *self.stamp, self.layer, self.var_index, self.var_names])
+        return json.dumps([self.path, *self.stamp, self.layer, self.var_index, self.var_names, *self._obsm.arrays])
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -124,7 +131,11 @@ class H5adSource(Source[CellRange]):
 
     def provenance(self) -> dict[str, Any]:
         """Say which matrix of which file it is, in plain values; not in which folder the file was."""
-        return {"query": {"file": os.path.basename(self.path), "matrix": self.layer, "holds": str(self.holds)}}
+        asked = {"file": os.path.basename(self.path), "matrix": self.layer, "holds": str(self.holds)}
+        left = others(self._file, self.layer, self.uns == "keep")
+        for name, refused in self.refused.items():
+            left.setdefault(name, []).extend(refused)
+        return {"query": {**asked, **({"left_out": left} if left else {})}}
 
     # ----------------------------------------------------------------------------------------- looking it up
     @cached_property
@@ -147,6 +158,12 @@ class H5adSource(Source[CellRange]):
         return var if self.var_names is None else named(var, self.var_names, table.where)
 
     @property
+    def refused(self) -> dict[str, dict[str, str]]:
+        """What of obsm, varm and a uns that was asked for is not carried over, and why."""
+        found = {"obsm": self._obsm.left, "varm": self._varm.left, "uns": self._uns[1]}
+        return {name: left for name, left in found.items() if left}
+
+    @property
     def _file(self) -> h5py.File:
         return self._disk.hdf5
 
@@ -157,6 +174,18 @@ class H5adSource(Source[CellRange]):
     @cached_property
     def _obs(self) -> Table:
         return Table(self._file, "obs")
+
+    @cached_property
+    def _obsm(self) -> Aligned:
+        return Aligned(self._file, "obsm", self._obs.length)
+
+    @cached_property
+    def _varm(self) -> Aligned:
+        return Aligned(self._file, "raw/varm" if self.layer == "raw/X" else "varm", len(self.var))
+
+    @cached_property
+    def _uns(self) -> tuple[dict[str, Any], dict[str, str]]:
+        return read_uns(self._file) if self.uns == "keep" else ({}, {})
 
     @cached_property
     def _log_base(self) -> float | None:

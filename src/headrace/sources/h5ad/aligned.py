@@ -1,0 +1,150 @@
+"""obsm and varm of an .h5ad file: several numbers for each cell or gene, read some rows at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import SourceError
+from .file import check_storage, member, reading, text
+from .table import Table
+
+BLOCK_BYTES = 8 << 20
+"""Bytes of the rows that are read at once."""
+
+
+@dataclass(frozen=True)
+class Array:
+    """One array.
+
+    Parameters
+    ----------
+    width
+        Numbers per row.
+    dtype
+        Of all of them, in the byte order of the machine.
+    read
+        Returns the rows between two positions, shape (stop - start, width).
+    """
+
+    width: int
+    dtype: np.dtype[Any]
+    read: Callable[[int, int], npt.NDArray[Any]]
+
+
+class Aligned:
+    """The arrays of `obsm` or `varm` that are carried over: dense ones of numbers, and tables of numbers.
+
+    Keeps the two blocks last used, so that chunks in order read each block once.
+
+    Parameters
+    ----------
+    root
+        The file.
+    path
+        Where they are in it; there may be none.
+    length
+        How many rows they must have.
+    """
+
+    def __init__(self, root: h5py.File, path: str, length: int) -> None:
+        self.root, self.path, self.length = root, path, length
+        self.arrays: dict[str, Array] = {}
+        self.left: dict[str, str] = {}
+        """What is not carried over, and why."""
+        group = member(root, path)
+        for name in group if isinstance(group, h5py.Group) else ():
+            found = self._array(name, f"{path}[{name!r}] of {root.filename}")
+            if isinstance(found, str):
+                self.left[name] = found
+            else:
+                self.arrays[name] = found
+        row = sum(array.width * array.dtype.itemsize for array in self.arrays.values())
+        self.block = max(1, min(length, BLOCK_BYTES // max(1, row)))
+        self.memory = 3 * self.block * row if self.arrays else 0
+        self.lock = threading.Lock()
+        self.blocks: dict[int, dict[str, npt.NDArray[Any]]] = {}
+
+    def empty(self) -> dict[str, npt.NDArray[Any]]:
+        """Return no rows: names, widths and types."""
+        return {name: np.empty((0, array.width), array.dtype) for name, array in self.arrays.items()}
+
+    def read(self, start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
+        """Return the rows between two positions."""
+        parts = []
+        for number in range(start // self.block, (max(stop, start + 1) - 1) // self.block + 1) if self.arrays else ():
+            first = number * self.block
+            a, b = max(start, first) - first, min(stop, first + self.block) - first
+            parts.append({name: values[a:b] for name, values in self._block(number).items()})
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self.arrays}
+
+    def all(self) -> dict[str, npt.NDArray[Any]]:
+        """Return all rows."""
+        return self.read(0, self.length)
+
+    def _block(self, number: int) -> dict[str, npt.NDArray[Any]]:
+        with self.lock:
+            if number not in self.blocks:
+                self.blocks = {n: arrays for n, arrays in self.blocks.items() if n == number - 1}
+                start, stop = number * self.block, min((number + 1) * self.block, self.length)
+                with reading(f"{self.path} of {self.root.filename}, rows {start} to {stop}"):
+                    self.blocks[number] = {name: array.read(start, stop) for name, array in self.arrays.items()}
+            return self.blocks[number]
+
+    def _array(self, name: str, where: str) -> Array | str:
+        """Return an array, or why it is not carried over."""
+        found = member(self.root[self.path], name)
+        if isinstance(found, h5py.Group):
+            kind = text(found.attrs.get("encoding-type", "a group"))
+            if kind != "dataframe":
+                return f"it is encoded as {kind!r}"
+            try:
+                table = Table(self.root, f"{self.path}/{name}")
+            except SourceError as error:
+                return str(error)
+            return self._table(table, where)
+        if found.ndim != 2:
+            return f"it has {found.ndim} dimensions"
+        if found.dtype.kind not in "biuf" or found.dtype.itemsize > 8:
+            return f"it holds {found.dtype}"
+        check_storage(found)
+        self._agree(where, found.shape[0])
+        dtype = np.dtype(found.dtype.newbyteorder("=").str)  # without the names that HDF5 gives to booleans
+        return Array(found.shape[1], dtype, lambda start, stop: found[start:stop].astype(dtype, copy=False))
+
+    def _table(self, table: Table, where: str) -> Array | str:
+        """Return a table of numbers as an array: the names of its columns are lost."""
+        self._agree(where, table.length)
+        dtypes = list(table.empty().dtypes)
+        if not dtypes or not all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in dtypes):
+            return "it is a table with columns that are no plain numbers"
+        dtype = np.result_type(*dtypes)
+        columns = list(table.columns.values())
+
+        def read(start: int, stop: int) -> npt.NDArray[Any]:
+            return np.stack([np.asarray(column.read(start, stop), dtype) for column in columns], axis=1)
+
+        return Array(len(columns), dtype, read)
+
+    def _agree(self, where: str, rows: int) -> None:
+        if rows != self.length:
+            raise SourceError(f"{where} has {rows} rows, not {self.length}; the file is broken")
+
+
+def shown(left: dict[str, str]) -> str:
+    """Return what was left out, in words.
+
+    Examples
+    --------
+    >>> shown({"X_graph": "it is encoded as 'csr_matrix'"})
+    "'X_graph' (it is encoded as 'csr_matrix')"
+    """
+    return ", ".join(f"{name!r} ({why})" for name, why in left.items())

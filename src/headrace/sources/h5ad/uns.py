@@ -1,0 +1,73 @@
+"""uns of an .h5ad file, and what of a file is not carried over."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import h5py
+
+from ...errors import SourceError
+from .file import check_storage, member
+
+REPLACED = ("headrace", "log1p")
+"""Entries that describe the file's own X, or how headrace made the file: a run writes its own."""
+
+
+def read_uns(file: h5py.File) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the entries of `uns`, as anndata reads them, and those that are left out, with the reason.
+
+    Raises
+    ------
+    SourceError
+        If something in it leads to another file.
+    """
+    from anndata.io import read_elem  # slow to import, and only needed here
+
+    group = member(file, "uns")
+    kept: dict[str, Any] = {}
+    left: dict[str, str] = {}
+    for name in group if isinstance(group, h5py.Group) else ():
+        element = member(group, name)
+        if name in REPLACED:
+            continue
+        _check_inside(element)
+        if isinstance(element, h5py.Group) and "connectivities_key" in element:
+            left[name] = "it refers to obsp, which is not carried over"
+            continue
+        try:
+            kept[name] = read_elem(element)
+        except Exception as error:  # whatever anndata raises for what it does not know
+            left[name] = f"anndata cannot read it: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+    return kept, left
+
+
+def _check_inside(element: h5py.Group | h5py.Dataset) -> None:
+    """Raise if an entry, or what is within, is not in this file."""
+    if isinstance(element, h5py.Dataset):
+        check_storage(element)
+        return
+    for name in element:
+        inner = member(element, name)
+        if inner is None:
+            raise SourceError(f"{element.name}/{name} of {element.file.filename} is not there")
+        _check_inside(inner)
+
+
+def others(file: h5py.File, layer: str, uns: bool) -> dict[str, list[str]]:
+    """Return the names of what no plan carries over: other matrices, pairs of cells or genes, and uns unless asked.
+
+    Parameters
+    ----------
+    layer
+        The matrix that is read, by its path in the file.
+    uns
+        Whether uns is carried over.
+    """
+    there = {name: _names(member(file, name)) for name in ("layers", "obsp", "varp", *(() if uns else ("uns",)))}
+    there["layers"] = [name for name in there["layers"] if layer != f"layers/{name}"]
+    return {name: sorted(members) for name, members in there.items() if members}
+
+
+def _names(group: Any) -> Collection[str]:
+    return list(group) if isinstance(group, h5py.Group) else []
