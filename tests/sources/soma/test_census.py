@@ -290,3 +290,28 @@ def test_the_first_value_that_is_no_count_is_named(value: float, said: str) -> N
     )
     with pytest.raises(hr.CountsError, match=said):
         hr.Plan(source, [hr.NormalizeTotal(1e4)]).to_anndata()
+
+
+def test_datasets_of_two_organisms_are_no_query(demo_census: Path) -> None:
+    census = hr.open_census(demo_census)
+    human = census.datasets(organism="homo_sapiens")["dataset_id"].tolist()
+    with soma.open(f"{demo_census}/census_data/homo_sapiens/obs") as obs:
+        cells = obs.read(column_names=["dataset_id"]).concat().to_pandas()["dataset_id"]
+    assert set(cells) == set(human)
+    with pytest.raises(hr.InputError) as said:
+        census.query("mus_musculus", dataset_id=[LIVER, *human[:2]])
+    message = str(said.value)
+    assert "some have no cell of mus_musculus" in message
+    assert f"{human[0]!r}, {human[1]!r} of homo_sapiens" in message
+    assert LIVER not in message
+    with pytest.raises(hr.InputError, match=f"'{LIVER}' of mus_musculus"):
+        census.query("homo_sapiens", dataset_id=[human[0], LIVER])
+
+
+def test_a_filter_that_leaves_no_cell_of_a_dataset_is_no_error(demo_census: Path) -> None:
+    census = hr.open_census(demo_census)
+    table = census.datasets(organism="homo_sapiens", assays=True)
+    with_it = {row.dataset_id: "Smart-seq2" in row.assays for row in table.itertuples()}
+    ids = [next(one for one, has in with_it.items() if has == wanted) for wanted in (True, False)]
+    found = census.query("homo_sapiens", dataset_id=ids, obs_filter="assay == 'Smart-seq2'", genes="any")
+    assert list(found.value_counts("dataset_id")) == ids[:1]

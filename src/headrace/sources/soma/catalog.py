@@ -90,15 +90,18 @@ class Catalog:
         if unknown:
             raise InputError(f"the Census has no dataset {unknown[0]!r}; {_datasets_named(unknown[0], table)}")
 
-    def organisms_of(self, ids: Sequence[str]) -> list[str]:
-        """Name the organisms that the cells of some datasets are of."""
+    def organisms_of(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        """Return which of some datasets have cells of each organism; organisms that have none are left out."""
         value_filter = f"dataset_id in {list(ids)!r}"
-        found = []
+        found = {}
         for name in self.organisms:
+            there: set[str] = set()
             with reading(f"{self.location.uri}/census_data/{name}/obs"):
-                cells = self.root["census_data"][name].obs.read(value_filter=value_filter, column_names=["dataset_id"])
-                if sum(len(table) for table in cells):
-                    found.append(name)
+                obs = self.root["census_data"][name].obs
+                for table in obs.read(value_filter=value_filter, column_names=["dataset_id"]):
+                    there.update(map(str, table["dataset_id"].to_pandas().unique()))
+            if there:
+                found[name] = [one for one in ids if one in there]
         return found
 
     def cells_per_assay(self, organisms: Sequence[str]) -> pd.DataFrame:
