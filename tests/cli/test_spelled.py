@@ -48,7 +48,7 @@ SAID = [
     ("explain --h5ad cxg.h5ad --raw --layer-in x", "--raw reads raw.X, --layer-in x a layer: give one"),
     ("explain --h5ad twice.h5ad", "--var-index gene_ids takes the ids"),
     ("explain --h5ad twice.h5ad --var-index gene_id", "--var-index gene_id: var of"),
-    ("explain --h5ad .", "(for a SOMA experiment: hr.open_soma in Python)"),
+    ("explain --h5ad .", "(for a SOMA experiment: --soma)"),
     ("explain --h5ad cxg.h5ad --raw --memory 1MB", "raise --memory"),
     ("export --h5ad cxg.h5ad --raw --out twice.h5ad", "twice.h5ad exists; --overwrite replaces it"),
     ("export CENSUS --out x.h5ad --target-sum median --spool cxg.h5ad", "folder with --spool"),
@@ -149,7 +149,10 @@ IN_SOURCE = {
     ),
     "sources/soma/query.py": ("genes='any' takes those", "--genes any takes those"),
     "sources/tables/read.py": ("a file of its own (genes=..., samples=...)", "a file of its own (--genes, --samples)"),
-    "steps/check.py": ("choose the layer with counts, or", "choose the layer with counts (--layer-in, --raw), or"),
+    "steps/check.py": (
+        "choose the layer with counts, leave",
+        "choose the layer with counts (--layer-in, --raw), leave",
+    ),
     "steps/normalize.py": (
         "NormalizeLength(assays='all') corrects every cell",
         "--length-normalize all corrects every cell",

@@ -21,6 +21,7 @@ Examples:
     --layer counts --min-genes 500 --min-cells 5 --length-normalize auto \\
     --target-sum 1e4 --log1p --hvg 2000 --memory 1GB --out lung.h5ad
   headrace export --census ./census --recipe recipe.toml
+  headrace export --soma ./experiment --var-names feature_name --out all.h5ad
   headrace export --h5ad lung.h5ad --raw --target-sum 1e4 --log1p --out normalized.h5ad
 
 \b

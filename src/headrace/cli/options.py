@@ -69,6 +69,8 @@ H5AD = (
         "--feature-type", metavar="NAME", help="Which features of --tenx; Gene Expression by default.", section=SOURCE
     ),
     option("--genome", metavar="NAME", help="Which genome of --tenx, if there are several.", section=SOURCE),
+    option("--soma", metavar="PATH|URI", help="A SOMA experiment, instead of a Census.", section=SOURCE),
+    option("--measurement", metavar="NAME", help="Which measurement of --soma; RNA by default.", section=SOURCE),
     option("--h5ad", metavar="FILE", help="A local .h5ad file, instead of a Census.", section=SOURCE),
     option("--raw", is_flag=True, help="Read raw.X of the file, with the genes of raw.var.", section=SOURCE),
     option(
@@ -80,7 +82,13 @@ H5AD = (
     option(
         "--var-index",
         metavar="COLUMN",
-        help="Column of the file's var with the ids of genes; by default its own index.",
+        help="Column of var of --h5ad or --soma with the ids of genes; by default its own index.",
+        section=SOURCE,
+    ),
+    option(
+        "--var-names",
+        metavar="COLUMN",
+        help="Column of var to call genes by, e.g. feature_name; not for --tenx. Ids are kept in feature_id.",
         section=SOURCE,
     ),
 )
@@ -115,7 +123,7 @@ QUERY = (
     option(
         "--layer-in",
         metavar="raw|normalized|NAME",
-        help="Which layer to read: of the Census, raw (counts) by default; of a file, X by default.",
+        help="Which layer to read: of a Census or SOMA experiment, raw by default; of a file, X by default.",
         section=SOURCE,
     ),
 )

@@ -33,6 +33,8 @@ RULES = (
     ("--holds", r"\bholds='(\w+)'", r"--holds \1"),
     ("--holds", r"\bholds=$", "--holds"),
     ("--var-index", r"\bvar_index='([^']*)'", r"--var-index \1"),
+    ("--var-names", r"\bvar_names='([^']*)'", r"--var-names \1"),
+    ("--soma", r"\bhr\.open_soma\b", "--soma"),
     ("--census", r"\bhr\.open_soma\b", "hr.open_soma in Python"),
     ("--h5ad", r"\bscratch=", "TMPDIR"),
     ("--tiledb-config", r"\btiledb_config=\{'([\w.]+)': 4 \* 1024\*\*3\}", r"--tiledb-config \1=4294967296"),

@@ -803,8 +803,8 @@ def test_export_of_a_file(cellxgene: Path, tmp_path: Path, capsys: pytest.Captur
     ("arguments", "says"),
     [
         ("--h5ad x --census y", "give one"),
-        ("--h5ad x --organism y --genes any", "organism, genes: for a Census"),
-        ("--h5ad x --tiledb-config a=b", "tiledb_config: for a Census"),
+        ("--h5ad x --organism y --genes any", "--organism, --genes: for a Census"),
+        ("--h5ad x --tiledb-config a=b", "--tiledb-config: for a Census"),
         ("--census x --organism y --raw --holds counts", "--raw, --holds: for a file"),
     ],
 )
