@@ -44,6 +44,7 @@ from .steps.flavors import UnfittedBatchWarning as UnfittedBatchWarning
 from .steps.hvg import HighlyVariableGenes as HighlyVariableGenes
 from .steps.layers import DropLayer as DropLayer
 from .steps.layers import SaveLayer as SaveLayer
+from .steps.layers import SaveRaw as SaveRaw
 from .steps.layers import UseLayer as UseLayer
 from .steps.normalize import FULL_GENE_ASSAYS as FULL_GENE_ASSAYS
 from .steps.normalize import Log1p as Log1p

@@ -52,6 +52,8 @@ class StreamSpec:
         What `X` holds.
     layers
         What each saved layer holds.
+    raw
+        The layer that is also to be `raw.X`, with `var` as `raw.var` (`SaveRaw`).
     obsm
         No rows: the arrays of several numbers per cell by name, shape (0, k) each, with their dtypes.
     varm
@@ -85,6 +87,7 @@ class StreamSpec:
     nnz: int | None = None
     holds: Holds = Holds.COUNTS
     layers: Mapping[str, Holds] = field(default_factory=dict)
+    raw: str | None = None
     obsm: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     varm: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     uns: Mapping[str, Any] = field(default_factory=dict)

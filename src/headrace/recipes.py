@@ -8,7 +8,7 @@ from .errors import InputError
 from .steps.bulk import NormFactors
 from .steps.cells import FilterCells
 from .steps.hvg import HighlyVariableGenes
-from .steps.layers import DropLayer, SaveLayer, UseLayer
+from .steps.layers import DropLayer, SaveLayer, SaveRaw, UseLayer
 from .steps.normalize import Log1p, NormalizeLength
 from .steps.rates import Libsize, LogCPM
 from .steps.scale import Scale
@@ -85,7 +85,12 @@ def lognormcounts() -> list[Any]:
 
 
 def workbench(
-    *, target_sum: float = 1e4, n_top_genes: int = 2000, max_value: float = 10, subset: bool = True
+    *,
+    target_sum: float = 1e4,
+    n_top_genes: int = 2000,
+    max_value: float = 10,
+    subset: bool = True,
+    raw: bool = True,
 ) -> list[Any]:
     """Return what clustering starts from: scaled log values in `X`, what they were made of beside them.
 
@@ -99,6 +104,9 @@ def workbench(
     subset
         True keeps the highly variable genes only, in `X` and layers: scaled values are dense. False keeps all
         genes, cells x genes x 4 bytes of them in `X`.
+    raw
+        Whether "logcounts" is `raw` too, with the genes of `X`: scanpy's `rank_genes_groups` and plots take it, where
+        scaled values would give NaN. It takes no room in the file, and that of another matrix in memory.
 
     Examples
     --------
@@ -111,6 +119,7 @@ def workbench(
         NormalizeTotal(target_sum=target_sum),
         Log1p(),
         SaveLayer("logcounts"),
+        *([SaveRaw("logcounts")] if raw else []),
         HighlyVariableGenes(n_top_genes=n_top_genes),
         *([SelectGenes("highly_variable")] if subset else []),
         Scale(max_value=max_value),

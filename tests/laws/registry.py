@@ -29,6 +29,7 @@ LOGGED = [*COUNTS, hr.NormalizeTotal(1e4), hr.Log1p()]
 
 STEPS: dict[str, list[Any]] = {
     "SaveLayer": [hr.SaveLayer("counts")],
+    "SaveRaw": [*COUNTS, hr.SaveRaw("counts"), hr.NormalizeTotal(1e4)],
     "RoundCounts": [hr.RoundCounts()],
     "FilterCells": [hr.FilterCells(min_genes=20, max_counts=400, min={"depth": 0.1}, max={"depth": 0.95})],
     "FilterGenes": [hr.FilterGenes(min_cells=20, max_counts=2000)],

@@ -68,6 +68,7 @@ class InMemoryWriter(Writer):
             var=spec.var.copy(),
             uns=without_unused_colors(spec.uns, used),
             layers=layers,
+            raw=None if spec.raw is None else {"X": layers[spec.raw], "var": spec.var.copy()},
             obsm={name: np.concatenate(parts) for name, parts in self.obsm.items()},
             varm={name: values.copy() for name, values in spec.varm.items()},
         )

@@ -95,8 +95,48 @@ class DropLayer(Transform):
 
     def out(self, spec: StreamSpec) -> StreamSpec:
         """Describe the stream without the layer."""
-        _known(self.name, spec, "DropLayer")
+        if _known(self.name, spec, "DropLayer") == spec.raw:
+            raise PlanError(
+                f"DropLayer: layer {self.name!r} is raw since SaveRaw({self.name!r}); leave one of them out"
+            )
         return replace(spec, layers={name: holds for name, holds in spec.layers.items() if name != self.name})
+
+
+@dataclass(frozen=True)
+class SaveRaw(Transform):
+    """Make a saved layer `raw.X` as well: what scanpy tests and plots by default, whatever becomes of `X`.
+
+    `raw.var` is `var`: gene filters that follow apply to both. In an .h5ad file `raw/X` and `raw/var` are hard links of
+    HDF5 to the layer and to var, and take no room; anndata reads them as matrices of their own, in memory.
+
+    Parameters
+    ----------
+    name
+        Name of the layer, e.g. "logcounts".
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> import headrace as hr
+    >>> from headrace.sources.arrays import ArraySource
+    >>> source = ArraySource(np.array([[1, 0], [3, 2]]), pd.DataFrame(index=["a", "b"]), pd.DataFrame(index=["g", "h"]))
+    >>> hr.Plan(source, [hr.SaveLayer("counts"), hr.SaveRaw("counts"), hr.Log1p()]).to_anndata().raw.X.toarray()
+    array([[1., 0.],
+           [3., 2.]], dtype=float32)
+    """
+
+    name: str
+    by_gene = True
+    reads_obs = ()
+    keeps_values = True
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """Return the same cells."""
+        return chunk
+
+    def out(self, spec: StreamSpec) -> StreamSpec:
+        """Describe the stream with the layer as raw."""
+        return replace(spec, raw=_known(self.name, spec, "SaveRaw"))
 
 
 def _known(name: str, spec: StreamSpec, step: str) -> str:

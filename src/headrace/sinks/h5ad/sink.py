@@ -190,11 +190,20 @@ class H5adWriter(Writer):
         var.append(spec.var)
         var.finish()
         self.storage.outbox.flush()
+        if spec.raw is not None:
+            self._link_raw(f"layers/{spec.raw}")
         for name, values in spec.varm.items():
             write_element(self.file["varm"], name, values)
         for key, value in without_unused_colors(spec.uns, self.obs.used).items():
             write_element(self.file["uns"], key, value)
         record(self.file, self.rows, {**self.obs.marks, **var.marks})
+
+    def _link_raw(self, layer: str) -> None:
+        """Make raw of a layer and var, by hard links: nothing is written twice."""
+        raw = self.file.create_group("raw")
+        raw.attrs.update({"encoding-type": "raw", "encoding-version": "0.1.0"})
+        raw["X"], raw["var"] = self.file[layer], self.file["var"]
+        _dict(raw, "varm")
 
     def close(self) -> None:
         """Let go of temporary files, whatever has happened."""
@@ -270,5 +279,5 @@ class DenseWriter:
         self.rows.finish()
 
 
-def _dict(file: h5py.File, name: str) -> None:
+def _dict(file: h5py.Group, name: str) -> None:
     file.create_group(name).attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
