@@ -108,6 +108,7 @@ OPTIONS = (
         section=RUN,
     ),
     option("--overwrite", is_flag=True, help="Replace the file if it exists.", section=RUN),
+    option("--dense", is_flag=True, help="Write an .h5ad file's matrices dense, e.g. for pydeseq2.", section=RUN),
     option("--memory", metavar="AMOUNT", help="The most memory to take, e.g. 1GB.", section=RUN),
 )
 
@@ -156,7 +157,9 @@ def bulk(session: Session, /, tables: tuple[str, ...], **given: Any) -> None:
     memory = default_budget() if given["memory"] is None else parse_bytes(given["memory"])
     with Progress(session) as progress:
         if sink is None:
-            spec = plan.write_h5ad(out, memory=memory, overwrite=given["overwrite"], on_event=progress)
+            spec = plan.write_h5ad(
+                out, memory=memory, overwrite=given["overwrite"], dense=given["dense"], on_event=progress
+            )
         else:
             spec = plan.write(sink, Settings(memory, on_event=progress))
     session.say(

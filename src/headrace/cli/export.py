@@ -66,6 +66,8 @@ def export(session: Session, /, **given: Any) -> None:
             memory=todo.memory,
             overwrite=given["overwrite"],
             compression=todo.compression,
+            checksum=not given["no_checksum"],
+            dense=given["dense"],
             spool=spool,
             resume=given["resume"],
             keep_spool=given["keep_spool"],

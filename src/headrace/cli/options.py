@@ -177,6 +177,13 @@ OUTPUT = (
     option("--overwrite", is_flag=True, help="Replace the file if it exists.", section=RUN),
     option("--compression", type=click.Choice(["none", "gzip"]), help="Of the file; none by default.", section=RUN),
     option(
+        "--no-checksum",
+        is_flag=True,
+        help="Leave HDF5's checksums (fletcher32) out, for programs that do not know them, such as kerchunk.",
+        section=RUN,
+    ),
+    option("--dense", is_flag=True, help="Write X and layers as dense arrays, e.g. for pydeseq2.", section=RUN),
+    option(
         "--memory",
         metavar="AMOUNT",
         help="The most memory to take, e.g. 1GB. By default a quarter of what there is, at most 4 GB.",

@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..events import Listener, ignore
 from ..protocols import Executor, Sink, Source, Step
 from ..sinks.anndata import InMemory
+from ..sinks.dense import Dense
 from ..sinks.discard import Discard
 from ..sinks.h5ad.hdf5 import Compression
 from ..sinks.h5ad.sink import H5ad
@@ -102,6 +103,7 @@ class Plan:
         overwrite: bool = False,
         compression: Compression = None,
         checksum: bool = True,
+        dense: bool = False,
         spool: str | os.PathLike[str] | None = None,
         resume: bool = True,
         keep_spool: bool = False,
@@ -120,6 +122,8 @@ class Plan:
             None, or "gzip".
         checksum
             Whether HDF5 is to check every chunk of numbers when it is read (fletcher32).
+        dense
+            Whether X and layers are written as dense arrays, cells x genes x 4 bytes each: pydeseq2 takes no others.
         spool
             Folder for what a plan of several passes keeps of its source; `.headrace-spool` beside `path`
             by default.
@@ -148,12 +152,15 @@ class Plan:
             resume=resume,
             keep_spool=keep_spool,
         )
-        return self.write(H5ad(target, overwrite, compression, checksum), settings)
+        sink = H5ad(target, overwrite, compression, checksum)
+        return self.write(Dense(sink) if dense else sink, settings)
 
-    def to_anndata(self, *, memory: int | str | None = None, executor: Executor | None = None) -> Any:
-        """Run the plan and return an AnnData; the result itself is not within the budget."""
+    def to_anndata(
+        self, *, memory: int | str | None = None, executor: Executor | None = None, dense: bool = False
+    ) -> Any:
+        """Run the plan and return an AnnData, with `dense` arrays if asked; the result is not within the budget."""
         sink = InMemory()
-        self.write(sink, Settings(_bytes(memory), executor))
+        self.write(Dense(sink) if dense else sink, Settings(_bytes(memory), executor))
         return sink.result[0]
 
     def var(self, *, memory: int | str | None = None, executor: Executor | None = None) -> pd.DataFrame:
