@@ -6,6 +6,7 @@ import pickle
 import warnings
 from pathlib import Path
 
+import anndata
 import cellxgene_census
 import numpy as np
 import pandas as pd
@@ -315,3 +316,19 @@ def test_a_filter_that_leaves_no_cell_of_a_dataset_is_no_error(demo_census: Path
     ids = [next(one for one, has in with_it.items() if has == wanted) for wanted in (True, False)]
     found = census.query("homo_sapiens", dataset_id=ids, obs_filter="assay == 'Smart-seq2'", genes="any")
     assert list(found.value_counts("dataset_id")) == ids[:1]
+
+
+def test_uns_says_what_the_schema_of_cellxgene_asks_for(demo_census: Path, tmp_path: Path) -> None:
+    with soma.open(str(demo_census)) as opened:
+        table = opened["census_info"]["organisms"].read().concat().to_pandas().set_index("organism")
+        titles = opened["census_info"]["datasets"].read().concat().to_pandas().set_index("dataset_id")["dataset_title"]
+    term = table.loc["mus_musculus", "organism_ontology_term_id"]
+    assert term == "NCBITaxon:10090"
+    census = hr.open_census(demo_census)
+    plan = hr.Plan(census.query("mus_musculus", dataset_id=LIVER))
+    plan.write_h5ad(tmp_path / "out.h5ad")
+    for uns in (plan.to_anndata().uns, anndata.read_h5ad(tmp_path / "out.h5ad").uns):
+        assert uns["organism_ontology_term_id"] == term
+        assert uns["title"] == titles[LIVER]
+    several = census.query("homo_sapiens", primary_only=True, genes="any").spec.uns
+    assert several == {"organism_ontology_term_id": "NCBITaxon:9606"}

@@ -71,7 +71,22 @@ class CensusQuery(SomaSource):
     @cached_property
     def spec(self) -> StreamSpec:
         """What is known of the stream before X is read."""
-        return replace(super().spec, measured=self._measured, presence_aware=self.rule == "any")
+        return replace(super().spec, measured=self._measured, presence_aware=self.rule == "any", uns=self._known)
+
+    @property
+    def _known(self) -> dict[str, str]:
+        """What the Census knows of what CELLxGENE's schema asks for in uns: the organism, the title of one dataset."""
+        known = {}
+        if "organisms" in self.census.root["census_info"]:
+            table = self.census.table("organisms")
+            if {"organism", "organism_ontology_term_id"} <= set(table):
+                terms = dict(zip(table["organism"], table["organism_ontology_term_id"], strict=True))
+                if self.organism in terms:
+                    known["organism_ontology_term_id"] = str(terms[self.organism])
+        if len(self._datasets) == 1:
+            titles = self.census.table("datasets").set_index("dataset_id")["dataset_title"]
+            known["title"] = str(titles[next(iter(self._datasets))])
+        return known
 
     @property
     def value_filter(self) -> str | None:
