@@ -61,6 +61,8 @@ def choose_reader(where: Location, asked: Reader) -> Choice:
     if wanted == "tiledb":
         return Choice((), "TileDB, as asked")
     try:
+        if where.timestamp is not None:
+            raise Declined("a time in the past was asked for")
         fragments = open_fragments(where.uri, where.settings())
     except Declined as declined:
         if wanted == "tiles":

@@ -8,7 +8,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tiledbsoma as soma
@@ -39,10 +39,13 @@ class Location:
         A path, or a URI that TileDB knows, e.g. `s3://bucket/census/soma`.
     config
         TileDB settings as sorted pairs of text; they win over headrace's own.
+    timestamp
+        Time up to which writes are seen, in ms since 1970; None for all.
     """
 
     uri: str
     config: tuple[tuple[str, str], ...] = ()
+    timestamp: int | None = None
 
     @staticmethod
     def of(uri: str | os.PathLike[str], tiledb_config: Mapping[str, Any] | None = None) -> Location:
@@ -56,7 +59,7 @@ class Location:
 
     def at(self, *names: str) -> Location:
         """Return the location of a member, by its path below this one."""
-        return Location("/".join((self.uri, *names)), self.config)
+        return replace(self, uri="/".join((self.uri, *names)))
 
     def settings(self) -> dict[str, str]:
         """Return the user's settings over the Census's for S3 and the environment's proxy."""
@@ -71,7 +74,7 @@ class Location:
             _PREPROCESS_TILE_MERGE: 0,
             **self.settings(),
         }
-        return soma.SOMATileDBContext(tiledb_config=config)
+        return soma.SOMATileDBContext(tiledb_config=config, timestamp=self.timestamp)
 
     def open(self, context: soma.SOMATileDBContext | None = None) -> Any:
         """Open the SOMA object for reading, or raise `InputError` if there is none."""

@@ -193,7 +193,10 @@ class XReader:
         for table in self._tables(joinids):
             if len(table):
                 batch = table.combine_chunks()
-                yield tuple(batch[name].chunk(0).to_numpy() for name in ("soma_dim_0", "soma_dim_1", "soma_data"))
+                rows, cols, vals = (batch[name].chunk(0) for name in ("soma_dim_0", "soma_dim_1", "soma_data"))
+                if pa.types.is_boolean(vals.type):
+                    vals = vals.cast(pa.uint8())
+                yield rows.to_numpy(), cols.to_numpy(), vals.to_numpy()
 
 
 class _Rows:

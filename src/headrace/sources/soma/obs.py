@@ -38,11 +38,14 @@ class Annotations:
     joinids
         The query's cells.
     columns
-        Names of the columns; the index is `soma_joinid` as text, and without a name, as in `get_anndata`.
+        Names of the columns.
+    index
+        The column that is to be the index, and no column then; None: `soma_joinid` as text, as in `get_anndata`. The
+        index has no name.
     """
 
-    def __init__(self, obs: Any, joinids: Joinids, columns: Sequence[str]) -> None:
-        self.obs, self.joinids = obs, joinids
+    def __init__(self, obs: Any, joinids: Joinids, columns: Sequence[str], index: str | None = None) -> None:
+        self.obs, self.joinids, self.index = obs, joinids, index
         self.columns = ["soma_joinid", *(name for name in columns if name != "soma_joinid")]
         self.ordered = True
         self.lock = threading.Lock()
@@ -55,10 +58,10 @@ class Annotations:
         """Return no rows: the names and dtypes, with every category the column can have."""
         with reading("obs"):
             table = self.obs.read(coords=(slice(0, 0),), column_names=self.columns).concat()
-        return _frame(table.slice(0, 0))
+        return _frame(table.slice(0, 0), self.index)
 
     def read(self, start: int, stop: int) -> pd.DataFrame:
-        """Return the cells at positions `start` to `stop`, indexed by soma_joinid as text."""
+        """Return the cells at positions `start` to `stop`, indexed by their names."""
         parts: list[pd.DataFrame] = []
         with self.lock:
             while start < stop:
@@ -80,7 +83,7 @@ class Annotations:
         if table is None:
             self.coming = self._tables(position)
             table = next(self.coming)
-        self.block = _frame(table)
+        self.block = _frame(table, self.index)
 
     def _tables(self, position: int) -> Iterator[pa.Table]:
         """Yield the cells from a position on, at most `BLOCK` at a time."""
@@ -136,8 +139,8 @@ class Annotations:
             yield from self.obs.read(coords=(coords,), column_names=self.columns)
 
 
-def _frame(table: pa.Table) -> pd.DataFrame:
+def _frame(table: pa.Table, index: str | None) -> pd.DataFrame:
     """Return cells as pandas has them."""
     frame = to_frame(table)
-    frame.index = pd.Index(list(map(str, table["soma_joinid"].to_pylist())), dtype=object)
-    return frame
+    frame.index = pd.Index(list(map(str, table[index or "soma_joinid"].to_pylist())), dtype=object)
+    return frame if index is None else frame.drop(columns=index)

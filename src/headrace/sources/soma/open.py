@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from ...errors import InputError
@@ -16,23 +18,26 @@ def open_soma(
     uri: str | os.PathLike[str],
     *,
     measurement: str = "RNA",
-    layer: str = "raw",
+    layer: str | None = None,
     obs_filter: str | None = None,
     obs_joinids: Sequence[int] | None = None,
     genes: Sequence[str] | None = None,
     var_index: str | None = None,
     var_names: str | None = None,
+    timestamp: int | datetime | None = None,
     tiledb_config: Mapping[str, Any] | None = None,
     reader: Reader = "auto",
 ) -> SomaSource:
     """Open any SOMA experiment as a source of cells.
+
+    Cells are called by `obs_id`, where obs has it (`tiledbsoma.io` puts obs_names there), else by soma_joinid.
 
     Parameters
     ----------
     uri
         Path or URI of a SOMA Experiment.
     measurement, layer
-        Which `ms/<measurement>/X/<layer>` to stream.
+        Which `ms/<measurement>/X/<layer>` to stream. Without a layer it is "raw", or the only one that there is.
     obs_filter
         A SOMA value filter, e.g. `"cell_type == 'B cell'"`.
     obs_joinids
@@ -44,6 +49,8 @@ def open_soma(
     var_names
         Column of var to call the genes by, e.g. "feature_name": made unique as `var_names_make_unique` does; the ids
         are kept in `var["feature_id"]`. None: they are called by their ids.
+    timestamp
+        The experiment as it was then: a time, or ms since 1970. None: as it is.
     tiledb_config
         TileDB settings, e.g. for a private S3 server.
     reader
@@ -66,9 +73,9 @@ def open_soma(
     """
     check_reader(reader)
     source = SomaSource(
-        Location.of(uri, tiledb_config),
+        replace(Location.of(uri, tiledb_config), timestamp=_milliseconds(timestamp)),
         measurement,
-        layer,
+        layer or "raw",
         obs_filter,
         None if obs_joinids is None else tuple(int(i) for i in obs_joinids),
         None if genes is None else tuple(genes),
@@ -79,7 +86,17 @@ def open_soma(
     kind = getattr(source._experiment, "soma_type", "?")
     if kind != "SOMAExperiment":
         raise InputError(f"{source.where!r} is a {kind}, not a SOMAExperiment; for a Census use hr.open_census")
+    layers = list(source._measurement.X) if "X" in source._measurement else []
+    if layer is None and len(layers) == 1:
+        source = replace(source, layer=layers[0])
     source.open_x()
     if var_names is not None:
         source.spec  # noqa: B018 # a wrong column too
     return source
+
+
+def _milliseconds(timestamp: int | datetime | None) -> int | None:
+    """Return a time in ms since 1970, as TileDB counts."""
+    if isinstance(timestamp, datetime):
+        return round(timestamp.timestamp() * 1000)
+    return timestamp

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -107,7 +107,7 @@ class SomaSource(Source[CellRange]):
         fragments = sorted(os.listdir(f"{uri}/__fragments")) if os.path.isdir(f"{uri}/__fragments") else []
         cells = hashlib.sha256(self.cells.joinids.tobytes()).hexdigest()
         genes = hashlib.sha256(self.columns.gene_map.tobytes()).hexdigest()
-        return json.dumps([self._stored_array.uri, self._stored, fragments, cells, genes])
+        return json.dumps([self._stored_array.uri, self._stored, fragments, cells, genes, self.location.timestamp])
 
     def provenance(self) -> dict[str, Any]:
         """Say what was asked for, in plain values; never where it was read from."""
@@ -240,7 +240,7 @@ class SomaSource(Source[CellRange]):
     @cached_property
     def _choice(self) -> Choice:
         """Who reads X."""
-        return choose_reader(Location(self._stored_array.uri, self.location.config), self.reader)
+        return choose_reader(replace(self.location, uri=self._stored_array.uri), self.reader)
 
     @cached_property
     def _line(self) -> Line:
@@ -261,7 +261,7 @@ class SomaSource(Source[CellRange]):
     @cached_property
     def _array(self) -> Any:
         """X, opened with as much memory for tiles as its size needs."""
-        where = Location(self._stored_array.uri, self.location.config)
+        where = replace(self.location, uri=self._stored_array.uri)
         return where.open(where.context(self._tile_base + self._stored // 80, BUFFER_BYTES))
 
     @cached_property
@@ -295,4 +295,5 @@ class SomaSource(Source[CellRange]):
 
     @cached_property
     def _annotations(self) -> Annotations:
-        return Annotations(self._experiment.obs, self.cells.joinids, self._obs_names)
+        ids = "obs_id" if "obs_id" in self._obs_names else None  # as tiledbsoma.io calls what obs_names were
+        return Annotations(self._experiment.obs, self.cells.joinids, self._obs_names, ids)
