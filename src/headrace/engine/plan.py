@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -104,6 +104,7 @@ class Plan:
         compression: Compression = None,
         checksum: bool = True,
         dense: bool = False,
+        counts: Literal["float32", "int32"] = "float32",
         spool: str | os.PathLike[str] | None = None,
         resume: bool = True,
         keep_spool: bool = False,
@@ -124,6 +125,8 @@ class Plan:
             Whether HDF5 is to check every chunk of numbers when it is read (fletcher32).
         dense
             Whether X and layers are written as dense arrays, cells x genes x 4 bytes each: pydeseq2 takes no others.
+        counts
+            How X and layers that hold counts are stored: "int32" for programs that ask for whole numbers (brisc).
         spool
             Folder for what a plan of several passes keeps of its source; `.headrace-spool` beside `path`
             by default.
@@ -144,6 +147,8 @@ class Plan:
         check_target(target, overwrite)
         if compression not in (None, "gzip"):
             raise InputError(f"compression={compression!r}: None or 'gzip'")
+        if counts not in ("float32", "int32"):
+            raise InputError(f"counts={counts!r}: 'float32' or 'int32'")
         settings = Settings(
             memory=_bytes(memory),
             executor=executor,
@@ -152,7 +157,7 @@ class Plan:
             resume=resume,
             keep_spool=keep_spool,
         )
-        sink = H5ad(target, overwrite, compression, checksum)
+        sink = H5ad(target, overwrite, compression, checksum, counts)
         return self.write(Dense(sink) if dense else sink, settings)
 
     def to_anndata(

@@ -1,4 +1,4 @@
-"""Entries of `uns` in anndata's encoding.
+"""Entries of `uns`, and `raw`, in anndata's encoding.
 
 What is plain is written here: to import anndata takes longer than to write a small file. All else is left to it.
 """
@@ -38,6 +38,19 @@ def write_element(group: h5py.Group, key: str, value: Any) -> None:
         from anndata.io import write_elem
 
         write_elem(group, key, value)
+
+
+def empty_dict(group: h5py.Group, name: str) -> None:
+    """Make a dictionary without entries."""
+    _encode(group.create_group(name), "dict", "0.1.0")
+
+
+def link_raw(file: h5py.File, layer: str) -> None:
+    """Make `raw` of a layer, given by its path, and of var, by hard links: nothing is written twice."""
+    raw = file.create_group("raw")
+    _encode(raw, "raw", "0.1.0")
+    raw["X"], raw["var"] = file[layer], file["var"]
+    empty_dict(raw, "varm")
 
 
 def _encode(element: h5py.Group | h5py.Dataset, kind: str, version: str) -> None:

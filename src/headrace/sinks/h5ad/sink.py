@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -22,9 +22,10 @@ from ...support.columns import without_unused_colors
 from ...support.memory import n_cores
 from .check import check_spec
 from .digests import RowDigest, record, row_checksums
-from .elements import write_element
+from .elements import empty_dict, link_raw, write_element
 from .frames import FrameWriter
 from .hdf5 import ALIGNED, Appender, Compression, Storage
+from .integers import check_counted, check_whole, counted
 from .output import Output
 from .reorder import ReorderBuffer
 
@@ -45,12 +46,15 @@ class H5ad(Sink):
         None, or "gzip".
     checksum
         Whether every chunk of numbers carries a checksum that HDF5 checks when it reads.
+    counts
+        How X and layers that hold counts are stored; all else is float32.
     """
 
     path: Path
     overwrite: bool = False
     compression: Compression = None
     checksum: bool = True
+    counts: Literal["float32", "int32"] = "float32"
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -60,6 +64,8 @@ class H5ad(Sink):
     def check(self, spec: StreamSpec) -> None:
         """Raise `OutputError` if a stream has what such a file cannot hold; nothing is read or written for that."""
         check_spec(spec)
+        if self.counts == "int32":
+            check_counted(spec)
 
     @contextmanager
     def open(self, spec: StreamSpec) -> Iterator[Writer]:
@@ -83,7 +89,8 @@ class H5ad(Sink):
                     stack.callback(outbox.close)
                     storage = Storage(self.compression, self.checksum, outbox, output.lending)
                     with output.told():
-                        writer = H5adWriter(file, spec, beside.parent, storage, output.told)
+                        whole = counted(spec) if self.counts == "int32" else ()
+                        writer = H5adWriter(file, spec, beside.parent, storage, output.told, whole)
                     stack.callback(writer.close)
                     yield writer
                 output.wait()
@@ -147,12 +154,14 @@ class H5adWriter(Writer):
         folder: Path,
         storage: Storage,
         told: Callable[[], AbstractContextManager[None]] = nullcontext,
+        whole: Collection[str] = (),
     ) -> None:
+        self.whole = whole
         self.file, self.folder, self.storage, self.told = file, folder, storage, told
         self.most = (spec.n_obs, spec.nnz)
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
-            _dict(file, name)
+            empty_dict(file, name)
         self.obs = FrameWriter(file.create_group("obs"), spec.obs, folder, spec.n_obs, storage)
         self.matrices: dict[str, SparseWriter | DenseWriter] = {}
         self.obsm: dict[str, DenseWriter] = {}
@@ -191,19 +200,12 @@ class H5adWriter(Writer):
         var.finish()
         self.storage.outbox.flush()
         if spec.raw is not None:
-            self._link_raw(f"layers/{spec.raw}")
+            link_raw(self.file, f"layers/{spec.raw}")
         for name, values in spec.varm.items():
             write_element(self.file["varm"], name, values)
         for key, value in without_unused_colors(spec.uns, self.obs.used).items():
             write_element(self.file["uns"], key, value)
         record(self.file, self.rows, {**self.obs.marks, **var.marks})
-
-    def _link_raw(self, layer: str) -> None:
-        """Make raw of a layer and var, by hard links: nothing is written twice."""
-        raw = self.file.create_group("raw")
-        raw.attrs.update({"encoding-type": "raw", "encoding-version": "0.1.0"})
-        raw["X"], raw["var"] = self.file[layer], self.file["var"]
-        _dict(raw, "varm")
 
     def close(self) -> None:
         """Let go of temporary files, whatever has happened."""
@@ -212,8 +214,11 @@ class H5adWriter(Writer):
     def _append(self, name: str, X: Matrix) -> None:
         if name not in self.matrices:
             kind = SparseWriter if sparse.issparse(X) else DenseWriter
-            self.matrices[name] = kind(self.file, name, X.shape[1], self.most, self.storage)
+            dtype = np.int32 if name in self.whole else np.float32
+            self.matrices[name] = kind(self.file, name, X.shape[1], self.most, self.storage, dtype)
             self.rows[name] = RowDigest()
+        if name in self.whole:
+            check_whole(name, X)
         self.storage.outbox.put(partial(row_checksums, X), self.rows[name].add)
         self.matrices[name].append(X)
 
@@ -228,13 +233,21 @@ class H5adWriter(Writer):
 class SparseWriter:
     """A CSR matrix in anndata's encoding; `indices` and `indptr` have the same dtype."""
 
-    def __init__(self, file: h5py.File, name: str, n_vars: int, most: tuple[int, int | None], storage: Storage) -> None:
+    def __init__(
+        self,
+        file: h5py.File,
+        name: str,
+        n_vars: int,
+        most: tuple[int, int | None],
+        storage: Storage,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
         n_obs, nnz = most
         wide = nnz is None or nnz > INT32_MAX
         self.group = file.create_group(name)
         self.group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0"})
         index = np.int64 if wide else np.int32
-        self.data = Appender(self.group, "data", np.float32, storage, most=nnz)
+        self.data = Appender(self.group, "data", dtype, storage, most=nnz)
         self.indices = Appender(self.group, "indices", index, storage, most=nnz)
         self.indptr = Appender(self.group, "indptr", index, storage, most=n_obs + 1)
         self.indptr.append(np.zeros(1, dtype=index))
@@ -277,7 +290,3 @@ class DenseWriter:
         """Write what is left."""
         del shape
         self.rows.finish()
-
-
-def _dict(file: h5py.Group, name: str) -> None:
-    file.create_group(name).attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})

@@ -202,8 +202,8 @@ class _Check:
         return int(matrix.size)
 
     def _float32(self, name: str, values: h5py.Dataset) -> None:
-        if self.recorded and values.dtype != np.float32:
-            self.problems.append(f"{name}: values are {values.dtype}, not float32")
+        if self.recorded and values.dtype not in (np.float32, np.int32):  # counts may be the latter
+            self.problems.append(f"{name}: values are {values.dtype}, not float32 or int32")
 
     def _sparse(self, name: str, group: h5py.Group, rows: RowDigest) -> int:
         """Check a CSR matrix, some rows at a time (or a CSC one, by columns); return its non-zeros."""
