@@ -150,8 +150,8 @@ IN_SOURCE = {
     "sources/soma/query.py": ("genes='any' takes those", "--genes any takes those"),
     "sources/tables/read.py": ("a file of its own (genes=..., samples=...)", "a file of its own (--genes, --samples)"),
     "steps/check.py": (
-        "choose the layer with counts, leave",
-        "choose the layer with counts (--layer-in, --raw), leave",
+        "choose the layer with counts, or leave",
+        "choose the layer with counts (--layer-in, --raw), or leave",
     ),
     "steps/normalize.py": (
         "NormalizeLength(assays='all') corrects every cell",
