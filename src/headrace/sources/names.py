@@ -18,11 +18,8 @@ def named(var: pd.DataFrame, column: str, where: str) -> pd.DataFrame:
     Examples
     --------
     >>> var = pd.DataFrame({"feature_name": ["MATR3", "TBCE", "MATR3"]}, index=["E1", "E2", "E3"])
-    >>> named(var, "feature_name", "var")
-               feature_name feature_id
-    MATR3             MATR3         E1
-    TBCE               TBCE         E2
-    MATR3-1           MATR3         E3
+    >>> named(var, "feature_name", "var")["feature_id"].to_dict()
+    {'MATR3': 'E1', 'TBCE': 'E2', 'MATR3-1': 'E3'}
     """
     if column not in var:
         raise InputError(f"var_names={column!r}: {where} has no such column; {nearest(column, var.columns)}")
