@@ -14,7 +14,7 @@ MORE ?=
 # Tests run in so many processes; each file in one of them.
 JOBS ?= 2
 
-.PHONY: demo test test-newest test-lowest lint types wheel bench bench-stream bench-bulk bench-scaling bench-memory bench-remote peers faults clean
+.PHONY: demo test test-tiledb test-newest test-lowest lint types wheel bench bench-stream bench-bulk bench-scaling bench-memory bench-remote peers faults clean
 
 demo: $(READY)
 	$(BIN)/headrace demo --out demo
@@ -44,6 +44,11 @@ test-lowest:
 	$$python -m venv .venv-lowest; \
 	.venv-lowest/bin/python -m pip install --quiet $(LOWEST) -e '.[test]'; \
 	.venv-lowest/bin/python -m pytest -q
+
+# What reads a Census, again with TileDB as the reader of X.
+test-tiledb: $(READY)
+	HEADRACE_READER=tiledb $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile tests/sources/soma tests/laws tests/engine \
+		tests/against/test_notebook.py tests/against/test_scanpy_census.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
