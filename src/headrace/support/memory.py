@@ -15,7 +15,7 @@ from ..protocols import Cost
 
 MOST = 4 * 10**9
 MIN_CHUNK_NNZ = 1 << 16
-MAX_CHUNK_NNZ = 1_600_000
+MAX_CHUNK_NNZ = 800_000
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}

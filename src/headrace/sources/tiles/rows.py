@@ -27,7 +27,7 @@ from .zstd import zstd
 MOST_THREADS = 4
 WINDOW = 64 << 20
 """Of bytes on their way from far; 32 MiB are what 1,000 Mbit/s carry in 250 ms."""
-LOCAL_WINDOW = 16 << 20
+LOCAL_WINDOW = 8 << 20
 COUNTED = 1 << 18
 """Cells whose tiles are looked up at once to know their bytes."""
 BLOCK_NNZ = 4_000_000
@@ -121,7 +121,7 @@ class TileReader:
             for block in ahead.stream(self._blocks(wanted)):
                 waiting.append((block, pool.submit(self._decode, block)))
                 del block
-                if len(waiting) > self.threads:
+                if len(waiting) >= self.threads:
                     yield from _cut(*waiting.popleft())
             while waiting:
                 yield from _cut(*waiting.popleft())
@@ -143,7 +143,7 @@ class TileReader:
     def memory(self, band: int, nnz: int) -> int:
         """Return how many bytes reading takes, given the values of the largest band and of all cells."""
         band = min(band, BLOCK_NNZ)
-        alive = self.threads + 4  # being decoded, waiting, being cut into chunks, one ahead of those
+        alive = self.threads + 3  # being decoded, being cut into chunks, one ahead of those
         decoded = 8 * min(alive * band, nnz) + min(nnz // 20, 40 << 20)  # and what freed memory leaves unused
         stored = min(self.window + 2 * alive * band, 2 * nnz)
         schema = self.fragments[0].schema
