@@ -158,7 +158,9 @@ def _choose(total: int, spec: StreamSpec, cost: Cost, in_flight: int, most: int,
     room = (total - fixed) // per_nnz
     chunk_nnz = most
     while chunk_nnz > room and chunk_nnz > largest:
-        chunk_nnz //= 2  # few sizes, so that an interrupted run is likely to find the parts it left
+        chunk_nnz = max(
+            chunk_nnz // 2, largest
+        )  # few sizes, so that an interrupted run is likely to find the parts it left
     if chunk_nnz > room:
         least = fixed + per_nnz * largest
         given = f"{total / 1e6:.0f} MB" if total >= 10**6 else f"{total:,} bytes (a budget is written e.g. '1GB')"
