@@ -11,25 +11,26 @@ MIB = 1 << 20
 MOST = 64 * MIB
 
 
-def answers(line: Line, *, delay: float, rate: float, n: int, size: int, at_once: int) -> None:
-    """Let a line answer n requests, `at_once` of them under way, one round trip and its share of the rate each."""
-    free, begun = 0.0, [0.0] * at_once
+def answers(line: Line, now: float, *, delay: float, rate: float, n: int, size: int, at_once: int) -> float:
+    """Let a line answer n requests, `at_once` of them under way, each a round trip and its share of the rate."""
+    free, begun = now, [now] * at_once
     for k in range(n):
         free = max(free, begun[k % at_once] + delay) + size / rate
         line.saw(begun[k % at_once], free, size)
         begun[k % at_once] = free
+    return free
 
 
 @pytest.mark.parametrize("delay", [0.02, 0.08, 0.15])
 @pytest.mark.parametrize("mbit", [200, 1000])
 def test_enough_is_under_way_for_the_line(delay: float, mbit: int) -> None:
     """At least two round trips of what the line carries, or all that may be."""
-    line, rate = Line(True), mbit * 125_000
+    line, rate, now = Line(True), mbit * 125_000, 0.0
     assert line.window(MOST) == LEAST_WINDOW
     for _ in range(8):
         window = line.window(MOST)
         size = line.request(window)
-        answers(line, delay=delay, rate=rate, n=64, size=size, at_once=max(1, window // size))
+        now = answers(line, now, delay=delay, rate=rate, n=64, size=size, at_once=max(1, window // size))
     assert line.delay >= delay, "no answer was faster than the line"
     assert line.window(MOST) >= min(2 * rate * delay, MOST)
 
