@@ -24,6 +24,9 @@ VARIABLE = 2**32 - 1
 Range = tuple[str, int, int]
 """Of a file, by its path below the array: from one byte to another."""
 
+Rows = tuple[int, int] | Ints | None
+"""Rows of an array: all, those from one to another, or some that increase."""
+
 
 @dataclass(frozen=True)
 class _Field:
@@ -146,7 +149,7 @@ class FragmentLayout:
             self._kept[place] = section.numbers(8, n, "<u8").astype(np.int64)
         return self._kept[place]
 
-    def tiles(self, rows: Ints | tuple[int, int] | None) -> Ints:
+    def tiles(self, rows: Rows) -> Ints:
         """Return the numbers of the tiles that may hold some rows: all, those between two, or some that increase."""
         if rows is None:
             return np.arange(self.n_tiles)
