@@ -119,9 +119,10 @@ class Frame:
         return part
 
     def _read(self, columns: Sequence[str], rows: Rows, value_filter: str | None) -> Iterator[pa.Table]:
-        array = self._ready({*columns, *self._named_in(value_filter or "")}, rows)
+        array = self._ready([*columns, *([] if value_filter is None else self._named_in(value_filter))], rows)
         coords = () if rows is None else (slice(*rows) if isinstance(rows, tuple) else rows,)
-        yield from array.read(coords=coords, value_filter=value_filter, column_names=list(columns))
+        chosen = {} if value_filter is None else {"value_filter": value_filter}
+        yield from array.read(coords=coords, column_names=list(columns), **chosen)
 
     def _read_passed(self, columns: Sequence[str], rows: Rows, value_filter: str) -> Iterator[pa.Table]:
         """Let the filter say which rows, then read the columns of those."""

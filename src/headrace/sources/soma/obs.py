@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,7 @@ class Annotations:
     Parameters
     ----------
     obs
-        The DataFrame.
+        The DataFrame, open, or as a `Frame`.
     joinids
         The query's cells.
     columns
@@ -48,8 +49,9 @@ class Annotations:
         index has no name.
     """
 
-    def __init__(self, obs: Frame, joinids: Joinids, columns: Sequence[str], index: str | None = None) -> None:
-        self.obs, self.joinids, self.index = obs, joinids, index
+    def __init__(self, obs: Any, joinids: Joinids, columns: Sequence[str], index: str | None = None) -> None:
+        self.obs = obs if isinstance(obs, Frame) else Frame(obs, None)
+        self.joinids, self.index = joinids, index
         self.columns = ["soma_joinid", *(name for name in columns if name != "soma_joinid")]
         self.ordered = True
         self.known: tuple[int, Joinids, Rows] | None = None
