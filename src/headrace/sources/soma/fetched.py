@@ -122,16 +122,20 @@ class Fetched:
         cache.put(self.group, key, bytes(data))
 
     def _write(self, path: str, start: int, data: Any) -> None:
-        where = f"{self.folder}/{path}"
+        where, size = f"{self.folder}/{path}", self.objects[path].size
         try:
             with self.lock:
-                if path not in self.made:
+                new = path not in self.made
+                if new:
                     os.makedirs(os.path.dirname(where), exist_ok=True)
-                    with open(where, "wb") as file:
-                        file.truncate(self.objects[path].size)
+                    with open(where, "wb", buffering=0) as file:
+                        if len(data) == size:
+                            file.write(data)
+                        else:
+                            file.truncate(size)
                     self.made.add(path)
-            if len(data):
-                with open(where, "r+b") as file:
+            if not (new and len(data) == size):
+                with open(where, "r+b", buffering=0) as file:
                     file.seek(start)
                     file.write(data)
         except OSError as error:
