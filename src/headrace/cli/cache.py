@@ -45,5 +45,8 @@ def clear(session: Session) -> None:
     from headrace.support.cache import open_cache
 
     kept = open_cache()
-    n, nbytes = kept.clear() if kept is not None else (0, 0)
+    if kept is None:
+        session.say("the cache is turned off (HEADRACE_CACHE)")
+        return
+    n, nbytes = kept.clear()
     session.say(f"removed {n} entr{'y' if n == 1 else 'ies'}, {nbytes / 1e6:,.1f} MB")

@@ -140,7 +140,11 @@ class Experiment:
         if PRESENCE not in self.measurement:
             return None
         array = self.measurement[PRESENCE]
-        frame = Frame(array, self._part(array))
+        part = self._part(array)
+        if part is None:
+            where = replace(self.location, uri=array.uri)
+            array = where.open(where.context(gaps=False))
+        frame = Frame(array, part)
         with reading(f"{self.where}/ms/{self.measurement_name}/{PRESENCE}"):
             return list(frame.cells(np.asarray(rows)))
 
