@@ -78,7 +78,7 @@ class Frame:
                     pa.array([], kind.index_type), values[field.name].cast(kind.value_type), ordered=kind.ordered
                 )
             parts.append(part)
-        return pa.table(parts, names=list(columns))
+        return pa.Table.from_arrays(parts, schema=pa.schema(fields))
 
     def cells(self, rows: Ints) -> Iterator[pa.Table]:
         """Read the cells of some rows, increasing, of a sparse matrix."""

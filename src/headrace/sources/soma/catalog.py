@@ -98,9 +98,8 @@ class Catalog:
         replica = None if self.replica is None else self.replica.at("census_data", organism)
         if replica is not None:
             replica.fetch(replica.collection(), replica.at("obs").array())
-            opened = replica.open().obs
-            return Frame(opened, replica.part(opened.uri))
-        return Frame(self.root["census_data"][organism].obs, None)
+        opened = self.root["census_data"][organism].obs
+        return Frame(opened, None if replica is None else replica.part(opened.uri))
 
     def canonical_organism(self, organism: str) -> str:
         """Return the Census's name of an organism, e.g. of "Homo sapiens"; raise `InputError` if it has none."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import tiledbsoma as soma
 
 from ...errors import InputError, SourceError, nearest
 from ..tiles.layout import Rows
@@ -67,7 +68,7 @@ def select_cells(
         with reading(f"{where}/obs"):
             table = pa.concat_tables(obs.read(list(dict.fromkeys(wanted)), rows, value_filter))
     except SourceError as error:
-        if value_filter is None:
+        if value_filter is None or not isinstance(error.__cause__, soma.SOMAError) or "network" in str(error):
             raise
         detail = str(error.__cause__).split("\n")[0].split("\n\nAt:")[0]
         raise InputError(

@@ -16,7 +16,7 @@ from ...errors import InputError, nearest
 from ..tiles.layout import Ints, fragment_folders
 from .arrays import Frame
 from .choice import Choice, Reader, choose_reader
-from .location import Location, reading
+from .location import TABLE_BUFFER_BYTES, TILE_BYTES, Location, reading
 from .replica import Replica
 from .tables import to_frame
 
@@ -121,10 +121,9 @@ class Experiment:
         """Decide who reads X."""
         return choose_reader(self.x, reader, self.x_replica)
 
-    def open_x(self, tile_bytes: int | None = None, buffer_bytes: int | None = None) -> Any:
+    def open_x(self, tile_bytes: int = TILE_BYTES, buffer_bytes: int = TABLE_BUFFER_BYTES) -> Any:
         """Open X for TileDB, from where it is."""
-        sizes = (tile_bytes, buffer_bytes)
-        array = self.x.open(self.x.context(*(one for one in sizes if one is not None)))
+        array = self.x.open(self.x.context(tile_bytes, buffer_bytes))
         self._check_sparse(array)
         return array
 
