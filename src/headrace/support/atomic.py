@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -72,9 +73,13 @@ def followed(target: str | os.PathLike[str]) -> Path:
         raise OutputError(f"{path} is a symbolic link that leads in a circle; remove it") from error
 
 
-def write_atomically(data: bytes, target: Path) -> None:
-    """Write a small file whole or not at all; not flushed to disk, for what can be made again."""
-    partial = target.with_name(f".{target.name}.partial")
+def write_atomically(data: bytes, target: Path, shared: bool = False) -> None:
+    """Write a small file whole or not at all; not flushed to disk, for what can be made again.
+
+    `shared`: other processes may write the same file at the same time, and the last one wins.
+    """
+    own = f".{os.getpid()}-{secrets.token_hex(4)}" if shared else ""
+    partial = target.with_name(f".{target.name}{own}.partial")
     try:
         partial.write_bytes(data)
         os.replace(partial, target)

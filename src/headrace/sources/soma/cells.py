@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import tiledbsoma as soma
 
 from ...errors import InputError, SourceError, nearest
+from ..tiles.layout import Rows
+from .arrays import Frame
 from .location import reading
 
 Joinids = npt.NDArray[np.int64]
@@ -37,7 +39,7 @@ class Cells:
 
 
 def select_cells(
-    obs: Any, value_filter: str | None, joinids: Joinids | None, columns: Sequence[str], where: str
+    obs: Frame, value_filter: str | None, joinids: Joinids | None, columns: Sequence[str], where: str
 ) -> Cells:
     """Find the cells that match a SOMA value filter and are among the joinids, if any are given.
 
@@ -46,28 +48,27 @@ def select_cells(
     InputError
         If the filter cannot be parsed or names no column; if a joinid is not there, or is given twice.
     """
-    names = [field.name for field in obs.schema]
+    names = obs.names
     if value_filter is not None:
         _check_names(value_filter, names, where)
     wanted = ["soma_joinid", *(["nnz"] if "nnz" in names else []), *columns]
-    coords: tuple[Any, ...] = ()
+    rows: Rows = None
     if joinids is not None:
         if not len(joinids):
             raise InputError("obs_joinids is empty")
         if len(np.unique(joinids)) < len(joinids):
             values, counts = np.unique(joinids, return_counts=True)
             raise InputError(f"obs_joinids has {values[counts > 1][0]} more than once")
-        first, last = obs.domain[0]
+        first, last = obs.array.domain[0]
         outside = joinids[(joinids < first) | (joinids > last)]
         if len(outside):
             raise InputError(f"{len(outside)} of {len(joinids)} obs_joinids are not in {where}/obs, e.g. {outside[0]}")
-        coords = (np.sort(joinids),)
+        rows = np.sort(joinids)
     try:
         with reading(f"{where}/obs"):
-            reader = obs.read(coords=coords, value_filter=value_filter, column_names=list(dict.fromkeys(wanted)))
-            table = reader.concat()
+            table = pa.concat_tables(obs.read(list(dict.fromkeys(wanted)), rows, value_filter))
     except SourceError as error:
-        if value_filter is None:
+        if value_filter is None or not isinstance(error.__cause__, soma.SOMAError) or "network" in str(error):
             raise
         detail = str(error.__cause__).split("\n")[0].split("\n\nAt:")[0]
         raise InputError(
@@ -108,7 +109,7 @@ _TEXT = r"""'[^']*'|"[^"]*\""""
 _COMPARED = re.compile(rf"""([A-Za-z_]\w*)\s*(?:==|\bin\b)\s*({_TEXT}|\[(?:[^\]'"]|{_TEXT})*\])""")
 
 
-def absent_values(obs: Any, value_filter: str, among: str | None, joinids: Joinids | None, where: str) -> str:
+def absent_values(obs: Frame, value_filter: str, among: str | None, joinids: Joinids | None, where: str) -> str:
     """Say which values a filter asks for that no cell has, and what comes near, as the tail of a message.
 
     Parameters
@@ -122,15 +123,15 @@ def absent_values(obs: Any, value_filter: str, among: str | None, joinids: Joini
     -------
     Nothing if each value occurs, or there are no such cells.
     """
-    names = [field.name for field in obs.schema]
+    names = obs.names
     asked = [(name, re.findall(_TEXT, values)) for name, values in _COMPARED.findall(value_filter) if name in names]
     columns = list(dict.fromkeys(name for name, _ in asked))
     if not columns:
         return ""
     found: dict[str, set[str]] = {name: set() for name in columns}
-    coords = () if joinids is None else (np.sort(joinids),)
+    rows = None if joinids is None else np.sort(joinids)
     with reading(f"{where}/obs"):
-        for table in obs.read(coords=coords, value_filter=among, column_names=columns):
+        for table in obs.read(columns, rows, among):
             for name in columns:
                 if len(found[name]) <= MANY:
                     found[name].update(map(str, table[name].unique().to_pylist()))

@@ -29,6 +29,11 @@ _PREPROCESS_TILE_MERGE = "sm.query.sparse_global_order.preprocess_tile_merge"
 breaks the heap (TileDB pull request 5723). It is of use only to arrays of many overlapping fragments."""
 
 
+_NO_GAPS = {"vfs.min_batch_gap": 0, "vfs.min_batch_size": 0}
+"""TileDB reads half a megabyte between two tiles along with them, and up to 20 MB: of a few rows of the presence matrix
+that is nearly all of it."""
+
+
 @dataclass(frozen=True)
 class Location:
     """A URI and TileDB settings; opens nothing by itself and pickles small.
@@ -66,12 +71,18 @@ class Location:
         own = dict(self.config)
         return {**(_s3_defaults(own) if self.uri.startswith("s3://") else {}), **own}
 
-    def context(self, tile_bytes: int = TILE_BYTES, buffer_bytes: int = TABLE_BUFFER_BYTES) -> soma.SOMATileDBContext:
-        """Make a TileDB context: Census defaults for S3, small buffers, the environment's proxy."""
+    def context(
+        self, tile_bytes: int = TILE_BYTES, buffer_bytes: int = TABLE_BUFFER_BYTES, gaps: bool = True
+    ) -> soma.SOMATileDBContext:
+        """Make a TileDB context: Census defaults for S3, small buffers, the environment's proxy.
+
+        Without `gaps`, what lies between tiles is not read along with them.
+        """
         config: dict[str, Any] = {
             "soma.init_buffer_bytes": buffer_bytes,
             "sm.mem.total_budget": tile_bytes,
             _PREPROCESS_TILE_MERGE: 0,
+            **({} if gaps else _NO_GAPS),
             **self.settings(),
         }
         return soma.SOMATileDBContext(tiledb_config=config, timestamp=self.timestamp)

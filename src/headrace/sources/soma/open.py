@@ -83,10 +83,10 @@ def open_soma(
         reader=reader,
         var_names=var_names,
     )
-    kind = getattr(source._experiment, "soma_type", "?")
+    kind = getattr(source._experiment.soma, "soma_type", "?")
     if kind != "SOMAExperiment":
         raise InputError(f"{source.where!r} is a {kind}, not a SOMAExperiment; for a Census use hr.open_census")
-    layers = list(source._measurement.X) if "X" in source._measurement else []
+    layers = source._experiment.layers
     if layer is None and len(layers) == 1:
         source = replace(source, layer=layers[0])
     source.open_x()

@@ -15,8 +15,9 @@ from ...chunk import StreamSpec
 from ...errors import InputError, SourceError
 from .catalog import Catalog
 from .cells import absent_values
+from .experiment import PRESENCE
 from .genes import Genes, choose
-from .location import reading
+from .replica import Replica
 from .source import SomaSource
 
 MEDIAN_LENGTH_SINCE = "2025-01-30"
@@ -77,7 +78,7 @@ class CensusQuery(SomaSource):
     def _known(self) -> dict[str, str]:
         """What the Census knows of what CELLxGENE's schema asks for in uns: the organism, the title of one dataset."""
         known = {}
-        if "organisms" in self.census.root["census_info"]:
+        if self.census.has_table("organisms"):
             table = self.census.table("organisms")
             if {"organism", "organism_ontology_term_id"} <= set(table):
                 terms = dict(zip(table["organism"], table["organism_ontology_term_id"], strict=True))
@@ -87,6 +88,10 @@ class CensusQuery(SomaSource):
             titles = self.census.table("datasets").set_index("dataset_id")["dataset_title"]
             known["title"] = str(titles[next(iter(self._datasets))])
         return known
+
+    def _replica(self) -> Replica | None:
+        """Return the files of the organism, among those of the Census."""
+        return None if self.census.replica is None else self.census.replica.at("census_data", self.organism)
 
     @property
     def value_filter(self) -> str | None:
@@ -107,7 +112,7 @@ class CensusQuery(SomaSource):
     @cached_property
     def columns(self) -> Genes:
         """The genes of the query: the columns of X, by the rule and the presence matrix."""
-        var, n_cells = self._var, self._n_measured_cells
+        var, n_cells = self._experiment.var, self._n_measured_cells
         if len(self._datasets) > 1:
             var = var.assign(n_measured_cells=n_cells)
         n_obs = len(self.cells.joinids)
@@ -132,7 +137,7 @@ class CensusQuery(SomaSource):
         nowhere = int((self._n_measured_cells == 0).sum())
         dropped = {"n_genes_not_measured": nowhere}
         if self.rule == "measured":
-            dropped["n_genes_partly_measured"] = len(self._var) - len(self.columns.var) - nowhere
+            dropped["n_genes_partly_measured"] = len(self._experiment.var) - len(self.columns.var) - nowhere
         return dropped
 
     @property
@@ -220,7 +225,7 @@ class CensusQuery(SomaSource):
     def _n_measured_cells(self) -> npt.NDArray[np.int64]:
         """In how many cells of the query each gene of the Census was measured."""
         counts = np.array(list(self._datasets.values())) @ self._seen
-        return np.asarray(counts[self._var["soma_joinid"].to_numpy()])
+        return np.asarray(counts[self._experiment.var["soma_joinid"].to_numpy()])
 
     @cached_property
     def _seen(self) -> npt.NDArray[np.bool_]:
@@ -229,15 +234,16 @@ class CensusQuery(SomaSource):
         joinids = table[list(self._datasets)].to_numpy()
         row_of = np.full(int(table.max()) + 1, -1)
         row_of[joinids] = np.arange(len(joinids))
-        seen = np.zeros((len(joinids), int(self._var["soma_joinid"].max()) + 1), dtype=bool)
-        name = "feature_dataset_presence_matrix"
-        if name not in self._measurement:
-            raise SourceError(f"{self.where} has no {name}; genes='all' does not help either, the Census is incomplete")
-        with reading(f"{self.where}/ms/RNA/{name}"):
-            for part in self._measurement[name].read((np.sort(joinids),)).tables():
-                present = part["soma_data"].to_numpy().astype(bool)
-                datasets, genes = part["soma_dim_0"].to_numpy()[present], part["soma_dim_1"].to_numpy()[present]
-                seen[row_of[datasets], genes] = True
+        seen = np.zeros((len(joinids), int(self._experiment.var["soma_joinid"].max()) + 1), dtype=bool)
+        parts = self._experiment.presence(np.sort(joinids))
+        if parts is None:
+            raise SourceError(
+                f"{self.where} has no {PRESENCE}; genes='all' does not help either, the Census is incomplete"
+            )
+        for part in parts:
+            present = part["soma_data"].to_numpy().astype(bool)
+            datasets, genes = part["soma_dim_0"].to_numpy()[present], part["soma_dim_1"].to_numpy()[present]
+            seen[row_of[datasets], genes] = True
         return seen
 
     @cached_property

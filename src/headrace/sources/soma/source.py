@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from ...chunk import Chunk, Holds, StreamSpec
 from ...errors import InputError, nearest
@@ -23,11 +21,13 @@ from ..ranges import CellRange
 from ..tiles.readahead import Line
 from ..tiles.rows import TileReader
 from .cells import Cells, absent_values, select_cells
-from .choice import Choice, Reader, choose_reader
+from .choice import Choice, Reader
+from .experiment import Experiment
 from .genes import Genes, choose
-from .location import BUFFER_BYTES, TILE_BYTES, Location, reading
+from .location import BUFFER_BYTES, TILE_BYTES, Location
 from .matrix import BLOCK_NNZ, XReader, largest_band, spans
 from .obs import TILE, Annotations
+from .replica import Replica, experiment_replica
 from .tables import to_frame
 
 MIN_TILE_BYTES = 64 << 20
@@ -87,6 +87,8 @@ class SomaSource(Source[CellRange]):
 
     def read(self, refs: Sequence[CellRange]) -> Iterator[Chunk]:
         """Read consecutive chunks, in order; X is read ahead of the cells' annotations."""
+        if refs:
+            self._annotations.begin(refs[0].start)
         for span, X in zip(refs, prefetch(self._reader.read(refs)), strict=True):
             yield Chunk(X, self._annotations.read(span.start, span.stop))
 
@@ -94,20 +96,19 @@ class SomaSource(Source[CellRange]):
         """Count the cells of each value of a column of obs, without reading X."""
         table = self.cells.columns
         if column not in table.column_names:
-            if column not in self._obs_names:
+            if column not in self._experiment.obs_names:
                 return {}
-            obs = self._experiment.obs
-            table = select_cells(obs, self.value_filter, self._joinid_array, [column], self.where).columns
+            table = self._select([column]).columns
         counts = to_frame(table.select([column]))[column].value_counts()
         return {str(k): int(v) for k, v in counts.items() if v}
 
     def identity(self) -> str:
         """Return the place, the version of X there, the cells and the genes, as a text."""
-        uri = self._stored_array.uri.removeprefix("file://")
-        fragments = sorted(os.listdir(f"{uri}/__fragments")) if os.path.isdir(f"{uri}/__fragments") else []
         cells = hashlib.sha256(self.cells.joinids.tobytes()).hexdigest()
         genes = hashlib.sha256(self.columns.gene_map.tobytes()).hexdigest()
-        return json.dumps([self._stored_array.uri, self._stored, fragments, cells, genes, self.location.timestamp])
+        return json.dumps(
+            [self._experiment.x.uri, self._stored, self._experiment.fragments(), cells, genes, self.location.timestamp]
+        )
 
     def provenance(self) -> dict[str, Any]:
         """Say what was asked for, in plain values; never where it was read from."""
@@ -166,16 +167,18 @@ class SomaSource(Source[CellRange]):
     @cached_property
     def cells(self) -> Cells:
         """The cells of the query."""
-        obs = self._experiment.obs
-        cells = select_cells(obs, self.value_filter, self._joinid_array, self._cell_columns, self.where)
+        cells = self._select(self._cell_columns)
         if not len(cells.joinids):
             raise InputError(f"no cell of {self.where} matches: {self._asked}")
         return cells
 
+    def _select(self, columns: Sequence[str]) -> Cells:
+        return select_cells(self._experiment.obs, self.value_filter, self._joinid_array, columns, self.where)
+
     @cached_property
     def columns(self) -> Genes:
         """The genes of the query: the columns of X."""
-        var = self._var
+        var = self._experiment.var
         index = self.var_index or next((c for c in GENE_ID_COLUMNS if c in var), None)
         if index is None or index not in var:
             raise InputError(
@@ -201,50 +204,22 @@ class SomaSource(Source[CellRange]):
         return None if self.obs_joinids is None else np.asarray(self.obs_joinids, dtype=np.int64)
 
     @cached_property
-    def _experiment(self) -> Any:
-        return self.location.open()
+    def _experiment(self) -> Experiment:
+        return Experiment(self.location, self.measurement, self.layer, self._replica())
 
-    @cached_property
-    def _obs_names(self) -> list[str]:
-        return [field.name for field in self._experiment.obs.schema]
-
-    @cached_property
-    def _measurement(self) -> Any:
-        known = list(self._experiment.ms)
-        if self.measurement not in known:
-            raise InputError(
-                f"{self.where} has no measurement {self.measurement!r}; {nearest(self.measurement, known)}"
-            )
-        return self._experiment.ms[self.measurement]
-
-    @cached_property
-    def _var(self) -> pd.DataFrame:
-        if "var" not in self._measurement:
-            raise InputError(f"{self.where}/ms/{self.measurement} has no var, so its genes have no names")
-        with reading(f"{self.where}/ms/{self.measurement}/var"):
-            return to_frame(self._measurement.var.read().concat())
-
-    @cached_property
-    def _stored_array(self) -> Any:
-        """X as the measurement gives it."""
-        known = list(self._measurement.X) if "X" in self._measurement else []
-        if self.layer not in known:
-            raise InputError(
-                f"{self.where}/ms/{self.measurement}/X has no layer {self.layer!r}; {nearest(self.layer, known)}"
-            )
-        array = self._measurement.X[self.layer]
-        if not getattr(array, "is_sparse", False):
-            raise InputError(f"layer {self.layer!r} of {self.where} is dense; headrace reads sparse layers")
-        return array
+    def _replica(self) -> Replica | None:
+        """List the files of the experiment, if it is far away."""
+        return experiment_replica(self.location)
 
     @cached_property
     def _choice(self) -> Choice:
         """Who reads X."""
-        return choose_reader(replace(self.location, uri=self._stored_array.uri), self.reader)
+        return self._experiment.choose(self.reader)
 
     @cached_property
     def _line(self) -> Line:
-        return Line("://" in self._stored_array.uri and not self._stored_array.uri.startswith("file://"))
+        uri = self._experiment.x.uri
+        return Line("://" in uri and not uri.startswith("file://"))
 
     @cached_property
     def _stored(self) -> int:
@@ -254,6 +229,11 @@ class SomaSource(Source[CellRange]):
         return int(self._stored_array.nnz)
 
     @cached_property
+    def _stored_array(self) -> Any:
+        """X as TileDB opens it by default."""
+        return self._experiment.open_x()
+
+    @cached_property
     def _stored_bytes(self) -> int:
         assert isinstance(self._reader, TileReader)
         return self._reader.stored_bytes()
@@ -261,8 +241,7 @@ class SomaSource(Source[CellRange]):
     @cached_property
     def _array(self) -> Any:
         """X, opened with as much memory for tiles as its size needs."""
-        where = replace(self.location, uri=self._stored_array.uri)
-        return where.open(where.context(self._tile_base + self._stored // 80, BUFFER_BYTES))
+        return self._experiment.open_x(self._tile_base + self._stored // 80, BUFFER_BYTES)
 
     @cached_property
     def _tile_base(self) -> int:
@@ -278,7 +257,7 @@ class SomaSource(Source[CellRange]):
         """How many values each cell has, or the average where obs does not tell."""
         if self.cells.nnz is not None:
             return self.cells.nnz
-        average = -(-self._stored // max(1, int(self._experiment.obs.count)))
+        average = -(-self._stored // max(1, int(self._experiment.obs.array.count)))
         return np.full(len(self.cells.joinids), average)
 
     @cached_property
@@ -295,5 +274,6 @@ class SomaSource(Source[CellRange]):
 
     @cached_property
     def _annotations(self) -> Annotations:
-        ids = "obs_id" if "obs_id" in self._obs_names else None  # as tiledbsoma.io calls what obs_names were
-        return Annotations(self._experiment.obs, self.cells.joinids, self._obs_names, ids)
+        names = self._experiment.obs_names
+        ids = "obs_id" if "obs_id" in names else None  # as tiledbsoma.io calls what obs_names were
+        return Annotations(self._experiment.obs, self.cells.joinids, names, ids)

@@ -27,7 +27,9 @@ _FILES = {"__fragment_metadata.tdb", "a0.tdb", "d0.tdb", "d1.tdb"}
 _FOLDERS = {"__schema", "__fragments", "__commits", "__meta", "__fragment_meta"}
 
 
-def open_fragments(uri: str, config: Mapping[str, str], now: int | None = None) -> list[Fragment]:
+def open_fragments(
+    uri: str, config: Mapping[str, str], now: int | None = None, store: Store | None = None
+) -> list[Fragment]:
     """Open an array, in a few requests one after another, if it may be read without TileDB.
 
     Parameters
@@ -38,6 +40,8 @@ def open_fragments(uri: str, config: Mapping[str, str], now: int | None = None) 
         TileDB settings that differ from TileDB's defaults, as text.
     now
         Milliseconds since 1970: what was written later is not read by TileDB.
+    store
+        Where its files are, if they were listed already.
 
     Returns
     -------
@@ -50,7 +54,7 @@ def open_fragments(uri: str, config: Mapping[str, str], now: int | None = None) 
     """
     check_settings(config)
     try:
-        store = open_store(uri, config)
+        store = open_store(uri, config) if store is None else store
         return _open(store, time.time_ns() // 1_000_000 if now is None else now)
     except SourceError as error:
         raise Declined(f"its files cannot be reached otherwise ({error})") from error

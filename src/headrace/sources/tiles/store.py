@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -18,6 +19,14 @@ from .settings import azure_options, gcs_options, s3_options
 
 Bytes = npt.NDArray[np.uint8]
 LIST_TRIES = 4
+
+
+@dataclass(frozen=True)
+class Object:
+    """What a listing says of an object: its size, and a tag that changes with its content; "" if nothing does."""
+
+    size: int
+    tag: str
 
 
 class Store(Protocol):
@@ -90,11 +99,30 @@ class Remote:
 
     def list(self) -> dict[str, int]:
         """Return the path and size in bytes of every object, by one recursive listing."""
-        n = len(self.prefix) + 1
+        return {path: one.size for path, one in self.objects().items()}
+
+    def objects(self, under: str = "", deep: bool = True, most: int | None = None) -> dict[str, Object]:
+        """Return what there is below a path: everything, or without what lies in folders further down.
+
+        Raises
+        ------
+        Declined
+            If there are more objects than `most`.
+        SourceError
+            If it cannot be listed.
+        """
+        n, prefix = len(self.prefix) + 1, f"{self.prefix}/{under}".rstrip("/") + "/"
         for attempt in range(LIST_TRIES):  # obstore tries again what has no answer, but not one that is cut off
+            found: dict[str, Object] = {}
             try:
-                pages = self._obstore.list(self.store, self.prefix + "/")
-                return {one["path"][n:]: one["size"] for page in pages for one in page}
+                pages: Any = [] if deep else [self._obstore.list_with_delimiter(self.store, prefix)["objects"]]
+                for page in self._obstore.list(self.store, prefix) if deep else pages:
+                    for one in page:
+                        tag = f"{one['e_tag']} {one['last_modified'].timestamp()}" if one["e_tag"] else ""
+                        found[one["path"][n:]] = Object(one["size"], tag)
+                    if most is not None and len(found) > most:
+                        raise Declined(f"there are more than {most:,} objects")
+                return found
             except self._error as error:
                 if attempt + 1 == LIST_TRIES or "body" not in str(error):
                     raise SourceError(f"cannot list {self.uri}: {_first_line(error)}") from error
@@ -109,6 +137,28 @@ class Remote:
             raise SourceError(
                 f"while reading {self.uri}/{path}: {_first_line(error)}; check the network and the proxy, and try again"
             ) from error
+        return self._whole(data, path, start, stop)
+
+    def read_same(self, path: str, start: int, stop: int, known: Object) -> Bytes:
+        """Return bytes of an object, if it is still the one that was listed.
+
+        Raises
+        ------
+        SourceError
+            If it cannot be read, or was written anew.
+        """
+        try:
+            found = self._obstore.get(self.store, f"{self.prefix}/{path}", options={"range": (start, stop)})
+            tag, data = found.meta["e_tag"], found.bytes()
+        except self._error as error:
+            raise SourceError(
+                f"while reading {self.uri}/{path}: {_first_line(error)}; check the network and the proxy, and try again"
+            ) from error
+        if known.tag and tag is not None and tag != known.tag.partition(" ")[0]:
+            raise SourceError(f"{self.uri}/{path} was written anew while it was read; open it again")
+        return self._whole(data, path, start, stop)
+
+    def _whole(self, data: Any, path: str, start: int, stop: int) -> Bytes:
         out: Bytes = np.frombuffer(memoryview(data), dtype=np.uint8)
         if len(out) != stop - start:
             raise SourceError(f"{self.uri}/{path} ends at byte {start + len(out):,}: it is cut off")
