@@ -15,6 +15,7 @@ from ...chunk import StreamSpec
 from ...errors import InputError, SourceError
 from .catalog import Catalog
 from .cells import absent_values
+from .filters import parsed
 from .genes import Genes, choose
 from .location import reading
 from .source import SomaSource
@@ -99,6 +100,7 @@ class CensusQuery(SomaSource):
             listed = ", ".join(f"'{one}'" for one in self.dataset_ids)
             parts.append(f"dataset_id in [{listed}]")
         if obs_filter is not None:
+            parsed(obs_filter)  # by itself: what closes our parenthesis is no filter
             parts.append(f"({obs_filter})" if parts or self.primary_only else obs_filter)
         if self.primary_only:
             parts.append("is_primary_data == True")
