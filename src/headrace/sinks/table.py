@@ -24,6 +24,7 @@ from ..chunk import Chunk, Matrix, StreamSpec
 from ..errors import InputError, OutputError
 from ..protocols import Sink, Writer
 from ..support.atomic import atomic_file, check_target
+from ..support.given import check_fields
 
 ENDING = re.compile(r"\.(csv|tsv|csv\.gz|tsv\.gz|parquet)$")
 
@@ -68,6 +69,7 @@ class Table(Sink):
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         path = Path(self.path)
         object.__setattr__(self, "path", path)
         if not ENDING.search(path.name):

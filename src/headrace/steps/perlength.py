@@ -16,6 +16,7 @@ from ..protocols import Accumulator, Fit, Transform
 from ..stats import rates
 from ..stats.representation import Representation
 from ..support.columns import floats
+from ..support.given import check_fields
 from .normalize import Chain
 from .rates import need_counts, refuse_empty, sample_sizes
 from .select import KeepGenes
@@ -69,6 +70,9 @@ class RPKM(Fit):
     missing: Literal["error", "drop"] = "error"
     normalized_libsize: bool = True
     passes = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise unless X holds counts and genes have lengths."""
@@ -126,6 +130,9 @@ class TPM(Fit):
     missing: Literal["error", "drop"] = "error"
     normalized: bool = False
     passes = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise unless X holds counts, genes have lengths, and samples their factors if asked for."""

@@ -21,6 +21,7 @@ from ..stats.combined import Combined
 from ..stats.groups import Groups
 from ..stats.moments import GeneCells
 from ..stats.representation import Representation
+from ..support.given import check_fields
 from .annotate import AnnotateGenes
 
 Floats = npt.NDArray[np.float64]
@@ -68,6 +69,7 @@ class QCMetrics(Sequence[Any]):
     var_type: str = "genes"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if isinstance(self.qc_vars, str):
             object.__setattr__(self, "qc_vars", (self.qc_vars,))
         elif not isinstance(self.qc_vars, Mapping):
