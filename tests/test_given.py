@@ -54,9 +54,9 @@ def wrong(hint: Any) -> list[Any]:
         values += [1.5, np.float64(0.5), float("inf"), 10**400]
     if not kinds & {Mapping}:
         values += [{"a": 1}, {}]
-    if NoneType not in kinds:
+    if NoneType not in kinds and kinds != {Sequence}:
         values.append(None)
-    if str in kinds:
+    if str in kinds and Literal not in kinds:
         values += ["", "a\0b", "\ud800"]
     return values
 
@@ -65,7 +65,7 @@ def _flat(hint: Any) -> list[Any]:
     if get_origin(hint) in (Union, UnionType):
         return [kind for one in get_args(hint) for kind in _flat(one)]
     if get_origin(hint) is Literal:
-        return [str]
+        return [str, Literal]
     return [get_origin(hint) or hint]
 
 
@@ -100,6 +100,12 @@ def test_wrong_types_are_refused_when_the_step_is_made(cls: Any, name: str, hint
         assert cls.__name__ in str(error.value)
         assert name in str(error.value)
         assert len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize(("cls", "name", "hint"), [case for case in CASES if "Literal" in str(case.values[2])])
+def test_words_that_there_are_not(cls: Any, name: str, hint: Any) -> None:
+    with pytest.raises(hr.InputError, match="no such word|does not use"):
+        cls(**{**required(cls), name: "no such word"})
 
 
 @pytest.mark.parametrize("cls", made_by_users().values())

@@ -131,9 +131,9 @@ class FilterOutliers(Fit):
     keeps_values = True
 
     def __post_init__(self) -> None:
-        check_fields(self)
         if not isinstance(self.column, str):
             raise InputError(f"FilterOutliers({self.column!r}): the name of one column of obs; a step for each column")
+        check_fields(self)
         if not self.nmads > 0:
             raise InputError(f"FilterOutliers(nmads={self.nmads!r}): above 0")
         if self.side not in ("both", "lower", "higher"):

@@ -26,8 +26,6 @@ Floats = npt.NDArray[np.float64]
 
 def lengths_of(spec: StreamSpec, column: str, missing: str, step: str) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Return the lengths of the genes that have one, and which genes these are; raise as `missing` says."""
-    if missing not in ("error", "drop"):
-        raise InputError(f"{step}(missing={missing!r}): 'error' or 'drop'")
     if column not in spec.var:
         raise PlanError(
             f"{step}: var has no column {column!r} with gene lengths; {nearest(column, spec.var)}. "
@@ -73,6 +71,8 @@ class RPKM(Fit):
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.missing not in ("error", "drop"):
+            raise InputError(f"{type(self).__name__}(missing={self.missing!r}): 'error' or 'drop'")
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise unless X holds counts and genes have lengths."""
@@ -133,6 +133,8 @@ class TPM(Fit):
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.missing not in ("error", "drop"):
+            raise InputError(f"{type(self).__name__}(missing={self.missing!r}): 'error' or 'drop'")
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise unless X holds counts, genes have lengths, and samples their factors if asked for."""

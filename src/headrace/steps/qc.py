@@ -69,12 +69,12 @@ class QCMetrics(Sequence[Any]):
     var_type: str = "genes"
 
     def __post_init__(self) -> None:
-        check_fields(self)
         if isinstance(self.qc_vars, str):
             object.__setattr__(self, "qc_vars", (self.qc_vars,))
-        elif not isinstance(self.qc_vars, Mapping):
-            object.__setattr__(self, "qc_vars", tuple(self.qc_vars))
-        object.__setattr__(self, "percent_top", tuple(sorted(set(self.percent_top or ()))))
+        if self.percent_top is None:
+            object.__setattr__(self, "percent_top", ())
+        check_fields(self)
+        object.__setattr__(self, "percent_top", tuple(sorted(set(self.percent_top))))
         if any(n < 1 for n in self.percent_top):
             raise InputError(f"QCMetrics(percent_top={self.percent_top!r}): numbers of genes, at least 1")
 
