@@ -29,7 +29,7 @@ def list_(folder: Path) -> None:
 
     for entry in found(folder):
         query = entry["about"].get("source", {}).get("query", {})
-        asked = ", ".join(f"{name}={value}" for name, value in query.items())
+        asked = ", ".join(f"{name}={value}" for name, value in query.items()) if isinstance(query, dict) else ""
         click.echo(f"{entry['folder']}  {entry['bytes'] / 1e6:,.1f} MB in {entry['parts']} parts  {asked}")
 
 

@@ -23,6 +23,7 @@ from ..sinks.h5ad.sink import H5ad
 from ..steps.bounds import need_cells
 from ..steps.normalize import length_normalized
 from ..support.atomic import check_target
+from ..support.given import check_call
 from ..support.memory import MAX_CHUNK_NNZ, Budget, default_budget, divide, parse_bytes
 from .checks import count_checks, refuse_to_overwrite, warn_if_scaled_twice
 from .explain import Explanation, described, explain
@@ -92,6 +93,7 @@ class Plan:
         A plain-text plan (print it): cells, genes, non-zeros, bytes to read, passes over the source and
         why, index dtypes, predicted peak memory and output size, and what each assay gets.
         """
+        check_call(Plan.explain, locals())
         budget = self._budget(Settings(_bytes(memory)))
         return explain(self.source, self.steps, self._preview, passes(self.steps), source_passes(self.steps), budget)
 
@@ -143,6 +145,7 @@ class Plan:
         -------
         The description of what was written: cells, genes with their statistics, `uns`.
         """
+        check_call(Plan.write_h5ad, locals())
         target = Path(os.path.abspath(path))
         check_target(target, overwrite)
         if compression not in (None, "gzip"):
@@ -164,21 +167,25 @@ class Plan:
         self, *, memory: int | str | None = None, executor: Executor | None = None, dense: bool = False
     ) -> Any:
         """Run the plan and return an AnnData, with `dense` arrays if asked; the result is not within the budget."""
+        check_call(Plan.to_anndata, locals())
         sink = InMemory()
         self.write(Dense(sink) if dense else sink, Settings(_bytes(memory), executor))
         return sink.result[0]
 
     def var(self, *, memory: int | str | None = None, executor: Executor | None = None) -> pd.DataFrame:
         """Run the plan without writing X, and return the table of genes with their statistics."""
+        check_call(Plan.var, locals())
         return self.write(Discard(), Settings(_bytes(memory), executor)).var
 
     def chunks(self, *, memory: int | str | None = None, executor: Executor | None = None) -> Iterator[Chunk]:
         """Run the plan and yield the chunks of its last pass, in order."""
+        check_call(Plan.chunks, locals())
         with self._run(Settings(_bytes(memory), executor)) as running:
             yield from running.last_pass()
 
     def write(self, sink: Sink, settings: Settings | None = None) -> StreamSpec:
         """Run the plan into any sink; see `write_h5ad`."""
+        check_call(Plan.write, locals())
         refuse_to_overwrite(self.source, sink)
         sink.check(self._preview)
         with self._run(settings or Settings(_bytes(None))) as running:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from ..protocols import Accumulator, Executor, Source, Step, Transform
 from ..steps.bounds import need_cells
 from ..support.allocator import release_freed_memory
 from ..support.memory import Budget, n_cores, resident
+from ..support.private import temporary_folder
 from .executors import Serial, Threads
 from .provenance import parameters, provenance, release
 from .schedule import Node, Pass, answer, next_pass, passes, run_path, source_passes
@@ -204,10 +204,10 @@ class Run:
                 return
 
     # ----------------------------------------------------------------------------------------------- the spool
-    @property
+    @cached_property
     def disk(self) -> Path:
         """The folder for what does not fit in memory."""
-        return self.settings.spool or Path(tempfile.gettempdir()) / f"{SPOOLS.strip('.')}-{os.getuid()}"
+        return self.settings.spool or temporary_folder(SPOOLS.strip("."))
 
     def _open_spool(self) -> None:
         about = {"source": self.source.provenance(), "steps": [parameters(step) for step in self.steps]}

@@ -20,6 +20,7 @@ from ..sources.arrays import ArraySource, rounded
 from ..stats.groupsums import GroupSums, GroupTotals
 from ..stats.representation import Representation
 from ..support.columns import column
+from ..support.given import check_fields
 from .bounds import need_cells
 
 Integers = npt.NDArray[np.int64]
@@ -80,6 +81,7 @@ class Pseudobulk(Fit):
     becomes_source = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "by", (self.by,) if isinstance(self.by, str) else tuple(self.by))
         if not self.by or len(set(self.by)) < len(self.by):
             raise InputError(f"Pseudobulk(by={list(self.by)!r}): one or more columns of obs, each once")

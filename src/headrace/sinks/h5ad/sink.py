@@ -17,7 +17,7 @@ from scipy import sparse
 
 from ...chunk import Chunk, Matrix, StreamSpec
 from ...protocols import Sink, Writer
-from ...support.atomic import atomic_file
+from ...support.atomic import Partial, atomic_file
 from ...support.columns import without_unused_colors
 from ...support.memory import n_cores
 from .check import check_spec
@@ -78,7 +78,7 @@ class H5ad(Sink):
             yield writer
 
     @contextmanager
-    def _file(self, beside: Path, spec: StreamSpec) -> Iterator[H5adWriter]:
+    def _file(self, beside: Partial, spec: StreamSpec) -> Iterator[H5adWriter]:
         """Open the HDF5 file and close it."""
         with ExitStack() as stack:
             output = Output(beside, self.path)
@@ -90,7 +90,7 @@ class H5ad(Sink):
                     storage = Storage(self.compression, self.checksum, outbox, output.lending)
                     with output.told():
                         whole = counted(spec) if self.counts == "int32" else ()
-                        writer = H5adWriter(file, spec, beside.parent, storage, output.told, whole)
+                        writer = H5adWriter(file, spec, beside.path.parent, storage, output.told, whole)
                     stack.callback(writer.close)
                     yield writer
                 output.wait()

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ...chunk import csr
 from ...errors import InputError
 from ...stats import kernels
+from ...support.given import check_call
 from .digests import ROWS, WHERE, RowDigest, digests, is_encoded
 from .digests import recorded as recorded_digest
 
@@ -84,6 +85,7 @@ def verify_h5ad(path: str | os.PathLike[str]) -> Verdict:
     >>> hr.verify_h5ad(folder + "/mouse.h5ad").problems
     ()
     """
+    check_call(verify_h5ad, locals())
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; .h5ad files are what is checked")

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...chunk import Holds
 from ...errors import CountsError, FractionalCountsWarning, InputError, NotCarriedWarning, SourceError, nearest
+from ...support.given import check_call
 from .aligned import shown
 from .file import member
 from .foreign import inside
@@ -123,6 +124,7 @@ def open_h5ad(
     array([[10.,  0.],
            [ 4.,  6.]], dtype=float32)
     """
+    check_call(open_h5ad, locals())
     if raw and layer is not None:
         raise InputError(f"raw=True reads raw.X, layer={layer!r} a layer: give one of them")
     if holds is not None and holds not in get_args(Holding):

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import tiledbsoma as soma
 
 from ...errors import InputError, SourceError, nearest
 from ..tiles.layout import Rows
 from .arrays import Frame
+from .filters import read_filter
 from .location import reading
+from .tables import to_frame
 
 Joinids = npt.NDArray[np.int64]
 
@@ -47,11 +50,14 @@ def select_cells(
     ------
     InputError
         If the filter cannot be parsed or names no column; if a joinid is not there, or is given twice.
+    SourceError
+        If two cells have one joinid.
     """
-    names = obs.names
-    if value_filter is not None:
-        _check_names(value_filter, names, where)
+    names, schema = obs.names, obs.array.schema
+    chosen = None if value_filter is None else read_filter(value_filter, schema, partial(_levels, obs), where)
     wanted = ["soma_joinid", *(["nnz"] if "nnz" in names else []), *columns]
+    if chosen is not None and not chosen.exact:
+        wanted += chosen.columns
     rows: Rows = None
     if joinids is not None:
         if not len(joinids):
@@ -64,22 +70,18 @@ def select_cells(
         if len(outside):
             raise InputError(f"{len(outside)} of {len(joinids)} obs_joinids are not in {where}/obs, e.g. {outside[0]}")
         rows = np.sort(joinids)
-    try:
-        with reading(f"{where}/obs"):
-            table = pa.concat_tables(obs.read(list(dict.fromkeys(wanted)), rows, value_filter))
-    except SourceError as error:
-        if value_filter is None or not isinstance(error.__cause__, soma.SOMAError) or "network" in str(error):
-            raise
-        detail = str(error.__cause__).split("\n")[0].split("\n\nAt:")[0]
-        raise InputError(
-            f"the filter {value_filter!r} cannot be used: {detail}. "
-            "A filter compares columns of obs with values, e.g. "
-            "\"tissue == 'liver' and cell_type in ['B cell', 'T cell']\""
-        ) from None
+    with reading(f"{where}/obs"):
+        said = None if chosen is None else chosen.soma
+        table = pa.concat_tables(obs.read(list(dict.fromkeys(wanted)), rows, said))
+    if chosen is not None and not chosen.exact:
+        table = table.filter(pa.array(chosen.passed(table)))
     found = table["soma_joinid"].to_numpy()
     if len(found) > 1 and not (np.diff(found) > 0).all():
         order = np.argsort(found, kind="stable")
         table, found = table.take(order), found[order]
+        if (np.diff(found) == 0).any():
+            twice = found[1:][np.diff(found) == 0][0]
+            raise SourceError(f"{where}/obs has several cells with the soma_joinid {twice}: which values are whose?")
     if joinids is not None and value_filter is None and len(found) < len(joinids):
         missing = np.setdiff1d(joinids, found)
         raise InputError(f"{len(missing)} of {len(joinids)} obs_joinids are not in {where}/obs, e.g. {missing[0]}")
@@ -87,19 +89,9 @@ def select_cells(
     return Cells(found, nnz, table.select(list(columns)))
 
 
-def _check_names(value_filter: str, names: Sequence[str], where: str) -> None:
-    """Raise if the filter compares something that is not a column."""
-    if not value_filter.strip():
-        raise InputError("the filter is empty; leave it out for all cells")
-    text = re.sub(r"'[^']*'|\"[^\"]*\"", "''", value_filter)
-    for name in re.findall(
-        r"""attr\(\s*([A-Za-z_]\w*)|([A-Za-z_]\w*)\s*(?:==|!=|<=|>=|<|>|\bin\b|\bnot\s+in\b)""", text
-    ):
-        column = name[0] or name[1]
-        if column not in names and column not in ("and", "or", "not", "in"):
-            raise InputError(
-                f"the filter {value_filter!r} names {column!r}, which {where}/obs has not; {nearest(column, names)}"
-            )
+def _levels(obs: Frame, name: str) -> list[Any]:
+    """Return the categories of a column, in their order."""
+    return list(to_frame(obs.empty([name]))[name].cat.categories)
 
 
 MANY = 20_000

@@ -12,6 +12,7 @@ import pandas as pd
 
 from ...chunk import Holds
 from ...errors import InputError, nearest
+from ...support.given import check_call
 from .catalog import Catalog
 from .choice import Reader, check_reader
 from .location import Location
@@ -86,6 +87,7 @@ class Census(Catalog):
         >>> census.datasets(organism="homo_sapiens", assay="Smart-seq2")["n_obs"].tolist()
         [400, 100]
         """
+        check_call(Census.datasets, locals())
         table = self.table("datasets").drop(columns="soma_joinid")
         if dataset_id is not None:
             wanted = [dataset_id] if isinstance(dataset_id, str) else list(dataset_id)
@@ -166,6 +168,7 @@ class Census(Catalog):
         >>> list(liver.value_counts("assay"))
         ['Smart-seq2']
         """
+        check_call(Census.query, locals())
         check_reader(self.reader if reader is None else reader)
         name = self.canonical_organism(organism)
         ids = None
@@ -233,6 +236,7 @@ def open_census(
     ...     census.organisms
     ['homo_sapiens', 'mus_musculus']
     """
+    check_call(open_census, locals())
     check_reader(reader)
     text = os.fspath(census)
     if "://" not in text and not os.path.exists(text) and re.fullmatch(r"stable|latest|V?\d[\w.-]*", text):

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from ...errors import InputError
+from ...support.given import check_call
 from .choice import Reader, check_reader
 from .location import Location
 from .source import SomaSource
@@ -71,6 +72,7 @@ def open_soma(
     >>> hr.Plan(source, [hr.Log1p()]).to_anndata().n_obs == source.spec.n_obs
     True
     """
+    check_call(open_soma, locals())
     check_reader(reader)
     source = SomaSource(
         replace(Location.of(uri, tiledb_config), timestamp=_milliseconds(timestamp)),

@@ -16,6 +16,7 @@ from ...errors import InputError, SourceError
 from .catalog import Catalog
 from .cells import absent_values
 from .experiment import PRESENCE
+from .filters import parsed
 from .genes import Genes, choose
 from .replica import Replica
 from .source import SomaSource
@@ -104,6 +105,7 @@ class CensusQuery(SomaSource):
             listed = ", ".join(f"'{one}'" for one in self.dataset_ids)
             parts.append(f"dataset_id in [{listed}]")
         if obs_filter is not None:
+            parsed(obs_filter)  # by itself: what closes our parenthesis is no filter
             parts.append(f"({obs_filter})" if parts or self.primary_only else obs_filter)
         if self.primary_only:
             parts.append("is_primary_data == True")

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ...chunk import Chunk, Holds, StreamSpec
 from ...errors import InputError, nearest
+from ...support.given import check_call
 from ..arrays import ArraySource
 from ..h5ad.open import open_h5ad
 from .annotations import annotation, beside, joined, tx2gene_of
@@ -153,6 +154,7 @@ def open_counts(
     >>> source.orientation, source.spec.n_obs, source.spec.n_vars
     ('genes x samples', 2, 3)
     """
+    check_call(open_counts, locals())
     check_strandedness(strandedness)
     origin: dict[str, Any] = {"source": "counts"}
     if counts_from_abundance not in get_args(CountsFromAbundance):

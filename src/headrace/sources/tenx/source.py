@@ -18,6 +18,7 @@ import pandas as pd
 from ...chunk import Chunk, Holds, StreamSpec
 from ...errors import InputError, nearest
 from ...protocols import Cost, Source
+from ...support.given import check_call
 from ...support.prefetch import prefetch
 from ..h5ad.preads import Disk, stamp
 from ..ranges import CellRange
@@ -186,6 +187,7 @@ def open_10x(
     array([[5., 0.],
            [1., 2.]], dtype=float32)
     """
+    check_call(open_10x, locals())
     place = Path(os.path.abspath(path))
     if scratch is not None and not os.path.isdir(scratch):
         raise InputError(f"scratch={os.fspath(scratch)!r} is no folder")
