@@ -11,9 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import tiledbsoma as soma
+from ...errors import InputError, SourceError, without_docstrings
 
-from ...errors import InputError, SourceError
+try:
+    import tiledbsoma as soma
+except AttributeError as error:
+    raise without_docstrings(error) from error
 
 BUFFER_BYTES = 4 << 20
 """Of each of the three columns of X. Larger ones are no faster, and leave the processor's cache."""
