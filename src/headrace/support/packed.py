@@ -10,6 +10,11 @@ import pandas as pd
 import pyarrow as pa
 
 
+def load_codec() -> None:
+    """Load the library that packs: only a plan that needs a spool needs it."""
+    from numcodecs import blosc  # noqa: F401
+
+
 def pack(values: npt.NDArray[Any]) -> bytes:
     """Compress an array: LZ4 after a transposition of bits."""
     from numcodecs import blosc  # only a plan that needs a spool needs it

@@ -17,6 +17,7 @@ from typing import Any
 import numba
 from numba.core import config
 from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
+from numba.core.registry import cpu_target
 
 from ...errors import CodeCacheWarning
 
@@ -24,6 +25,7 @@ _FUNCTION_CACHE: Any = FunctionCache
 _NULL_CACHE: Any = NullCache
 _INDEX_AND_DATA: Any = IndexDataCacheFile
 _CONFIG: Any = config
+_cpu_target: Any = cpu_target
 _CHECKSUM = 16
 _told: list[str] = []
 
@@ -37,6 +39,11 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         _CONFIG.DISABLE_JIT = disabled
     made._cache = _cache(function)
     return made  # type: ignore[no-any-return] # numba has no types
+
+
+def load() -> None:
+    """Load what numba loads with the first loop, here and now: linear algebra, which starts threads of its own."""
+    _cpu_target.target_context.refresh()
 
 
 def _cache(function: Callable[..., Any]) -> Any:
