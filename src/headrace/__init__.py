@@ -19,15 +19,12 @@ from typing import Any
 import lazy_loader
 
 from .support.allocator import keep_freed_memory, map_little
-from .support.limits import check_address_space
+from .support.limits import LIBRARIES, check_address_space
 
 keep_freed_memory()  # before anything else allocates from threads
 map_little()  # before pyarrow is imported
 
 __version__ = "0.1.0"
-
-LIBRARIES = 550 << 20
-"""Bytes of address space that numpy, pandas, numba and the rest take, nearly all of it never used."""
 
 _import, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 

@@ -47,6 +47,10 @@ class NotCarriedWarning(UserWarning):
     """Something of a file is of a kind that a stream does not carry: the output will not have it."""
 
 
+class StorageWarning(UserWarning):
+    """Where something is written there may be too little space, or there are no locks; the run goes on."""
+
+
 class CodeCacheWarning(UserWarning):
     """Compiled code cannot be kept for the next run, which takes some seconds longer for that."""
 

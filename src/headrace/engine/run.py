@@ -62,6 +62,10 @@ class Settings:
     resume: bool = True
     keep_spool: bool = False
 
+    def __post_init__(self) -> None:
+        if self.spool is not None:  # the process may be in another folder when it is used
+            object.__setattr__(self, "spool", Path(os.path.abspath(self.spool)))
+
     def workers(self) -> Executor:
         """Return the executor."""
         cores = n_cores()

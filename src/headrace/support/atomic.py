@@ -33,10 +33,8 @@ def atomic_file(target: Path, overwrite: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"cannot write to {target.parent}: {error.strerror}") from error
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(f"another run is writing {target}; wait for it, or choose another name") from None
+        if not _lock(handle):
+            raise OutputError(f"another run is writing {target}; wait for it, or choose another name")
         try:
             with _named(f"cannot write to {target.parent}"):
                 os.truncate(handle, 0)
@@ -90,10 +88,8 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     with _named(f"cannot open {what} {folder}"):
         handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(f"another run is using {what} {folder}; wait for it, or choose another") from None
+        if not _lock(handle):
+            raise OutputError(f"another run is using {what} {folder}; wait for it, or choose another")
         yield
     finally:
         os.close(handle)
@@ -101,7 +97,12 @@ def locked(folder: Path, what: str) -> Iterator[None]:
 
 def check_target(target: Path, overwrite: bool) -> None:
     """Raise `OutputError` if `target`, or what it links to, must not or cannot be written."""
-    named, target = target, followed(target)
+    try:
+        named, target = target, followed(target)
+        target.exists()
+    except OSError as error:
+        reason = "the name is too long" if error.errno == errno.ENAMETOOLONG else error.strerror
+        raise OutputError(f"cannot write {target}: {reason}; choose a shorter one, or another folder") from error
     if target.exists() and not target.is_file() and not target.is_dir():
         raise OutputError(f"{target} is no file, but a pipe or device; give the name of a file")
     if target.is_dir():
@@ -111,6 +112,17 @@ def check_target(target: Path, overwrite: bool) -> None:
     if not target.parent.is_dir():
         link = f" ({named} links there)" if named != target else ""
         raise OutputError(f"there is no folder {target.parent} to write {target.name} to{link}")
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file for this run; return False if another run has it, True also where there are no locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # Lustre without "-o flock", FUSE, NFS without its lock service: `try_target` has said so
+        return True
+    return True
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...errors import InputError, SourceError, without_docstrings
-from ...support.limits import check_address_space, stack_bytes
+from ...support.limits import check_address_space, check_threads, stack_bytes
 
 try:
     import tiledbsoma as soma
@@ -28,7 +28,7 @@ TABLE_BUFFER_BYTES = 1 << 19
 TILE_BYTES = 160 << 20
 """For decoded tiles of X. Twice as fast as TileDB's default of 10 GiB, since memory is reused."""
 
-ROOM, THREADS = 100 << 20, 12
+ROOM, THREADS = 150 << 20, 6
 """Bytes and threads that TileDB takes to open an experiment."""
 
 _PREPROCESS_TILE_MERGE = "sm.query.sparse_global_order.preprocess_tile_merge"
@@ -81,7 +81,9 @@ class Location:
             _PREPROCESS_TILE_MERGE: 0,
             **self.settings(),
         }
-        check_address_space(ROOM + THREADS * stack_bytes(), f"opening {self.uri}")
+        what = f"opening {self.uri}"
+        check_address_space(ROOM + THREADS * stack_bytes(), what)
+        check_threads(THREADS, what)
         return soma.SOMATileDBContext(tiledb_config=config, timestamp=self.timestamp)
 
     def open(self, context: soma.SOMATileDBContext | None = None) -> Any:
