@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -44,6 +45,24 @@ class FractionalCountsWarning(UserWarning):
 
 class NotCarriedWarning(UserWarning):
     """Something of a file is of a kind that a stream does not carry: the output will not have it."""
+
+
+class StorageWarning(UserWarning):
+    """Where something is written there may be too little space, or there are no locks; the run goes on."""
+
+
+class CodeCacheWarning(UserWarning):
+    """Compiled code cannot be kept for the next run, which takes some seconds longer for that."""
+
+
+def without_docstrings(error: AttributeError) -> Exception:
+    """Say why a library cannot be imported where Python leaves out docstrings; elsewhere return the error itself."""
+    if sys.flags.optimize < 2:
+        return error
+    return InputError(
+        "anndata, and with it tiledbsoma, cannot be imported under python -OO (or PYTHONOPTIMIZE=2), which leaves out "
+        f"docstrings ({error}); use -O (PYTHONOPTIMIZE=1), or neither"
+    )
 
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from ..cli import bulk, cache, datasets, demo, export, spool, verify
+from ..support.limits import LIBRARIES, check_address_space
 from .console import DONE, Session, leave, plain_warnings, stoppable
 from .group import headrace
 
@@ -35,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     session = Session()
     with stoppable(session, for_good=arguments is None), plain_warnings(session):
         try:
+            asked = sys.argv[1:] if arguments is None else arguments
+            if asked and not {"--help", "-h", "--version"} & set(asked):
+                check_address_space(LIBRARIES, "headrace")
             headrace.main(args=arguments, prog_name="headrace", standalone_mode=False, obj=session)
             sys.stdout.flush()
         except BaseException as error:  # whatever it is, it becomes an exit code

@@ -141,6 +141,23 @@ def _size(spec: StreamSpec, out: StreamSpec, steps: Sequence[Step], nnz: int, in
     return matrices + aside + _table_size(out.obs, out.n_obs) + _table_size(out.var, out.n_vars) + FILE_BYTES
 
 
+def predicted(source: Source[Any], steps: Sequence[Step], out: StreamSpec, dense: bool) -> tuple[int, int]:
+    """Return the bytes of an .h5ad file, at least and at most, uncompressed; `dense` if all its matrices are."""
+    spec, nnz = source.spec, source.cost().nnz
+    index = 8 if spec.nnz is None or spec.nnz > 2**31 - 1 else 4
+    most = _size(spec, out, steps, nnz, index)
+    # that all is written is known only where nothing is left out; of a Census, genes may be
+    all_of_it = out.n_obs == spec.n_obs and out.n_vars == spec.n_vars and out.filters == spec.filters
+    left_out = any(step.chooses_genes or step.becomes_source for step in steps) or source.spooled or spec.nnz is None
+    matrices = 1 + len(out.layers)
+    if dense:
+        least = out.n_obs * out.n_vars * 4 * matrices
+        most += least
+    else:
+        least = nnz * (4 + index) * (matrices - _dense_matrices(spec, steps))
+    return (least if all_of_it and not left_out else 0), most
+
+
 def _dense_matrices(spec: StreamSpec, steps: Sequence[Step]) -> int:
     """Count the dense ones among `X` and the layers at the end: X after a step that densifies, and layers of it."""
     dense = False

@@ -25,10 +25,11 @@ from ..steps.normalize import length_normalized
 from ..support.atomic import check_target
 from ..support.given import check_call
 from ..support.memory import MAX_CHUNK_NNZ, Budget, default_budget, divide, parse_bytes
-from .checks import count_checks, refuse_to_overwrite, warn_if_scaled_twice
-from .explain import Explanation, described, explain
+from .checks import check_outputs, count_checks, refuse_to_overwrite, warn_if_scaled_twice
+from .explain import Explanation, described, explain, predicted
 from .run import SPOOLS, Run, Settings
 from .schedule import flatten, passes, preview, source_passes
+from .spool import need
 
 
 class Plan:
@@ -161,7 +162,8 @@ class Plan:
             keep_spool=keep_spool,
         )
         sink = H5ad(target, overwrite, compression, checksum, counts)
-        return self.write(Dense(sink) if dense else sink, settings)
+        least, most = predicted(self.source, self.steps, self._preview, dense)
+        return self._write(Dense(sink) if dense else sink, settings, (0 if compression else least, most))
 
     def to_anndata(
         self, *, memory: int | str | None = None, executor: Executor | None = None, dense: bool = False
@@ -186,9 +188,16 @@ class Plan:
     def write(self, sink: Sink, settings: Settings | None = None) -> StreamSpec:
         """Run the plan into any sink; see `write_h5ad`."""
         check_call(Plan.write, locals())
+        return self._write(sink, settings or Settings(_bytes(None)))
+
+    def _write(self, sink: Sink, settings: Settings, size: tuple[int, int] = (0, 0)) -> StreamSpec:
+        """Run the plan into a sink whose file takes so many bytes, at least and at most."""
         refuse_to_overwrite(self.source, sink)
         sink.check(self._preview)
-        with self._run(settings or Settings(_bytes(None))) as running:
+        spooled = self.source.spooled and source_passes(self.steps) > 1
+        spool = need(self.source.spec.n_obs, self.source.cost().nnz) if spooled else 0
+        check_outputs(sink, settings.spool if spooled else None, *size, spool)
+        with self._run(settings) as running:
             running.fit()
             written, corrected = 0, Counter[str]()
             with sink.open(running.expected) as writer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from ..support.allocator import release_freed_memory
 from ..support.memory import Budget, n_cores, resident
 from ..support.private import temporary_folder
 from .executors import Serial, Threads
+from .preflight import check_room, load
 from .provenance import parameters, provenance, release
 from .schedule import Node, Pass, answer, next_pass, passes, run_path, source_passes
 from .spool import Spool, check_space, need
@@ -61,6 +63,10 @@ class Settings:
     resume: bool = True
     keep_spool: bool = False
 
+    def __post_init__(self) -> None:
+        if self.spool is not None:  # the process may be in another folder when it is used
+            object.__setattr__(self, "spool", Path(os.path.abspath(self.spool)))
+
     def workers(self) -> Executor:
         """Return the executor."""
         cores = n_cores()
@@ -93,7 +99,7 @@ class Run:
         self.settings, self.executor, self.on_event = settings, settings.workers(), settings.on_event
         self.origin, self.steps, self.before = source, steps, before
         self.source = source.within(settings.memory // 4)
-        self.chunk_nnz = budget.chunk_nnz
+        self.budget, self.chunk_nnz = budget, budget.chunk_nnz
         self.refs = self.source.refs(self.chunk_nnz)
         self.spec = self.source.spec
         self.nodes = [Node.of(step) for step in steps]
@@ -105,7 +111,10 @@ class Run:
         self.kept: set[Any] = set()
 
     def __enter__(self) -> Run:
-        if self.source.spooled and source_passes(self.steps) > 1:
+        spooled = self.source.spooled and source_passes(self.steps) > 1
+        load(spooled)
+        check_room(self.budget, self.executor.in_flight)
+        if spooled:
             self._open_spool()
         return self
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,7 +71,7 @@ class Table(Sink):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        path = Path(self.path)
+        path = Path(os.path.abspath(self.path))  # the process may be in another folder when it is written
         object.__setattr__(self, "path", path)
         if not ENDING.search(path.name):
             raise InputError(
@@ -86,13 +87,17 @@ class Table(Sink):
         stem, ending = path.name[: found.start()], found[0]
         return path, path.with_name(f"{stem}.samples{ending}"), path.with_name(f"{stem}.genes{ending}")
 
-    @contextmanager
-    def open(self, spec: StreamSpec) -> Iterator[TableWriter]:
-        """Begin with no samples; leaving the block normally writes the files."""
+    def check(self, spec: StreamSpec) -> None:
+        """Raise our error if there is no such layer, or a file may not be written."""
         if self.layer is not None and self.layer not in spec.layers:
             raise InputError(f"Table(layer={self.layer!r}): there is no such layer")
         for path in self.files:
-            check_target(path.absolute(), self.overwrite)
+            check_target(path, self.overwrite)
+
+    @contextmanager
+    def open(self, spec: StreamSpec) -> Iterator[TableWriter]:
+        """Begin with no samples; leaving the block normally writes the files."""
+        self.check(spec)
         writer = TableWriter(self.layer)
         yield writer
         assert writer.var is not None, "finish() was called"

@@ -111,13 +111,8 @@ def _begun(target: Path) -> Partial:
         except OSError as error:
             raise OutputError(f"cannot write to {target.parent}: {error.strerror}") from error
         made = Partial(path, handle)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pass  # another run begins just now, and takes it for something left
-        else:
-            if made.there():
-                return made
+        if _lock(handle) and made.there():  # else another run begins just now, and takes it for something left
+            return made
         os.close(handle)
     raise _busy(target)
 
@@ -133,10 +128,8 @@ def _remove_left(path: Path, target: Path) -> None:
     except OSError as error:
         raise OutputError(f"cannot write to {target.parent}: {path} is there: {error.strerror}; remove it") from error
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _busy(target) from None
+        if not _lock(handle):
+            raise _busy(target)
         with _named(f"cannot write to {target.parent}: {path} cannot be removed"), suppress(FileNotFoundError):
             if Partial(path, handle).there():
                 os.unlink(path)
@@ -205,10 +198,8 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     with _named(f"cannot open {what} {folder}"):
         handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(f"another run is using {what} {folder}; wait for it, or choose another") from None
+        if not _lock(handle):
+            raise OutputError(f"another run is using {what} {folder}; wait for it, or choose another")
         yield
     finally:
         os.close(handle)
@@ -216,7 +207,12 @@ def locked(folder: Path, what: str) -> Iterator[None]:
 
 def check_target(target: Path, overwrite: bool) -> None:
     """Raise `OutputError` if `target`, or what it links to, must not or cannot be written."""
-    named, target = target, followed(target)
+    try:
+        named, target = target, followed(target)
+        target.exists()
+    except OSError as error:
+        reason = "the name is too long" if error.errno == errno.ENAMETOOLONG else error.strerror
+        raise OutputError(f"cannot write {target}: {reason}; choose a shorter one, or another folder") from error
     if target.exists() and not target.is_file() and not target.is_dir():
         raise OutputError(f"{target} is no file, but a pipe or device; give the name of a file")
     if target.is_dir():
@@ -226,6 +222,17 @@ def check_target(target: Path, overwrite: bool) -> None:
     if not target.parent.is_dir():
         link = f" ({named} links there)" if named != target else ""
         raise OutputError(f"there is no folder {target.parent} to write {target.name} to{link}")
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file for this run; return False if another run has it, True also where there are no locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # Lustre without "-o flock", FUSE, NFS without its lock service: `try_target` has said so
+        return True
+    return True
 
 
 @contextmanager

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import psutil
 
 from ..chunk import StreamSpec
 from ..errors import InputError, MemoryBudgetError
 from ..protocols import Cost
+from .limits import memory_limits, processors
 
 MOST = 4 * 10**9
 MIN_CHUNK_NNZ = 1 << 16
@@ -39,21 +38,13 @@ def parse_bytes(text: int | str) -> int:
 
 
 def available() -> int:
-    """Return how much memory this process may use: the machine's, or its cgroup's."""
-    total = int(psutil.virtual_memory().total)
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            value = Path(limit).read_text().strip()
-        except OSError:
-            continue
-        if value.isdigit():
-            total = min(total, int(value))
-    return total
+    """Return how much memory this process may use: the machine's, or the least that limits it (`memory_limits`)."""
+    return min([int(psutil.virtual_memory().total), *memory_limits().values()])
 
 
 def n_cores() -> int:
     """Count the processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return processors()
 
 
 def default_budget() -> int:

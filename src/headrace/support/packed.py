@@ -13,6 +13,11 @@ LEVEL, BLOCK = 2, 1 << 16
 """Of differences of column numbers: 15 % less time and 10 % fewer bytes than by level 5 and blosc's own blocks."""
 
 
+def load_codec() -> None:
+    """Load the library that packs: only a plan that needs a spool needs it."""
+    from numcodecs import blosc  # noqa: F401
+
+
 def pack(values: npt.NDArray[Any]) -> bytes:
     """Compress an array: LZ4 after a transposition of bits."""
     from numcodecs import blosc  # only a plan that needs a spool needs it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -55,6 +56,9 @@ class H5ad(Sink):
     compression: Compression = None
     checksum: bool = True
     counts: Literal["float32", "int32"] = "float32"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(os.path.abspath(self.path)))
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -11,9 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import tiledbsoma as soma
+from ...errors import InputError, SourceError, without_docstrings
+from ...support.limits import check_address_space, check_threads, stack_bytes
 
-from ...errors import InputError, SourceError
+try:
+    import tiledbsoma as soma
+except AttributeError as error:
+    raise without_docstrings(error) from error
 
 BUFFER_BYTES = 4 << 20
 """Of each of the three columns of X. Larger ones are no faster, and leave the processor's cache."""
@@ -23,6 +27,9 @@ TABLE_BUFFER_BYTES = 1 << 19
 
 TILE_BYTES = 160 << 20
 """For decoded tiles of X. Twice as fast as TileDB's default of 10 GiB, since memory is reused."""
+
+ROOM, THREADS = 150 << 20, 6
+"""Bytes and threads that TileDB takes to open an experiment."""
 
 _PREPROCESS_TILE_MERGE = "sm.query.sparse_global_order.preprocess_tile_merge"
 """Off: TileDB 2.30 merges the order of tiles in a thread that may outlive the query whose memory it uses, which
@@ -85,6 +92,9 @@ class Location:
             **({} if gaps else _NO_GAPS),
             **self.settings(),
         }
+        what = f"opening {self.uri}"
+        check_address_space(ROOM + THREADS * stack_bytes(), what)
+        check_threads(THREADS, what)
         return soma.SOMATileDBContext(tiledb_config=config, timestamp=self.timestamp)
 
     def open(self, context: soma.SOMATileDBContext | None = None) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ...chunk import Chunk, Holds, StreamSpec
-from ...errors import InputError, nearest
+from ...errors import InputError, nearest, without_docstrings
 from ...support.given import check_call
 from ..arrays import ArraySource
 from ..h5ad.open import open_h5ad
@@ -170,7 +170,10 @@ def open_counts(
     if path is not None:
         origin["path"] = str(path)
         if path.suffix == ".h5ad" and path.is_file():
-            import anndata  # slow to import, and only needed here
+            try:
+                import anndata  # slow to import, and only needed here
+            except AttributeError as error:
+                raise without_docstrings(error) from error
 
             open_h5ad(path, layer=layer, raw=raw, holds=None if holds is None else "normalized")
             data = anndata.read_h5ad(path)
