@@ -21,7 +21,7 @@ from .text import Text, read_text
 def read_annotation(path: Path, header: bool = True) -> pd.DataFrame:
     """Read a table whose first column holds ids."""
     if path.suffix == ".parquet":
-        frame = pd.read_parquet(path)
+        frame = read_parquet(path)
         return frame.set_index(frame.columns[0]) if isinstance(frame.index, pd.RangeIndex) else frame
     text = read_text(path)
     usual = "\t" if re.search(r"\.(tsv|tab)\b", path.name) else ","
@@ -47,6 +47,21 @@ def read_annotation(path: Path, header: bool = True) -> pd.DataFrame:
     frame = frame.set_index(0).rename_axis(None).set_axis(layout.header, axis=1)
     frame.attrs["first"] = layout.first
     return frame
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Read a file of parquet.
+
+    Raises
+    ------
+    InputError
+        If it is none, or is damaged.
+    """
+    try:
+        return pd.read_parquet(path)
+    except Exception as error:  # whatever pandas and Arrow raise for what is broken
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} cannot be read as parquet: {said}; it may be damaged, so copy it again") from error
 
 
 def stem(path: Path) -> str:

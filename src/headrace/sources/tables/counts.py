@@ -15,11 +15,10 @@ import pandas as pd
 from ...chunk import Chunk, Holds, StreamSpec
 from ...errors import InputError, nearest
 from ..arrays import ArraySource
-from ..h5ad.open import open_h5ad
 from .annotations import annotation, beside, joined, tx2gene_of
 from .checks import checked, files_of, without_summary
 from .counters import Strandedness, check_strandedness, is_summary
-from .frames import matrix_of
+from .frames import matrix_of, read_h5ad
 from .lengths import gene_lengths
 from .load import How, load, summary_rows
 from .numerals import Decimal
@@ -168,10 +167,8 @@ def open_counts(
     if path is not None:
         origin["path"] = str(path)
         if path.suffix == ".h5ad" and path.is_file():
-            import anndata  # slow to import, and only needed here
-
-            open_h5ad(path, layer=layer, raw=raw, holds=None if holds is None else "normalized")
-            data = anndata.read_h5ad(path)
+            data = read_h5ad(path, layer, raw, sure=holds == "counts")
+            layer, raw = None, False  # that is what was read
         elif path.is_file():
             samples = beside(path, "samples") if samples is None else samples
             genes = beside(path, "genes") if genes is None else genes
@@ -187,7 +184,7 @@ def open_counts(
         if orientation not in (None, "samples x genes"):
             raise InputError(f"orientation={orientation!r}: an AnnData is samples x genes")
         orientation, reason = "samples x genes", "it is an AnnData"
-        X, var = matrix_of(data, layer, raw, holds == "counts")
+        X, var = matrix_of(data, layer, raw, sure=path is not None or holds == "counts")
         expected = False
         obs, var = joined(data.obs, annotation(samples), "samples"), joined(var, annotation(genes), "genes")
     else:
@@ -244,6 +241,8 @@ def _orientation(
     """Tell which way round the table is, and why."""
     if given not in (None, "genes x samples", "samples x genes"):
         raise InputError(f"orientation={given!r}: 'genes x samples' or 'samples x genes'")
+    if known and given == "samples x genes":
+        raise InputError(f"orientation={given!r}: rows are genes here, {known}; leave it out")
     if given is not None:
         return given, "it was said"
     if known:
