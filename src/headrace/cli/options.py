@@ -189,7 +189,12 @@ OUTPUT = (
         help="The type of X and layers that hold counts; float32 by default.",
         section=RUN,
     ),
-    option("--dense", is_flag=True, help="Write X and layers as dense arrays, e.g. for pydeseq2.", section=RUN),
+    option(
+        "--dense/--sparse",
+        default=None,
+        help="Write X and layers as dense arrays (the default for samples, as pydeseq2 needs), or sparse (for cells).",
+        section=RUN,
+    ),
     option(
         "--memory",
         metavar="AMOUNT",

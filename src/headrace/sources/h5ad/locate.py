@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from ...errors import InputError, SourceError, nearest
 from .file import Stored, attribute, locate, member, members, reading, text
@@ -46,22 +47,12 @@ def locate_matrix(
     form = {"csr_matrix": "csr", "csc_matrix": "csc"}.get(form, form)
     if form not in ("csr", "csc"):
         raise SourceError(f"{where} is encoded as {form or 'a group'!r}; headrace reads CSR, CSC and dense matrices")
-    parts: dict[str, Stored] = {}
-    for name in ("data", "indices", "indptr"):
-        part = member(found, name)
-        if not isinstance(part, h5py.Dataset) or part.ndim != 1:
-            raise SourceError(f"{where} has no {name}; the file is broken")
-        parts[name] = locate(part)
+    data, indices, indptr = vectors(found, where)
     written = np.asarray(attribute(found, "shape", attribute(found, "h5sparse_shape", shape)))
     if written.dtype.kind not in "iuf" or written.shape != (2,):
         raise SourceError(f"{where} says that its shape is {written.tolist()}; the file is broken")
     _agree(where, tuple(int(n) for n in written), shape)
-    with reading(f"{where}, indptr"):
-        indptr = member(found, "indptr")[:].astype(np.int64)
     lines, what = (shape[0], names.cell) if form == "csr" else (shape[1], names.gene)
-    data, indices = parts["data"], parts["indices"]
-    if indices.dtype.kind not in "iu":
-        raise SourceError(f"{where} has indices of type {indices.dtype}; the file is broken")
     if len(indptr) != lines + 1 or indptr[0] != 0:
         raise SourceError(f"{where}: indptr has {len(indptr)} entries, not {lines + 1}, or begins above 0; broken")
     back = indptr[1:] < indptr[:-1]
@@ -76,6 +67,27 @@ def locate_matrix(
     if form == "csr":
         return Csr(disk, data, indices, indptr, shape[1], names)
     return Csc(disk, data, indices, indptr, shape[0], names, scratch)
+
+
+def vectors(group: h5py.Group, where: str) -> tuple[Stored, Stored, npt.NDArray[np.int64]]:
+    """Return values, indices and indptr of a sparse matrix.
+
+    Raises
+    ------
+    SourceError
+        If one is missing or of the wrong kind.
+    """
+    parts: dict[str, Stored] = {}
+    for name in ("data", "indices", "indptr"):
+        part = member(group, name)
+        if not isinstance(part, h5py.Dataset) or part.ndim != 1:
+            raise SourceError(f"{where} has no {name}; the file is broken")
+        parts[name] = locate(part)
+        if name != "data" and parts[name].dtype.kind not in "iu":
+            raise SourceError(f"{where} has {name} of type {parts[name].dtype}; the file is broken")
+    with reading(f"{where}, indptr"):
+        indptr = np.asarray(member(group, "indptr")[:], dtype=np.int64)
+    return parts["data"], parts["indices"], indptr
 
 
 def _agree(where: str, found: Sequence[int], shape: tuple[int, int]) -> None:

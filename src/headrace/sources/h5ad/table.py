@@ -177,7 +177,11 @@ class Table:
             values = column.read(0, column.length)
         if isinstance(values, pd.api.extensions.ExtensionArray):
             values = values.to_numpy()
-        return pd.Index(values, dtype=values.dtype), bool(np.all(attribute(about, "ordered", False)))
+        try:
+            index = pd.Index(values, dtype=values.dtype)
+        except NotImplementedError as error:  # of float16, which no pandas that wrote them can have meant
+            raise SourceError(f"{where} has categories of {values.dtype}: {error}; drop it") from error
+        return index, bool(np.all(attribute(about, "ordered", False)))
 
     def _categorical(self, codes: Column, categories: tuple[Any, bool], where: str) -> Column:
         values, ordered = categories

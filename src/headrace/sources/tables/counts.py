@@ -58,8 +58,8 @@ class BulkCounts(ArraySource):
     @property
     def spec(self) -> StreamSpec:
         """What is known of the stream."""
-        spec = super().spec
-        return spec if self.lengths is None else replace(spec, layers={"length": Holds.NORMALIZED})
+        layers = {} if self.lengths is None else {"length": Holds.NORMALIZED}
+        return replace(super().spec, samples=True, layers=layers)
 
     def read(self, refs: Sequence[tuple[int, int]]) -> Iterator[Chunk]:
         """Yield the samples between positions, in order, with their lengths if there are any."""
@@ -126,7 +126,8 @@ def open_counts(
 
     Returns
     -------
-    A source whose X is float32. Sums of summary rows (HTSeq's `__no_feature`, STAR's `N_unmapped`) are in `obs`.
+    A source whose X is float32, and dense where it is written (`dense=False` keeps it sparse). Sums of summary rows
+    (HTSeq's `__no_feature`, STAR's `N_unmapped`) are in `obs`.
 
     Raises
     ------

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...errors import InputError, SourceError, nearest
-from ..h5ad.file import check_storage, locate, member, members, reading
+from ..h5ad.file import check_storage, member, members, reading
+from ..h5ad.locate import vectors
 from ..h5ad.matrix import Csr
 from ..h5ad.preads import Disk
 from ..h5ad.values import Names
@@ -28,7 +29,7 @@ def open_hdf5(disk: Disk, genome: str | None) -> tuple[Csr, pd.Index, pd.DataFra
         If it is no such file, or has several genomes and none is chosen.
     """
     file = disk.hdf5
-    if member(file, "X") is not None or member(file, "obs") is not None:
+    if member(file, "mod") is None and (member(file, "X") is not None or member(file, "obs") is not None):
         raise InputError(f"{disk.path} is an .h5ad file; hr.open_h5ad reads it")
     if member(file, "mod") is not None:
         raise InputError(f"{disk.path} is an .h5mu file; hr.open_h5ad reads its modalities")
@@ -51,8 +52,8 @@ def open_hdf5(disk: Disk, genome: str | None) -> tuple[Csr, pd.Index, pd.DataFra
     where = f"{chosen} of {disk.path}"
     var = _features(group, where, chosen)
     barcodes = pd.Index(_texts(member(group, "barcodes"), where), dtype=object)
-    indptr, shape = (_numbers(member(group, name), f"{name} of {where}") for name in ("indptr", "shape"))
-    data, indices = locate(member(group, "data")), locate(member(group, "indices"))
+    data, indices, indptr = vectors(group, where)
+    shape = _numbers(member(group, "shape"), f"shape of {where}")
     if shape.tolist() != [len(var), len(barcodes)]:
         raise SourceError(
             f"{where} is said to be {' x '.join(map(str, shape))}, but has {len(var)} features and {len(barcodes)} "
