@@ -103,6 +103,8 @@ class Aligned:
             except SourceError as error:
                 return str(error)
             return self._table(table, where)
+        if not isinstance(found, h5py.Dataset):
+            return "it is neither an array nor a table"
         if found.ndim != 2:
             return f"it has {found.ndim} dimensions"
         if found.dtype.kind not in "biuf" or found.dtype.itemsize > 8:

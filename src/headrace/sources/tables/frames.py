@@ -119,16 +119,17 @@ def matrix_of(adata: Any, layer: str | None, raw: bool, sure: bool) -> tuple[Any
         if adata.raw is None:
             raise InputError("raw=True: the AnnData has no raw")
         return adata.raw.X, adata.raw.var
+    layers = [name for name in adata.layers if name is not None]  # None is X, as anndata has it from 0.13 on
     if layer is not None:
-        if layer not in adata.layers:
-            raise InputError(f"layer={layer!r}: there is no such layer; {nearest(layer, adata.layers)}")
+        if layer not in layers:
+            raise InputError(f"layer={layer!r}: there is no such layer; {nearest(layer, layers)}")
         return adata.layers[layer], adata.var
     X = adata.X
     if X is None:
-        raise InputError(f"the AnnData has no X; its layers: {', '.join(adata.layers) or 'none'}")
+        raise InputError(f"the AnnData has no X; its layers: {', '.join(layers) or 'none'}")
     broken = _no_count(X)
     if broken is not None and not sure:
-        others = [f"layer={name!r}" for name, other in adata.layers.items() if _no_count(other) is None]
+        others = [f"layer={name!r}" for name in layers if _no_count(adata.layers[name]) is None]
         if adata.raw is not None and _no_count(adata.raw.X) is None:
             others.append("raw=True")
         if others or "log1p" in adata.uns:
