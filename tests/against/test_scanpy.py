@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def scanpy_hvg(X: Any, obs: pd.DataFrame, var: pd.DataFrame, flavor: str, **opti
     return adata
 
 
-OTHER_SUMS = tuple(map(int, sc.__version__.split(".")[:2])) >= (1, 12)
+OTHER_SUMS = tuple(map(int, version("scanpy").split(".")[:2])) >= (1, 12)
 """scanpy 1.12 sums up batches in another order: means differ by 1e-16, loess cuts equal ones elsewhere, and variances
 differ by 1e-3. What it finds in each batch alone is as before."""
 

@@ -62,7 +62,12 @@ OPTIONS = (
         help="Which column of STAR's ReadsPerGene.out.tab.",
         section=TABLE,
     ),
-    option("--tx2gene", metavar="FILE", help="Transcripts and their genes, for salmon and its kin.", section=TABLE),
+    option(
+        "--tx2gene",
+        metavar="FILE|gene_id",
+        help="Transcripts and their genes, for salmon and its kin; gene_id: as in RSEM's files.",
+        section=TABLE,
+    ),
     option(
         "--counts-from-abundance",
         type=click.Choice(["no", "scaledTPM", "lengthScaledTPM"]),

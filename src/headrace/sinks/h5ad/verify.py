@@ -88,7 +88,7 @@ def verify_h5ad(path: str | os.PathLike[str]) -> Verdict:
     if path.is_dir():
         raise InputError(f"{path} is a folder; .h5ad files are what is checked")
     if not path.is_file():
-        raise InputError(f"there is no file {path}")
+        raise InputError(f"{path} is a pipe or device" if path.exists() else f"there is no file {path}")
     if not path.stat().st_size:
         raise InputError(f"{path} is empty, 0 bytes: whatever made it did not finish; make it again")
     try:

@@ -114,6 +114,8 @@ def open_file(path: str) -> h5py.File:
         if known := foreign(path):
             raise InputError(known)
         raise InputError(f"{path!r} is a folder; headrace reads .h5ad files (for a SOMA experiment: hr.open_soma)")
+    if not os.path.isfile(path):
+        raise InputError(f"{path!r} is a pipe or device; HDF5 is read here and there, so write it to a file first")
     try:
         return h5py.File(path, "r", locking="best-effort")
     except OSError as error:

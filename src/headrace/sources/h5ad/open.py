@@ -160,6 +160,7 @@ def open_h5ad(
     n_obs, n_vars = source._obs.length, len(source.var)
     if not n_obs or not n_vars:
         raise InputError(f"{full} has {n_obs} cells and {n_vars} genes: there is nothing to do")
+    source._obs.check_texts()
     source._matrix  # noqa: B018 # what is broken is named now, not later
     if holds is None:
         refuse_if_no_counts(source)

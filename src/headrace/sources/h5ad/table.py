@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from ...errors import SourceError
+from ...errors import InputError, SourceError
 from .blocks import Blocks
 from .file import attribute, check_storage, member, members, reading, text
 
@@ -35,12 +35,15 @@ class Column:
         What a row takes in memory.
     held
         Bytes of its categories.
+    padded
+        Whether it is text of fixed length, which may have a NUL in it.
     """
 
     length: int
     read: Callable[[int, int], Any]
     row_bytes: int
     held: int = 0
+    padded: bool = False
 
 
 class Table:
@@ -97,6 +100,16 @@ class Table:
         parts = [rows.iloc[a:b] for rows, a, b in self.blocks.parts(start, stop, self._load)]
         return parts[0] if len(parts) == 1 else pd.concat(parts)
 
+    def check_texts(self) -> None:
+        """Raise `InputError` if a text has a NUL, which no .h5ad of today holds: only one of fixed length may."""
+        for key, column in {"the index": self.index, **self.columns}.items():
+            for start in range(0, column.length if column.padded else 0, BLOCK):
+                with reading(self.where):
+                    texts = column.read(start, min(start + BLOCK, column.length))
+                wrong = next((text for text in texts if "\0" in text), None)
+                if wrong is not None:
+                    raise InputError(f"{self.where}: {key!r} has {wrong!r}, with a NUL (\\0) in it; replace it")
+
     def value_counts(self, key: str) -> dict[str, int]:
         """Count the rows of each value of a column, most first; none if there is no such column."""
         if key not in self.columns:
@@ -152,7 +165,13 @@ class Table:
             raise SourceError(f"{where} has {dataset.ndim} dimensions, not one; drop it, or move it to obsm or varm")
         if h5py.check_string_dtype(dataset.dtype) is not None:
             texts = dataset.asstr()
-            return Column(len(dataset), lambda start, stop: np.asarray(texts[start:stop], dtype=object), STRING_BYTES)
+            padded = h5py.check_string_dtype(dataset.dtype).length is not None
+            return Column(
+                len(dataset),
+                lambda start, stop: np.asarray(texts[start:stop], dtype=object),
+                STRING_BYTES,
+                padded=padded,
+            )
         if dataset.dtype.kind not in "biuf":
             raise SourceError(f"{where} holds {dataset.dtype}, which headrace does not read; drop it")
         dtype = dataset.dtype.newbyteorder("=")

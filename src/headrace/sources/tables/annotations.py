@@ -15,6 +15,7 @@ import pandas as pd
 from ...errors import InputError, nearest
 from .layout import find_layout, rows_of
 from .notices import AnnotationWarning
+from .quantifiers import Run
 from .text import Text, read_text
 
 
@@ -86,8 +87,16 @@ def beside(path: Path, what: str) -> Path | None:
     return None
 
 
-def tx2gene_of(given: str | os.PathLike[str] | pd.DataFrame | pd.Series) -> pd.Series:
-    """Return genes by transcript of a table whose first two columns are transcript and gene, with or without header."""
+def tx2gene_of(given: str | os.PathLike[str] | pd.DataFrame | pd.Series, run: Run) -> pd.Series:
+    """Return genes by transcript of a table whose first two columns are transcript and gene, with or without header.
+
+    Parameters
+    ----------
+    given
+        The table, or "gene_id": what the files say.
+    run
+        What was read of the files.
+    """
     if isinstance(given, pd.Series):
         return given.astype(str)
     if isinstance(given, pd.DataFrame):
@@ -97,6 +106,11 @@ def tx2gene_of(given: str | os.PathLike[str] | pd.DataFrame | pd.Series) -> pd.S
             raise InputError("tx2gene: a table of transcripts and genes; there is one column only")
         return given.iloc[:, 0].astype(str)
     path = Path(given)
+    if given == "gene_id" and not path.is_file():
+        if run.genes is None or run.of_genes:
+            what = "are of genes already" if run.of_genes else "do not say the genes of their transcripts; give a table"
+            raise InputError(f"tx2gene='gene_id': files of {run.program} {what}")
+        return run.genes
     if not path.is_file():
         raise InputError(f"tx2gene: there is no file {path}")
     frame = read_annotation(path, header=True)

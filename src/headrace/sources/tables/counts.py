@@ -110,8 +110,8 @@ def open_counts(
     strandedness
         Which column of STAR's ReadsPerGene.out.tab: "unstranded", "forward" or "reverse". Required if they differ.
     tx2gene
-        Transcripts and their genes: a table's first two columns. A quantifier's transcripts are summed to genes
-        (also if `genes` is given).
+        Transcripts and their genes: a table's first two columns; or "gene_id", RSEM's own column of them. A
+        quantifier's transcripts are summed to genes (also if `genes` is given).
     counts_from_abundance
         tximport's countsFromAbundance: "no" (counts as estimated; the layer "length" keeps the effective lengths,
         samples x genes, of which tximport's offsets are made), "scaledTPM" or "lengthScaledTPM" (no offset is needed,
@@ -195,7 +195,7 @@ def open_counts(
         if loaded.run is not None:
             if tx2gene is None and genes is not None and not loaded.run.of_genes:
                 tx2gene, genes = genes, None  # of transcripts, what describes them is their gene
-            table = None if tx2gene is None else tx2gene_of(tx2gene)
+            table = None if tx2gene is None else tx2gene_of(tx2gene, loaded.run)
             run = summarized(loaded.run, table, counts_from_abundance)
             numbers, length = run.counts, run.length
             about = about if table is None else pd.DataFrame(index=numbers.index)

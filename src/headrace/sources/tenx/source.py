@@ -208,6 +208,8 @@ def open_10x(
         if not is_hdf5(place):
             raise InputError(f"{place} is no .h5 file of Cell Ranger; open_counts reads tables")
         files = (place,)
+    elif place.exists():
+        raise InputError(f"{place} is a pipe or device; write what comes from it to a file first")
     else:
         raise InputError(f"there is no file or folder {place}")
     stamps = tuple(stamp(file.stat()) for file in files)
