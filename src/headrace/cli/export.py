@@ -67,6 +67,7 @@ def export(session: Session, /, **given: Any) -> None:
             overwrite=given["overwrite"],
             compression=todo.compression,
             checksum=not given["no_checksum"],
+            counts=given["counts"] or "float32",
             dense=given["dense"],
             spool=spool,
             resume=given["resume"],

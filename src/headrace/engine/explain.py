@@ -131,7 +131,7 @@ def _assay_names(source: Source[Any], counts: dict[str, int]) -> dict[str, str]:
 def _size(spec: StreamSpec, out: StreamSpec, steps: Sequence[Step], nnz: int, index: int) -> int:
     """Return the bytes of the file that is written, at most, if nothing is compressed."""
     cells = out.n_obs * out.n_vars
-    n_dense = _dense_matrices(spec, steps)
+    n_dense = 1 + len(out.layers) if out.samples else _dense_matrices(spec, steps)
     n_sparse = 1 + len(out.layers) - n_dense
     parts = [cells * 4] * n_dense + [min(nnz, cells) * 4, min(nnz, cells) * index, out.n_obs * index] * n_sparse
     # a whole number of chunks, unless it is less than one

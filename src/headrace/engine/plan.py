@@ -106,7 +106,7 @@ class Plan:
         overwrite: bool = False,
         compression: Compression = None,
         checksum: bool = True,
-        dense: bool = False,
+        dense: bool | None = None,
         counts: Literal["float32", "int32"] = "float32",
         spool: str | os.PathLike[str] | None = None,
         resume: bool = True,
@@ -128,6 +128,7 @@ class Plan:
             Whether HDF5 is to check every chunk of numbers when it is read (fletcher32).
         dense
             Whether X and layers are written as dense arrays, cells x genes x 4 bytes each: pydeseq2 takes no others.
+            None: those of samples are (`open_counts`, `Pseudobulk`), those of cells are not.
         counts
             How X and layers that hold counts are stored: "int32" for programs that ask for whole numbers (brisc).
         spool
@@ -161,17 +162,17 @@ class Plan:
             resume=resume,
             keep_spool=keep_spool,
         )
-        sink = H5ad(target, overwrite, compression, checksum, counts)
-        least, most = predicted(self.source, self.steps, self._preview, dense)
-        return self._write(Dense(sink) if dense else sink, settings, (0 if compression else least, most))
+        least, most = predicted(self.source, self.steps, self._preview, self._is_dense(dense))
+        sink = self._form(H5ad(target, overwrite, compression, checksum, counts), dense)
+        return self._write(sink, settings, (0 if compression else least, most))
 
     def to_anndata(
-        self, *, memory: int | str | None = None, executor: Executor | None = None, dense: bool = False
+        self, *, memory: int | str | None = None, executor: Executor | None = None, dense: bool | None = None
     ) -> Any:
-        """Run the plan and return an AnnData, with `dense` arrays if asked; the result is not within the budget."""
+        """Run the plan and return an AnnData, which is not within the budget; `dense` as in `write_h5ad`."""
         check_call(Plan.to_anndata, locals())
         sink = InMemory()
-        self.write(Dense(sink) if dense else sink, Settings(_bytes(memory), executor))
+        self.write(self._form(sink, dense), Settings(_bytes(memory), executor))
         return sink.result[0]
 
     def var(self, *, memory: int | str | None = None, executor: Executor | None = None) -> pd.DataFrame:
@@ -209,6 +210,14 @@ class Plan:
                 spec = self._recounted(running.finished(written), corrected)
                 writer.finish(spec)
         return spec
+
+    def _is_dense(self, dense: bool | None) -> bool:
+        """Return whether matrices are written dense: as asked, or else those of samples."""
+        return self._preview.samples if dense is None else dense
+
+    def _form(self, sink: Sink, dense: bool | None) -> Sink:
+        """Return what gives a sink dense matrices, or sparse ones as they come."""
+        return Dense(sink) if self._is_dense(dense) else sink
 
     def _recounted(self, spec: StreamSpec, corrected: Mapping[str, int]) -> StreamSpec:
         """Have the provenance count the cells that were written of each corrected assay, not those that were read."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum
 from typing import Any, Literal
 
@@ -65,7 +65,7 @@ class Pseudobulk(Fit):
     Notes
     -----
     One pass; sums are exact and sparse, about 12 bytes per non-zero of the result. The same sums as decoupler's
-    `pseudobulk` and `scanpy.get.aggregate`.
+    `pseudobulk` and `scanpy.get.aggregate`. X is written dense, as pydeseq2 needs it; `dense=False` keeps it sparse.
 
     Examples
     --------
@@ -107,6 +107,7 @@ class Pseudobulk(Fit):
         obs = spec.obs[[*self.by, *kept]].iloc[:0]
         n_obs = max(1, spec.n_obs // self.min_cells)
         made = StreamSpec(spec.var, obs, n_obs, spec.nnz, holds, values=spec.values, fractional=spec.fractional)
+        made = replace(made, samples=True)
         return made.with_obs(n_cells="int64", n_counts="float64", psbulk_cells="int64", psbulk_counts="float64")
 
     def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Source[Any]]:

@@ -88,7 +88,7 @@ class H5ad(Sink):
             output = Output(beside, self.path)
             stack.callback(output.close)
             try:
-                with h5py.File(output, "w", libver=("v110", "latest"), **ALIGNED) as file:
+                with h5py.File(output, "w", libver=("v108", "latest"), **ALIGNED) as file:
                     outbox = ReorderBuffer(threads=n_cores())
                     stack.callback(outbox.close)
                     storage = Storage(self.compression, self.checksum, outbox, output.lending)

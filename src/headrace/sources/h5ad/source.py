@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ...chunk import Chunk, Holds, StreamSpec
-from ...errors import InputError, nearest
+from ...errors import InputError, SourceError, nearest
 from ...protocols import Cost, Source
 from ...support.prefetch import prefetch
 from ..names import named
@@ -30,7 +30,7 @@ from .matrix import Matrix
 from .preads import Disk
 from .table import Table
 from .uns import others, read_uns
-from .values import Names
+from .values import Names, Rounding
 
 Holding = Literal["counts", "normalized", "logged", "standardized"]
 
@@ -52,6 +52,10 @@ class H5adSource(Source[CellRange]):
         Its size and time of change, in ns, when it was opened: it must still have them when it is read.
     layer
         Where the matrix is in the file: "X", "raw/X" or "layers/<name>".
+    modality
+        Of an .h5mu, which group of "mod" is read as a file; None: the file itself is.
+    rounding
+        What to do about counts that are no float32.
     """
 
     path: str
@@ -62,6 +66,8 @@ class H5adSource(Source[CellRange]):
     scratch: str | None = None
     var_names: str | None = None
     uns: Literal["keep"] | None = None
+    modality: str | None = None
+    rounding: Rounding = "refuse"
     most_nnz = 1_200_000  # of a chunk: larger ones take memory and gain nothing
 
     def __getstate__(self) -> dict[str, Any]:
@@ -122,7 +128,8 @@ class H5adSource(Source[CellRange]):
 
     def identity(self) -> str:
         """Return the file, its size and time of change, and which matrix of it, as a text."""
-        return json.dumps([self.path, *self.stamp, self.layer, self.var_index, self.var_names, *self._obsm.arrays])
+        asked = [self.layer, self.var_index, self.var_names, *([self.modality] if self.modality else [])]
+        return json.dumps([self.path, *self.stamp, *asked, *self._obsm.arrays])
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -132,6 +139,7 @@ class H5adSource(Source[CellRange]):
     def provenance(self) -> dict[str, Any]:
         """Say which matrix of which file it is, in plain values; not in which folder the file was."""
         asked = {"file": os.path.basename(self.path), "matrix": self.layer, "holds": str(self.holds)}
+        asked |= {} if self.modality is None else {"modality": self.modality}
         left = others(self._file, self.layer, self.uns == "keep")
         for name, refused in self.refused.items():
             left.setdefault(name, []).extend(refused)
@@ -164,8 +172,14 @@ class H5adSource(Source[CellRange]):
         return {name: left for name, left in found.items() if left}
 
     @property
-    def _file(self) -> h5py.File:
-        return self._disk.hdf5
+    def _file(self) -> h5py.Group:
+        """The file, or the modality that is read of it."""
+        if self.modality is None:
+            return self._disk.hdf5
+        found = member(self._disk.hdf5, f"mod/{self.modality}")
+        if not isinstance(found, h5py.Group):
+            raise SourceError(f"{self.path} has no modality {self.modality!r}")
+        return found
 
     @cached_property
     def _disk(self) -> Disk:
@@ -209,8 +223,9 @@ class H5adSource(Source[CellRange]):
         shape = (self._obs.length, len(self.var))
         counts = self.holds in (Holds.COUNTS, Holds.UNKNOWN)
         index = self.var.index  # and not self: the file is to be closed as soon as the source is gone
-        names = Names(f"{self.layer} of {self.path}", self._obs.name, lambda j: str(index[j]), counts)
-        return locate_matrix(self._disk, self.layer, shape, names, self.scratch or tempfile.gettempdir())
+        rounding = self.rounding if counts else "ignore"
+        names = Names(f"{self.layer} of {self.path}", self._obs.name, lambda j: str(index[j]), rounding)
+        return locate_matrix(self._disk, self._file, self.layer, shape, names, self.scratch or tempfile.gettempdir())
 
 
 def reindexed(var: pd.DataFrame, column: str, where: str) -> pd.DataFrame:
