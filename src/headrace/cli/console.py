@@ -1,6 +1,6 @@
 """What the command line says besides its results, and how it ends.
 
-Exit codes: 0 done, 1 a failure told in one line, 2 wrong usage, 130 interrupted (143 if terminated).
+Exit codes: 0 done, 1 a failure told in one line, 2 wrong usage, 130 interrupted (143 terminated, 129 hung up).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -24,7 +24,7 @@ from ..errors import HeadraceError
 from .spelled import spelled
 
 DONE, FAILED, USAGE = 0, 1, 2
-SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 
 
 class Interrupted(BaseException):
@@ -55,10 +55,11 @@ class Session:
 
     def say(self, text: str) -> None:
         """Write one line to stderr, above the progress bar."""
-        if self.bar is None:
-            click.echo(text, err=True)
-        else:
-            self.bar.write(text, file=sys.stderr)
+        with suppress(OSError, ValueError):  # a terminal that is gone, a reader who has read enough: the run goes on
+            if self.bar is None:
+                click.echo(text, err=True)
+            else:
+                self.bar.write(text, file=sys.stderr)
 
     def seconds(self) -> float:
         """Return how long the run has taken so far."""
@@ -89,7 +90,8 @@ class Session:
             raise Interrupted
         if len(self._signals) > 2:
             os._exit(128 + number)
-        os.write(2, b"\nstopping; once more leaves at once, and may leave a hidden .partial file behind\n")
+        with suppress(OSError):
+            os.write(2, b"\nstopping; once more leaves at once, and may leave a hidden .partial file behind\n")
 
     def on_ignored(self, ignored: Any) -> None:
         """Let a signal come again that Python ignores, since it came in a finaliser."""
@@ -117,7 +119,7 @@ class Session:
         if isinstance(error, BrokenPipeError):
             # Whoever read has read enough. What is left must not be tried again when Python ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return FAILED
+            return DONE
         if self.debug:
             traceback.print_exception(error)
         if isinstance(error, click.ClickException):
@@ -159,8 +161,9 @@ def leave(code: int) -> NoReturn:
 
     Python's own way out would wait for reads that hang, and tell of the errors of objects that are half made.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
     os._exit(code)
 
 
@@ -178,7 +181,9 @@ def stoppable(session: Session, for_good: bool) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, session.on_signal) for number in SIGNALS}
+    # nohup lets a hang-up be ignored, and so it stays
+    heard = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, session.on_signal) for number in heard}
     hook, sys.unraisablehook = sys.unraisablehook, session.on_ignored
     try:
         yield
