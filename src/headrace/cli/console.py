@@ -52,6 +52,8 @@ class Session:
     _signals: list[int] = field(default_factory=list)
     _target: tuple[Path, tuple[int, int] | None] | None = None
     _spool: Path | None = None
+    _parts: Collection[tuple[str, int, int]] = ()
+    """Those of the spool when the run began, told apart without a clock: that of the disk may go otherwise."""
 
     def say(self, text: str) -> None:
         """Write one line to stderr, above the progress bar."""
@@ -75,7 +77,7 @@ class Session:
         spool
             The folder of the plan's spool, if it has one: it is kept for the next run of the same plan.
         """
-        self._target, self._spool = (target, _identity(target)), spool
+        self._target, self._spool, self._parts = (target, _identity(target)), spool, _parts(spool)
 
     def check(self) -> None:
         """Raise `Interrupted` if the run is to stop: whoever caught the first one must not keep it going."""
@@ -134,12 +136,9 @@ class Session:
     def _outcome(self) -> str:
         if self._target is not None and _identity(self._target[0]) != self._target[1]:
             return f"{self._target[0]} had been written before, and is whole"
-        if self._spool is not None and any(self._is_new(part) for part in self._spool.glob("*/*.part")):
+        if not _parts(self._spool) <= set(self._parts):
             return f"nothing was written; run it again to go on from what is kept in {self._spool}"
         return "nothing was written"
-
-    def _is_new(self, path: Path) -> bool:
-        return path.stat().st_mtime > time.time() - self.seconds()
 
 
 def one_line(error: BaseException) -> str:
@@ -264,6 +263,12 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns
+
+
+def _parts(spool: Path | None) -> set[tuple[str, int, int]]:
+    """Return the parts of all spools in a folder."""
+    found = {str(path): _identity(path) for path in ([] if spool is None else spool.glob("*/*.part"))}
+    return {(name, *identity) for name, identity in found.items() if identity is not None}
 
 
 def _wrong_usage(error: click.UsageError) -> int:
