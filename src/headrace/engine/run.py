@@ -21,6 +21,7 @@ from ..events import ChunkDone, Listener, Notice, PassFinished, PassStarted, ign
 from ..protocols import Accumulator, Executor, Source, Step, Transform
 from ..steps.bounds import need_cells
 from ..support.allocator import release_freed_memory
+from ..support.inputs import close_inputs
 from ..support.memory import Budget, n_cores, resident
 from .executors import Serial, Threads
 from .leftover import SPOOLS, is_of_use, tell
@@ -96,7 +97,7 @@ class Run:
     ) -> None:
         self.settings, self.executor, self.on_event = settings, settings.workers(), settings.on_event
         self.origin, self.steps, self.before = source, steps, before
-        self.source = source.within(settings.memory // 4)
+        self.source = self.within = source.within(settings.memory // 4)
         self.budget, self.chunk_nnz = budget, budget.chunk_nnz
         self.refs = self.source.refs(self.chunk_nnz)
         self.spec = self.source.spec
@@ -123,8 +124,11 @@ class Run:
             self.stack.__exit__(kind, error, trace)
         else:
             self.stack.close()  # as if all had gone well: what was read is of no use
-        if error is not None and spool is not None:
-            tell(spool, error)
+        if error is not None:
+            close_inputs(self.origin)
+            close_inputs(self.within)
+            if spool is not None:
+                tell(spool, error)
 
     def fit(self) -> None:
         """Do all passes but the last."""
