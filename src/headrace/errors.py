@@ -31,6 +31,10 @@ class SourceError(HeadraceError):
     """Reading failed: the source is broken, gone, or contradicts itself."""
 
 
+class ContradictionError(SourceError):
+    """The source holds what cannot be: reading it again does not help."""
+
+
 class OutputError(HeadraceError):
     """Writing failed or was refused; nothing was left under the final name."""
 

@@ -13,6 +13,7 @@ from ..cli import bulk, cache, datasets, demo, export, spool, verify
 from ..support.limits import LIBRARIES, check_address_space
 from .console import DONE, Session, leave, plain_warnings, stoppable
 from .group import headrace
+from .streams import open_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns
     -------
-    The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted (143 terminated, 129 hung up).
 
     Examples
     --------
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     headrace 0.1.0
     0
     """
+    if arguments is None:
+        open_streams()
     session = Session()
     with stoppable(session, for_good=arguments is None), plain_warnings(session):
         try:

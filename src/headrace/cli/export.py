@@ -53,7 +53,7 @@ def export(session: Session, /, **given: Any) -> None:
 
     Without steps, the counts are written as they are. The file appears whole or not at all.
     """
-    from ..engine.run import SPOOLS
+    from ..engine.leftover import SPOOLS
     from .plans import job
 
     todo = job(given, needs_out=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
 from ..protocols import Executor
 from ..support.given import check_fields, check_range
+from ..support.workers import Workers
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
@@ -50,7 +51,7 @@ class Threads(Executor):
     def map(self, fn: Callable[[Item], Out], items: Iterable[Item]) -> Iterator[Out]:
         """Yield `fn(item)` for every item, in order."""
         pending: deque[Future[Out]] = deque()
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="headrace") as pool:
+        with Workers(self.workers, "headrace") as pool:
             try:
                 for item in items:
                     pending.append(pool.submit(fn, item))

@@ -27,7 +27,8 @@ from ..support.given import check_call
 from ..support.memory import MAX_CHUNK_NNZ, Budget, default_budget, divide, parse_bytes
 from .checks import check_outputs, count_checks, refuse_to_overwrite, warn_if_scaled_twice
 from .explain import Explanation, described, explain, predicted
-from .run import SPOOLS, Run, Settings
+from .leftover import SPOOLS
+from .run import Run, Settings
 from .schedule import flatten, passes, preview, source_passes
 from .spool import need
 

@@ -7,8 +7,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -21,9 +21,11 @@ from ..events import ChunkDone, Listener, Notice, PassFinished, PassStarted, ign
 from ..protocols import Accumulator, Executor, Source, Step, Transform
 from ..steps.bounds import need_cells
 from ..support.allocator import release_freed_memory
+from ..support.inputs import close_inputs
 from ..support.memory import Budget, n_cores, resident
 from ..support.private import temporary_folder
 from .executors import Serial, Threads
+from .leftover import SPOOLS, is_of_use, tell
 from .preflight import check_room, load
 from .provenance import parameters, provenance, release
 from .schedule import Node, Pass, answer, next_pass, passes, run_path, source_passes
@@ -34,8 +36,6 @@ PRESSURE = 0.85
 
 PRESSURE_EVERY = 4
 """Chunks between two measurements of it."""
-
-SPOOLS = ".headrace-spool"
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Run:
     ) -> None:
         self.settings, self.executor, self.on_event = settings, settings.workers(), settings.on_event
         self.origin, self.steps, self.before = source, steps, before
-        self.source = source.within(settings.memory // 4)
+        self.source = self.within = source.within(settings.memory // 4)
         self.budget, self.chunk_nnz = budget, budget.chunk_nnz
         self.refs = self.source.refs(self.chunk_nnz)
         self.spec = self.source.spec
@@ -107,6 +107,7 @@ class Run:
         self.number = 0
         self.writing: Pass | None = None
         self.spool: Spool | None = None
+        self.opened_spool: Spool | None = None
         self.stack = ExitStack()
         self.kept: set[Any] = set()
 
@@ -118,8 +119,17 @@ class Run:
             self._open_spool()
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self.stack.__exit__(*error)
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        spool = self.opened_spool
+        if error is None or spool is None or is_of_use(spool, error):
+            self.stack.__exit__(kind, error, trace)
+        else:
+            self.stack.close()  # as if all had gone well: what was read is of no use
+        if error is not None:
+            close_inputs(self.origin)
+            close_inputs(self.within)
+            if spool is not None:
+                tell(spool, error)
 
     def fit(self) -> None:
         """Do all passes but the last."""
@@ -177,14 +187,15 @@ class Run:
             chunk = self._kept(ref, chunk)
             return chunk.n_obs, replace(run_path(path, locks, chunk), unlogged=None)  # nothing reads it any more
 
-        for number, (n_obs, chunk) in enumerate(self.executor.map(work, self._read())):
-            self.on_event(ChunkDone(n_obs, chunk.nnz))
-            yield chunk
-            if number % PRESSURE_EVERY == 0 and resident() > PRESSURE * self.settings.memory:
-                release_freed_memory()
+        with closing(self._read()) as items:  # an error keeps what it was raised in, and that would keep the input open
+            for number, (n_obs, chunk) in enumerate(self.executor.map(work, items)):
+                self.on_event(ChunkDone(n_obs, chunk.nnz))
+                yield chunk
+                if number % PRESSURE_EVERY == 0 and resident() > PRESSURE * self.settings.memory:
+                    release_freed_memory()
         self.on_event(PassFinished(self.number, time.monotonic() - started))
 
-    def _read(self) -> Iterator[tuple[Any, Chunk | None]]:
+    def _read(self) -> Generator[tuple[Any, Chunk | None]]:
         """Yield each chunk with its reference; None where the spool has it."""
         for there, group in groupby(self.refs, lambda ref: ref in self.kept):
             run = list(group)
@@ -222,7 +233,7 @@ class Run:
         about = {"source": self.source.provenance(), "steps": [parameters(step) for step in self.steps]}
         spool = Spool(self.disk / self._fingerprint(about), self.spec.obs)
         check_space(self.disk, 0 if spool.folder.exists() else need(self.spec.n_obs, self.source.cost().nnz))
-        self.spool = self.stack.enter_context(spool.opened(about, self.settings.keep_spool))
+        self.spool = self.opened_spool = self.stack.enter_context(spool.opened(about, self.settings.keep_spool))
         if self.settings.resume:
             self.kept = {ref for ref in self.refs if spool.whole(ref.start, ref.stop)}
         if self.kept:

@@ -133,7 +133,7 @@ class Spool:
         except OSError as error:
             raise OutputError(
                 f"cannot write to the spool {self.folder}: {error.strerror}; free some space or choose another "
-                "folder with spool=; what was read so far is kept there for the next run"
+                "folder with spool="
             ) from error
 
 

@@ -21,6 +21,7 @@ from ...protocols import Sink, Writer
 from ...support.atomic import Partial, atomic_file
 from ...support.columns import without_unused_colors
 from ...support.memory import n_cores
+from ...support.workers import Workers
 from .check import check_spec
 from .digests import RowDigest, record, row_checksums
 from .elements import empty_dict, link_raw, write_element
@@ -76,7 +77,7 @@ class H5ad(Sink):
         """Begin the file; leaving the block normally moves it into place."""
         with (
             atomic_file(self.path, self.overwrite) as beside,
-            ThreadPoolExecutor(1, thread_name_prefix="headrace-hdf5") as thread,
+            Workers(1, "headrace-hdf5") as thread,
             _apart(self._file(beside, spec), thread) as writer,
         ):
             yield writer
@@ -113,9 +114,8 @@ def _apart(file: AbstractContextManager[H5adWriter], thread: ThreadPoolExecutor)
     HDF5 calls back into Python for every write. In the main thread, Ctrl-C may be raised in the middle of that, which
     HDF5 does not survive; here it is raised where the main thread waits.
     """
-    opened = thread.submit(file.__enter__)
     try:
-        writer = _Apart(opened.result(), thread)
+        writer = _Apart(thread.submit(file.__enter__).result(), thread)
         yield writer
         writer.wait()
     except BaseException as error:

@@ -6,7 +6,8 @@ import copy
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import e
@@ -20,6 +21,7 @@ import pandas as pd
 from ...chunk import Chunk, Holds, StreamSpec
 from ...errors import InputError, SourceError, nearest
 from ...protocols import Cost, Source
+from ...support.inputs import close_inputs, opened
 from ...support.prefetch import prefetch
 from ..names import named
 from ..ranges import CellRange
@@ -85,7 +87,6 @@ class H5adSource(Source[CellRange]):
         """What is known of the stream before X is read."""
         base = {"base": e if self._log_base is None else self._log_base}
         uns = {**self._uns[0], **({"log1p": base} if self.holds is Holds.LOGGED else {})}
-        table = self._obs  # and not self: the file is to be closed as soon as the source is gone
         return StreamSpec(
             self.var,
             self._obs.empty(),
@@ -95,7 +96,7 @@ class H5adSource(Source[CellRange]):
             obsm=self._obsm.empty(),
             varm=self._varm.all(),
             uns=uns,
-            values=table.value_counts,
+            values=self._counts_anyhow(),
             fractional=self._fractional,
         )
 
@@ -183,7 +184,31 @@ class H5adSource(Source[CellRange]):
 
     @cached_property
     def _disk(self) -> Disk:
+        opened(self, self._closed)
         return Disk(self.path, self.stamp)
+
+    def _closed(self) -> None:
+        """Close the file, and forget what was looked up in it."""
+        disk = self.__dict__.get("_disk")
+        for name in ("_disk", "_obs", "_obsm", "_varm", "_matrix"):
+            self.__dict__.pop(name, None)
+        if disk is not None:
+            disk.close()
+
+    def _counts_anyhow(self) -> Callable[[str], dict[str, int]]:
+        """Return `value_counts` for a stream that may outlive the source, without holding the file open for it."""
+        alive, again = weakref.ref(self), copy.copy(self)
+
+        def counts(column: str) -> dict[str, int]:
+            source = alive()
+            if source is not None:
+                return source.value_counts(column)
+            try:
+                return again.value_counts(column)
+            finally:
+                close_inputs(again)
+
+        return counts
 
     @cached_property
     def _obs(self) -> Table:

@@ -19,6 +19,7 @@ from ...chunk import Chunk, Holds, StreamSpec
 from ...errors import InputError, nearest
 from ...protocols import Cost, Source
 from ...support.given import check_call
+from ...support.inputs import opened
 from ...support.prefetch import prefetch
 from ..h5ad.preads import Disk, stamp
 from ..names import named
@@ -135,9 +136,16 @@ class TenxSource(Source[CellRange]):
                 )
         return keep
 
+    def _closed(self) -> None:
+        """Close the file."""
+        found = self.__dict__.pop("_opened", None)
+        if found is not None:
+            found[0].disk.close()
+
     @cached_property
     def _opened(self) -> tuple[Any, pd.Index, pd.DataFrame]:
         if len(self.files) == 1:
+            opened(self, self._closed)
             return open_hdf5(Disk(self.path, self.stamp[0]), self.genome)
         matrix, features, barcodes = self.files
         var, names = read_features(features), read_barcodes(barcodes)

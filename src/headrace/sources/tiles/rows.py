@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from ...chunk import csr
-from ...errors import SourceError
+from ...errors import ContradictionError, SourceError
 from ...stats import kernels
 from ...support.memory import n_cores
 from ..ranges import CellRange
@@ -235,12 +235,12 @@ class TileReader:
             expected = self.nnz[cells.start : cells.stop]
             if (counts != expected).any():
                 k = int(np.flatnonzero(counts != expected)[0])
-                raise SourceError(
+                raise ContradictionError(
                     f"X has {counts[k]} values for cell {joinids[k]}, but its obs['nnz'] says {expected[k]}: "
                     "the source contradicts itself"
                 )
         elif len(counts) and counts.max() > max(one.footer.columns[1] for one in self.fragments) + 1:
-            raise SourceError(f"cell {joinids[int(counts.argmax())]} has more values in X than there are genes")
+            raise ContradictionError(f"cell {joinids[int(counts.argmax())]} has more values in X than there are genes")
 
     def _finish(
         self, joinids: Ints, limit: Ints, cursor: Ints, indptr: Any, indices: Any, data: Any, status: int
@@ -252,7 +252,7 @@ class TileReader:
         if status & place.UNSORTED:
             twice = kernels.sort_rows(indptr, indices, data)
             if twice >= 0:
-                raise SourceError(f"cell {joinids[twice]} has a gene twice in X; the source is broken")
+                raise ContradictionError(f"cell {joinids[twice]} has a gene twice in X; the source is broken")
         return csr(data[:nnz], indices[:nnz], indptr, self.n_vars)
 
 
