@@ -187,7 +187,8 @@ def open_counts(
         if orientation not in (None, "samples x genes"):
             raise InputError(f"orientation={orientation!r}: an AnnData is samples x genes")
         orientation, reason = "samples x genes", "it is an AnnData"
-        X, var = matrix_of(data, layer, raw, sure=path is not None or holds == "counts")
+        read_already = path is not None
+        X, var = (data.X, data.var) if read_already else matrix_of(data, layer, raw, sure=holds == "counts")
         expected = False
         obs, var = joined(data.obs, annotation(samples), "samples"), joined(var, annotation(genes), "genes")
     else:
