@@ -8,7 +8,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import ContradictionError, HeadraceError, InputError
+from ..errors import ContradictionError, HeadraceError, InputError, SourceError
 from .spool import Spool
 
 SPOOLS = ".headrace-spool"
@@ -18,8 +18,16 @@ HOPELESS = (InputError, ContradictionError, GeneratorExit)
 """What ends a run that would end so again: the data's fault. (A caller who wants no more chunks has what they want.)"""
 
 
-def is_of_use(spool: Spool, error: BaseException) -> bool:
-    """Return whether another run of the plan would go on from what is kept, after this error."""
+def is_of_use(spool: Spool, error: BaseException, local: bool) -> bool:
+    """Return whether another run of the plan would go on from what is kept, after this error.
+
+    Parameters
+    ----------
+    local
+        Whether the source is on a disk of this machine: what is wrong with it, and no error of the system, stays so.
+    """
+    if isinstance(error, SourceError) and local and error.__cause__ is None:
+        return False
     return not isinstance(error, HOPELESS) and bool(_size(spool.folder))
 
 

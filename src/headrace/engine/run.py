@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..chunk import Chunk, StreamSpec
-from ..errors import InputError
+from ..errors import InputError, SourceError
 from ..events import ChunkDone, Listener, Notice, PassFinished, PassStarted, ignore
 from ..protocols import Accumulator, Executor, Source, Step, Transform
 from ..steps.bounds import need_cells
@@ -108,6 +108,7 @@ class Run:
         self.writing: Pass | None = None
         self.spool: Spool | None = None
         self.opened_spool: Spool | None = None
+        self.lost_part = False
         self.stack = ExitStack()
         self.kept: set[Any] = set()
 
@@ -121,7 +122,8 @@ class Run:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         spool = self.opened_spool
-        if error is None or spool is None or is_of_use(spool, error):
+        local = bool(self.origin.files) and not self.lost_part
+        if error is None or spool is None or is_of_use(spool, error, local):
             self.stack.__exit__(kind, error, trace)
         else:
             self.stack.close()  # as if all had gone well: what was read is of no use
@@ -208,7 +210,11 @@ class Run:
         """Keep a chunk that was read, or take it from the spool."""
         if chunk is None:
             assert self.spool is not None
-            return self.spool.load(ref.start, ref.stop)
+            try:
+                return self.spool.load(ref.start, ref.stop)
+            except SourceError:
+                self.lost_part = True
+                raise
         if self.spool is not None:
             self.spool.store(ref.start, ref.stop, chunk)
             self.kept.add(ref)

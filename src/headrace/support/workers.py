@@ -5,7 +5,11 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 _numbers = itertools.count()
 
@@ -25,12 +29,22 @@ class Workers(ThreadPoolExecutor):
         self.prefix = f"{name}-{next(_numbers)}"
         super().__init__(n, thread_name_prefix=self.prefix)
 
+    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+        """Have a thread call a function."""
+        try:
+            return super().submit(fn, *args, **kwargs)
+        except BaseException:  # the thread that was just started counts, else there would be one too many
+            self._threads.update(self._started())  # type: ignore[attr-defined] # it is a set
+            raise
+
+    def _started(self) -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name.startswith(f"{self.prefix}_")]
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the threads, when they have done what they were given."""
         super().shutdown(wait, cancel_futures=cancel_futures)
-        for thread in threading.enumerate() if wait else ():
-            if thread.name.startswith(f"{self.prefix}_"):
-                end(thread)
+        for thread in self._started() if wait else ():
+            end(thread)
 
 
 def end(thread: threading.Thread) -> None:
