@@ -28,6 +28,9 @@ TABLE_BUFFER_BYTES = 1 << 19
 TILE_BYTES = 160 << 20
 """For decoded tiles of X. Twice as fast as TileDB's default of 10 GiB, since memory is reused."""
 
+ALL_TIMES = 4_102_444_800_000
+"""The year 2100, in ms: where no time was asked for, TileDB takes its own clock, which may be behind the data's."""
+
 ROOM, THREADS = 150 << 20, 6
 """Bytes and threads that TileDB takes to open an experiment."""
 
@@ -95,7 +98,8 @@ class Location:
         what = f"opening {self.uri}"
         check_address_space(ROOM + THREADS * stack_bytes(), what)
         check_threads(THREADS, what)
-        return soma.SOMATileDBContext(tiledb_config=config, timestamp=self.timestamp)
+        until = ALL_TIMES if self.timestamp is None else self.timestamp
+        return soma.SOMATileDBContext(tiledb_config=config, timestamp=until)
 
     def open(self, context: soma.SOMATileDBContext | None = None) -> Any:
         """Open the SOMA object for reading, or raise `InputError` if there is none."""
