@@ -121,6 +121,23 @@ def test_a_full_disk(loops: Path, cache: Path) -> None:
     assert run(loops) == (2, [])
 
 
+def test_a_folder_that_can_only_be_read(loops: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an image of a container that was built by root and is run by somebody else."""
+    from numba.core.caching import _CacheLocator
+
+    def refuse(self: object) -> None:
+        raise OSError("Read-only file system")
+
+    assert run(loops) == (0, [])
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+    config.reload_config()  # type: ignore[no-untyped-call]
+    assert run(loops) == (0, []), "beside the package"
+    monkeypatch.setattr(_CacheLocator, "ensure_cache_path", refuse)
+    assert run(loops) == (2, [])
+    kept_in(cache, monkeypatch)
+    assert run(loops) == (2, [])
+
+
 def flip(stored: bytes) -> bytes:
     middle = len(stored) // 2
     return stored[:middle] + bytes([stored[middle] ^ 4]) + stored[middle + 1 :]

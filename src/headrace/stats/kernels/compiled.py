@@ -8,6 +8,7 @@ is not as it was written is a miss, and what cannot be kept is compiled anew, wi
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import warnings
 from collections.abc import Callable
@@ -15,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import config
-from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
+from numba.core import caching, config
 from numba.core.registry import cpu_target
 
 from ...errors import CodeCacheWarning
 
-_FUNCTION_CACHE: Any = FunctionCache
-_NULL_CACHE: Any = NullCache
-_INDEX_AND_DATA: Any = IndexDataCacheFile
+_FUNCTION_CACHE: Any = caching.FunctionCache
+_IMPL: Any = caching.CompileResultCacheImpl
+_IN_TREE: Any = caching.InTreeCacheLocator
+_USER_PROVIDED: Any = caching.UserProvidedCacheLocator
+_NULL_CACHE: Any = caching.NullCache
+_INDEX_AND_DATA: Any = caching.IndexDataCacheFile
 _CONFIG: Any = config
 _cpu_target: Any = cpu_target
 _CHECKSUM = 16
@@ -48,10 +51,12 @@ def load() -> None:
 
 def _cache(function: Callable[..., Any]) -> Any:
     """Return where the code of a function is kept."""
-    try:
-        return _Kept(function)
-    except Exception:  # no folder can be written, or none is known
-        return _NotKept()
+    for kind in (_Kept, _OnlyRead):
+        try:
+            return kind(function)
+        except Exception:  # no folder can be written, or none is known
+            continue
+    return _NotKept()
 
 
 class _Kept(_FUNCTION_CACHE):  # type: ignore[misc] # numba has no types
@@ -69,7 +74,8 @@ class _Kept(_FUNCTION_CACHE):  # type: ignore[misc] # numba has no types
             found = super().load_overload(sig, target_context)
         except Exception:  # cut, or of another version of whatever it is made of: a miss
             found = None
-        if found is None and _CONFIG.CACHE_DIR and not self._cache_path.startswith(_CONFIG.CACHE_DIR):
+        elsewhere = _CONFIG.CACHE_DIR and not self._cache_path.startswith(_CONFIG.CACHE_DIR)
+        if found is None and elsewhere and not isinstance(self, _OnlyRead):
             _tell(f"NUMBA_CACHE_DIR={_CONFIG.CACHE_DIR} cannot be written: compiled code is kept in {self._cache_path}")
         return found
 
@@ -79,6 +85,32 @@ class _Kept(_FUNCTION_CACHE):  # type: ignore[misc] # numba has no types
             super().save_overload(sig, data)
         except Exception as error:
             _tell_not_kept(f"{self._cache_path}: {getattr(error, 'strerror', None) or error}")
+
+
+class _Named(_USER_PROVIDED):  # type: ignore[misc] # the same
+    """`NUMBA_CACHE_DIR`, which an image of a container has filled and nobody can write."""
+
+    def ensure_cache_path(self) -> None:
+        """Raise OSError if it is not there."""
+        os.scandir(self._cache_path).close()
+
+
+class _Beside(_IN_TREE):  # type: ignore[misc] # the same
+    """The package's folder, likewise."""
+
+    ensure_cache_path = _Named.ensure_cache_path
+
+
+class _Found(_IMPL):  # type: ignore[misc] # the same
+    """Looks for folders that are there, whether they can be written or not."""
+
+    _locator_classes = (_Named, _Beside)
+
+
+class _OnlyRead(_Kept):
+    """Code that was kept by somebody else."""
+
+    _impl_class = _Found
 
 
 class _NotKept(_NULL_CACHE):  # type: ignore[misc] # the same
