@@ -128,6 +128,9 @@ class Session:
             self.say(f"error: {error.format_message()}")
         elif isinstance(error, HeadraceError):
             self.say(f"error: {spelled(one_line(error), self.options)}")
+        elif isinstance(error, MemoryError):
+            limit = "what limits this process (ulimit -v, the container, the job)"
+            self.say(f"error: no memory is left: raise {limit}, or lower --memory")
         else:
             kind = type(error).__name__
             self.say(f"error: unexpected {kind}: {one_line(error)}: please report, run again with --debug")

@@ -19,7 +19,7 @@ ROOT = Path("/")
 NONE = 1 << 60
 """From here on a number of bytes is no limit: the kernel writes the largest one that it knows."""
 
-LIBRARIES = 550 << 20
+LIBRARIES = 620 << 20
 """Bytes of address space that numpy, pandas, numba and the rest take, nearly all of it never used."""
 
 SPARE = 64 << 20
