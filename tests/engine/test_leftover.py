@@ -201,6 +201,19 @@ def test_the_input_is_closed_after_a_run_that_failed(kind: str, fault: str, tmp_
         gc.enable()
 
 
+def test_the_input_is_closed_where_it_cannot_be_opened(tmp_path: Path) -> None:
+    adata, path = anndata.AnnData(sparse.csr_matrix(np.full((30, 5), 0.5, dtype=np.float32))), tmp_path / "in.h5ad"
+    adata.write_h5ad(path)
+    gc.disable()
+    try:
+        with pytest.raises(hr.CountsError) as caught:
+            hr.open_h5ad(path)
+        assert caught.tb is not None
+        adata.write_h5ad(path)
+    finally:
+        gc.enable()
+
+
 def interrupted_starts(monkeypatch: pytest.MonkeyPatch, after: int) -> list[threading.Thread]:
     """Raise KeyboardInterrupt just after a thread has been started in the main thread."""
     start, seen = threading.Thread.start, []

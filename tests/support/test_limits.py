@@ -36,7 +36,7 @@ def tree(root: Path, cgroup: str, mounts: str, files: dict[str, str]) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SLURM_MEM_PER_NODE", "SLURM_CPUS_PER_TASK"):
+    for name in ("SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU", "SLURM_CPUS_ON_NODE", "SLURM_CPUS_PER_TASK"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -120,6 +120,9 @@ def test_the_memory_of_a_group(case: str, tmp_path: Path) -> None:
 def test_the_memory_of_a_job_without_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "4096")
     assert memory_limits(tmp_path)["SLURM_MEM_PER_NODE"] == 4096 << 20
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", "1000")
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "3")
+    assert memory_limits(tmp_path)["SLURM_MEM_PER_CPU"] == 3000 << 20
 
 
 CPUS: dict[str, tuple[str, str, dict[str, str], int]] = {
@@ -194,6 +197,17 @@ def test_little_address_space_is_refused_with_figures_or_does(
     assert done.returncode == 1
     assert f"'ulimit -v' allows {(megabytes << 20) / 1e6:,.0f} MB" in done.stderr, done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tiledb_starts_no_more_threads_than_there_are_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    from headrace.sources.soma import location
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(location, "n_cores", lambda: 3)
+    given = location.Location("x").context().tiledb_config
+    assert (given["sm.compute_concurrency_level"], given["sm.io_concurrency_level"]) in ((3, 8), ("3", "8"))
+    given = location.Location("x", (("sm.compute_concurrency_level", "5"),)).context().tiledb_config
+    assert str(given["sm.compute_concurrency_level"]) == "5"
 
 
 def test_threads_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ What is slow to import, a command imports when it runs: `headrace --help` answer
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             asked = sys.argv[1:] if arguments is None else arguments
             if asked and not {"--help", "-h", "--version"} & set(asked):
                 check_address_space(LIBRARIES, "headrace")
+                if arguments is None:  # threads for linear algebra, of which there is next to none
+                    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
             headrace.main(args=arguments, prog_name="headrace", standalone_mode=False, obj=session)
             sys.stdout.flush()
         except BaseException as error:  # whatever it is, it becomes an exit code

@@ -56,9 +56,10 @@ def memory_limits(root: Path = ROOT) -> dict[str, int]:
             _least(found, "control group", _field(folder / "memory.stat", "hierarchical_memory_limit"))
     for name, limit in address_limits().items():
         _least(found, name, limit)
-    slurm = os.environ.get("SLURM_MEM_PER_NODE", "")
-    if slurm.isdigit():
-        _least(found, "SLURM_MEM_PER_NODE", int(slurm) << 20 or None)
+    for name, times in (("SLURM_MEM_PER_NODE", ""), ("SLURM_MEM_PER_CPU", "SLURM_CPUS_ON_NODE")):
+        megabytes, n = os.environ.get(name, ""), os.environ.get(times, "1")
+        if megabytes.isdigit() and n.isdigit():
+            _least(found, name, int(megabytes) * int(n) << 20)
     return found
 
 

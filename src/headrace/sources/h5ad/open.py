@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ...chunk import Holds
 from ...errors import CountsError, FractionalCountsWarning, InputError, NotCarriedWarning, SourceError, nearest
 from ...support.given import check_call
+from ...support.inputs import close_inputs
 from .aligned import shown
 from .file import member
 from .locate import asked_as, matrices, modality_of
@@ -152,27 +153,31 @@ def open_h5ad(
     source = H5adSource(
         full, there, place, kind, var_index, None if scratch is None else os.path.abspath(scratch), var_names, uns
     )
-    source = replace(source, modality=modality_of(full, source._file, modality))
-    known = matrices(source._file)
-    if place not in known:
-        layers = [name.removeprefix("layers/") for name in known if name.startswith("layers/")]
-        close = f"; {nearest(layer, layers)}" if layer and layers else ""
-        others = ", ".join(f"{name} ({asked_as(name)})" for name in known) or "no matrix at all"
-        raise InputError(f"{full} has no {place}{close}; it has {others}")
-    n_obs, n_vars = source._obs.length, len(source.var)
-    if not n_obs or not n_vars:
-        raise InputError(f"{full} has {n_obs} cells and {n_vars} genes: there is nothing to do")
-    source._obs.check_texts()
-    source._matrix  # noqa: B018 # what is broken is named now, not later
-    if holds is None:
-        refuse_if_no_counts(source)
-    elif source._fractional:
-        warnings.warn(
-            f"{place} of {full} holds counts that are not whole; they are taken as they are, and RoundCounts() "
-            "makes them whole",
-            FractionalCountsWarning,
-            stacklevel=2,
-        )
-    for name, left in source.refused.items():
-        warnings.warn(f"of {name} of {full}, not carried over: {shown(left)}", NotCarriedWarning, stacklevel=2)
-    return source
+    try:
+        source = replace(source, modality=modality_of(full, source._file, modality))
+        known = matrices(source._file)
+        if place not in known:
+            layers = [name.removeprefix("layers/") for name in known if name.startswith("layers/")]
+            close = f"; {nearest(layer, layers)}" if layer and layers else ""
+            others = ", ".join(f"{name} ({asked_as(name)})" for name in known) or "no matrix at all"
+            raise InputError(f"{full} has no {place}{close}; it has {others}")
+        n_obs, n_vars = source._obs.length, len(source.var)
+        if not n_obs or not n_vars:
+            raise InputError(f"{full} has {n_obs} cells and {n_vars} genes: there is nothing to do")
+        source._obs.check_texts()
+        source._matrix  # noqa: B018 # what is broken is named now, not later
+        if holds is None:
+            refuse_if_no_counts(source)
+        elif source._fractional:
+            warnings.warn(
+                f"{place} of {full} holds counts that are not whole; they are taken as they are, and RoundCounts() "
+                "makes them whole",
+                FractionalCountsWarning,
+                stacklevel=2,
+            )
+        for name, left in source.refused.items():
+            warnings.warn(f"of {name} of {full}, not carried over: {shown(left)}", NotCarriedWarning, stacklevel=2)
+        return source
+    except BaseException:  # the exception would keep the file open
+        close_inputs(source)
+        raise

@@ -13,6 +13,7 @@ from typing import Any
 
 from ...errors import InputError, SourceError, without_docstrings
 from ...support.limits import check_address_space, check_threads, stack_bytes
+from ...support.memory import n_cores
 
 try:
     import tiledbsoma as soma
@@ -28,11 +29,14 @@ TABLE_BUFFER_BYTES = 1 << 19
 TILE_BYTES = 160 << 20
 """For decoded tiles of X. Twice as fast as TileDB's default of 10 GiB, since memory is reused."""
 
+LEAST_IO = 8
+"""Requests at once: they wait more than they work."""
+
 ALL_TIMES = 4_102_444_800_000
 """The year 2100, in ms: where no time was asked for, TileDB takes its own clock, which may be behind the data's."""
 
-ROOM, THREADS = 150 << 20, 6
-"""Bytes and threads that TileDB takes to open an experiment."""
+ROOM = 150 << 20
+"""Bytes that TileDB takes to open an experiment."""
 
 _PREPROCESS_TILE_MERGE = "sm.query.sparse_global_order.preprocess_tile_merge"
 """Off: TileDB 2.30 merges the order of tiles in a thread that may outlive the query whose memory it uses, which
@@ -92,12 +96,14 @@ class Location:
             "soma.init_buffer_bytes": buffer_bytes,
             "sm.mem.total_budget": tile_bytes,
             _PREPROCESS_TILE_MERGE: 0,
+            **_concurrency(),
             **({} if gaps else _NO_GAPS),
             **self.settings(),
         }
         what = f"opening {self.uri}"
-        check_address_space(ROOM + THREADS * stack_bytes(), what)
-        check_threads(THREADS, what)
+        threads = 2 * n_cores() + 2
+        check_address_space(ROOM + threads * stack_bytes(), what)
+        check_threads(threads, what)
         until = ALL_TIMES if self.timestamp is None else self.timestamp
         return soma.SOMATileDBContext(tiledb_config=config, timestamp=until)
 
@@ -110,6 +116,14 @@ class Location:
             raise InputError(f"no SOMA object at {self.uri!r}{inside}: {_first_line(error)}") from None
         except (soma.SOMAError, RuntimeError, TypeError, ValueError) as error:
             raise SourceError(f"cannot open {self.uri!r}: {_first_line(error)}") from error
+
+
+def _concurrency() -> dict[str, int]:
+    """Return how many threads TileDB may start; it looks at the machine and not at what this process may use of it."""
+    n = n_cores()
+    if n >= (os.cpu_count() or 1):
+        return {}
+    return {"sm.compute_concurrency_level": n, "sm.io_concurrency_level": max(n, LEAST_IO)}
 
 
 @contextmanager

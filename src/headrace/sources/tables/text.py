@@ -21,6 +21,7 @@ import psutil
 import pyarrow as pa
 
 from ...errors import InputError
+from ...support.memory import available
 from .notices import TextEncodingWarning
 
 BLOCK = 1 << 24
@@ -164,7 +165,7 @@ def _of_zip(packed: IO[bytes], name: str) -> bytes:
 
 def _limited(file: Any, name: str) -> bytes:
     """Read all, but no more than memory allows."""
-    limit = max(LEAST_LIMIT, int(psutil.virtual_memory().available) // 8)
+    limit = max(LEAST_LIMIT, min(int(psutil.virtual_memory().available), available()) // 8)
     parts: list[bytes] = []
     total = 0
     while part := file.read(BLOCK):
