@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -198,7 +199,8 @@ class Plan:
         sink.check(self._preview)
         spooled = self.source.spooled and source_passes(self.steps) > 1
         spool = need(self.source.spec.n_obs, self.source.cost().nnz) if spooled else 0
-        check_outputs(sink, settings.spool if spooled else None, *size, spool)
+        place = settings.spool or Path(tempfile.gettempdir())
+        check_outputs(sink, place if spooled else None, *size, spool)
         with self._run(settings) as running:
             running.fit()
             written, corrected = 0, Counter[str]()

@@ -97,6 +97,8 @@ def stack_bytes() -> int:
 
 def check_threads(n: int, what: str) -> None:
     """Raise `OutputError` unless `n` more threads can run at once, as tried."""
+    from .workers import end  # not needed to say one's version
+
     go = threading.Event()
     started: list[threading.Thread] = []
     try:
@@ -112,8 +114,7 @@ def check_threads(n: int, what: str) -> None:
     finally:
         go.set()
         for thread in started:
-            if thread.ident is not None:
-                thread.join()
+            end(thread)
 
 
 def processors(root: Path = ROOT) -> int:
