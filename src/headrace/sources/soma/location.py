@@ -11,14 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...errors import InputError, SourceError, without_docstrings
+import tiledbsoma as soma
+
+from ...errors import InputError, SourceError
 from ...support.limits import check_address_space, check_threads, stack_bytes
 from ...support.memory import n_cores
-
-try:
-    import tiledbsoma as soma
-except AttributeError as error:
-    raise without_docstrings(error) from error
 
 BUFFER_BYTES = 4 << 20
 """Of each of the three columns of X. Larger ones are no faster, and leave the processor's cache."""
