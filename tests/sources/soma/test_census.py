@@ -273,6 +273,10 @@ def test_obs_that_contradicts_x(demo_census: Path, tmp_path: Path) -> None:
     found.__dict__["cells"] = cells
     with pytest.raises(hr.SourceError, match="the source contradicts itself"):
         hr.Plan(found).to_anndata()
+    (tmp_path / "out").mkdir()
+    with pytest.raises(hr.SourceError, match="the source contradicts itself"):
+        hr.Plan(found, [hr.FilterGenes(min_cells=5), hr.Log1p()]).write_h5ad(tmp_path / "out" / "x.h5ad")
+    assert list((tmp_path / "out").iterdir()) == [], "no spool either: nothing would go on from it"
 
 
 # -------------------------------------------------------------------------------------------------------- not counts
