@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from headrace.sources.soma.arrays import Frame
 from headrace.sources.soma.location import Location
 from headrace.sources.soma.replica import experiment_replica
 from headrace.sources.soma.tables import to_frame
-from headrace.testing import build_demo_census
+from headrace.testing import SimulatedDataset, build_census
 from tests.conftest import LIVER
 from tests.remote.proxy import Proxy
 from tests.remote.server import serve
@@ -69,9 +70,18 @@ def upload(port: int, folder: Path, to: str) -> None:
     for page in there:
         for one in page.get("Contents", []):
             client.delete_object(Bucket="census", Key=one["Key"])
-    for path in folder.rglob("*"):
-        if path.is_file():
-            client.put_object(Bucket="census", Key=f"{to}/{path.relative_to(folder)}", Body=path.read_bytes())
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    with ThreadPoolExecutor(8) as pool:
+        keys = [f"{to}/{path.relative_to(folder)}" for path in paths]
+        list(
+            pool.map(lambda key, path: client.put_object(Bucket="census", Key=key, Body=path.read_bytes()), keys, paths)
+        )
+
+
+def small(path: Path, seed: int = 0) -> Path:
+    return build_census(
+        path, {"mus_musculus": [SimulatedDataset(20, n_vars=50, nnz_per_cell=20, dataset_id=LIVER)]}, seed=seed
+    )
 
 
 def far(line: Proxy, uri: str = "s3://census/soma") -> hr.Census:
@@ -356,7 +366,7 @@ def test_a_damaged_entry_is_fetched_again(line: Proxy, cache: Path, demo_census:
 
 def test_another_census_at_the_same_address(line: Proxy, port: int, cache: Path, tmp_path: Path) -> None:
     """Its tables are its own, whatever is kept of the one that was there before; also one that is nearly the same."""
-    one, other = build_demo_census(tmp_path / "1"), build_demo_census(tmp_path / "2")
+    one, other = small(tmp_path / "1"), small(tmp_path / "2", seed=1)
     shutil.copytree(one, tmp_path / "3")
     with soma.open(f"{tmp_path}/3/census_info/datasets", "w") as table:
         rows = soma.open(f"{one}/census_info/datasets").read().concat().slice(0, 1)
@@ -369,23 +379,23 @@ def test_another_census_at_the_same_address(line: Proxy, port: int, cache: Path,
         same_stream(census.query("mus_musculus", dataset_id=LIVER), local.query("mus_musculus", dataset_id=LIVER))
 
 
-def test_a_census_that_is_replaced_while_it_is_read(line: Proxy, port: int, cache: Path, demo_census: Path) -> None:
-    upload(port, demo_census, "replaced")
+def test_a_census_that_is_replaced_while_it_is_read(line: Proxy, port: int, cache: Path, tmp_path: Path) -> None:
+    root = small(tmp_path / "replaced")
+    upload(port, root, "replaced")
     census = far(line, "s3://census/replaced")
     client = boto3.client(
         "s3", endpoint_url=f"http://127.0.0.1:{port}", aws_access_key_id="any", aws_secret_access_key="any",
         region_name="us-east-1",
     )  # fmt: skip
-    (path,) = (demo_census / "census_data/mus_musculus/obs/__fragments").glob("*/a0.tdb")
-    key = f"replaced/{path.relative_to(demo_census)}"
+    (path,) = (root / "census_data/mus_musculus/obs/__fragments").glob("*/a0.tdb")
+    key = f"replaced/{path.relative_to(root)}"
     client.put_object(Bucket="census", Key=key, Body=path.read_bytes()[:-1] + b"\0")
     with pytest.raises(hr.SourceError, match=r"a0.tdb was written anew while it was read; open it again"):
         census.query("mus_musculus", dataset_id=LIVER)
 
 
 def test_what_has_no_date_is_not_kept(line: Proxy, port: int, cache: Path, demo_census: Path, tmp_path: Path) -> None:
-    root = tmp_path / "undated"
-    shutil.copytree(demo_census, root)
+    root = small(tmp_path / "undated")
     uri = f"{root}/census_info/summary"
     with soma.open(uri) as table:
         rows = table.read().concat().to_pandas()

@@ -33,8 +33,8 @@ Layouts = list[FragmentLayout]
 MOST_WHOLE = 64 << 20
 """Of an array whose tiles are not understood, and that is fetched whole instead."""
 
-MOST_OBJECTS = 5_000
-"""Of an experiment; more of them are not listed, and TileDB reads what it needs from far."""
+MOST_OBJECTS = 20_000
+"""Below one path; more of them are not listed, and TileDB reads what it needs from far. The Census has some 1,000."""
 
 TABLES = ("summary", "datasets", "organisms")
 
