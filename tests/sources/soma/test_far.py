@@ -163,6 +163,28 @@ def test_what_is_not_there_is_said_as_before(line: Proxy) -> None:
         census.query("mus_musculus", obs_filter="tissue == == 'liver'")
 
 
+@pytest.mark.parametrize("number", [2, 40, 100])
+@pytest.mark.parametrize("fault", ["503", "reset", "cut"])
+def test_what_may_pass_is_tried_again(port: int, demo_census: Path, fault: str, number: int) -> None:
+    """In the listing, among the tables, and in the query."""
+    with Proxy(port, faults={number: fault}) as line:
+        ours = far(line).query("mus_musculus", dataset_id=LIVER)
+        theirs = hr.open_census(demo_census).query("mus_musculus", dataset_id=LIVER)
+        pd.testing.assert_frame_equal(ours.spec.var, theirs.spec.var)
+        assert np.array_equal(ours.cells.joinids, theirs.cells.joinids)
+        assert np.array_equal(ours.cells.nnz, theirs.cells.nnz)
+        assert line.requests > number + 1
+
+
+def test_what_stays_is_said(port: int) -> None:
+    """By the name of the object, as trouble of reading and not of the filter."""
+    with Proxy(port, faults=dict.fromkeys(range(140, 300), "403")) as line:
+        census = far(line)
+        with pytest.raises(hr.SourceError, match=r"while reading s3://census/soma/.*check the network"):
+            for assay in ("a", "b", "c"):
+                census.query("mus_musculus", obs_filter=f"assay != '{assay}' and tissue_general != '{assay}'")
+
+
 # ---------------------------------------------------------------------------------------------------- the same numbers
 QUERIES: dict[str, dict[str, Any]] = {
     "a dataset": {"organism": "mus_musculus", "dataset_id": LIVER},
