@@ -465,3 +465,20 @@ def test_several_processes_share_a_cache(line: Proxy, cache: Path, demo_census: 
     for out, errors in said:
         assert out.split() == [str(spec.n_obs), str(spec.nnz), str(len(spec.var))], errors
     assert not list(cache.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("reader", ["from the disk", "from far"])
+def test_long_metadata_is_read_when_it_is_needed(
+    line: Proxy, demo_census: Path, reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the whole Census takes 60 MB: it is fetched once, and not held in memory."""
+    theirs = hr.open_census(demo_census).query("mus_musculus", reader="tiledb", primary_only=False)
+    held = hr.open_census(demo_census).query("mus_musculus", reader="tiles", primary_only=False)
+    for module in ("tiles.gate", "soma.replica"):
+        monkeypatch.setattr(f"headrace.sources.{module}.TAIL_BYTES", 800)
+    census = far(line) if reader == "from far" else hr.open_census(demo_census)
+    ours = census.query("mus_musculus", reader="tiles", primary_only=False)
+    same_stream(ours, theirs)
+    (lazy,), (whole,) = ours._choice.fragments, held._choice.fragments
+    assert lazy.metadata_bytes < whole.metadata_bytes
+    assert sum("/X/raw/" in one and "__fragment_metadata" in one for one in line.lines) <= 6, "its end, and sections"

@@ -7,7 +7,7 @@ at once. TileDB then reads a folder of this machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -139,6 +139,11 @@ class Replica:
             return self.fetched.store.read(full, start, stop)
         self.fetched.fetch([(full, start, stop)])
         return np.frombuffer(self.fetched.read(full, start, stop), dtype=np.uint8)
+
+    def ready(self, wanted: Sequence[Range]) -> bool:
+        """Fetch ranges of metadata, below this part."""
+        self.fetched.fetch((self._full(path), start, stop) for path, start, stop in wanted)
+        return True
 
     def _layouts(self) -> Layouts | Declined:
         found = self.fetched.layouts.get(self.path)
