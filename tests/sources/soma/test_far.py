@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from headrace.sources.soma.arrays import Frame
 from headrace.sources.soma.location import Location
 from headrace.sources.soma.replica import experiment_replica
 from headrace.sources.soma.tables import to_frame
-from headrace.testing import build_demo_census
+from headrace.testing import SimulatedDataset, build_census
 from tests.conftest import LIVER
 from tests.remote.proxy import Proxy
 from tests.remote.server import serve
@@ -69,9 +70,18 @@ def upload(port: int, folder: Path, to: str) -> None:
     for page in there:
         for one in page.get("Contents", []):
             client.delete_object(Bucket="census", Key=one["Key"])
-    for path in folder.rglob("*"):
-        if path.is_file():
-            client.put_object(Bucket="census", Key=f"{to}/{path.relative_to(folder)}", Body=path.read_bytes())
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    with ThreadPoolExecutor(8) as pool:
+        keys = [f"{to}/{path.relative_to(folder)}" for path in paths]
+        list(
+            pool.map(lambda key, path: client.put_object(Bucket="census", Key=key, Body=path.read_bytes()), keys, paths)
+        )
+
+
+def small(path: Path, seed: int = 0) -> Path:
+    return build_census(
+        path, {"mus_musculus": [SimulatedDataset(20, n_vars=50, nnz_per_cell=20, dataset_id=LIVER)]}, seed=seed
+    )
 
 
 def far(line: Proxy, uri: str = "s3://census/soma") -> hr.Census:
@@ -151,6 +161,28 @@ def test_what_is_not_there_is_said_as_before(line: Proxy) -> None:
         census.query("mus_musculus", dataset_id="nothing")
     with pytest.raises(hr.InputError, match="cannot be used"):
         census.query("mus_musculus", obs_filter="tissue == == 'liver'")
+
+
+@pytest.mark.parametrize("number", [2, 40, 100])
+@pytest.mark.parametrize("fault", ["503", "reset", "cut"])
+def test_what_may_pass_is_tried_again(port: int, demo_census: Path, fault: str, number: int) -> None:
+    """In the listing, among the tables, and in the query."""
+    with Proxy(port, faults={number: fault}) as line:
+        ours = far(line).query("mus_musculus", dataset_id=LIVER)
+        theirs = hr.open_census(demo_census).query("mus_musculus", dataset_id=LIVER)
+        pd.testing.assert_frame_equal(ours.spec.var, theirs.spec.var)
+        assert np.array_equal(ours.cells.joinids, theirs.cells.joinids)
+        assert np.array_equal(ours.cells.nnz, theirs.cells.nnz)
+        assert line.requests > number + 1
+
+
+def test_what_stays_is_said(port: int) -> None:
+    """By the name of the object, as trouble of reading and not of the filter."""
+    with Proxy(port, faults=dict.fromkeys(range(140, 300), "403")) as line:
+        census = far(line)
+        with pytest.raises(hr.SourceError, match=r"while reading s3://census/soma/.*check the network"):
+            for assay in ("a", "b", "c"):
+                census.query("mus_musculus", obs_filter=f"assay != '{assay}' and tissue_general != '{assay}'")
 
 
 # ---------------------------------------------------------------------------------------------------- the same numbers
@@ -356,7 +388,7 @@ def test_a_damaged_entry_is_fetched_again(line: Proxy, cache: Path, demo_census:
 
 def test_another_census_at_the_same_address(line: Proxy, port: int, cache: Path, tmp_path: Path) -> None:
     """Its tables are its own, whatever is kept of the one that was there before; also one that is nearly the same."""
-    one, other = build_demo_census(tmp_path / "1"), build_demo_census(tmp_path / "2")
+    one, other = small(tmp_path / "1"), small(tmp_path / "2", seed=1)
     shutil.copytree(one, tmp_path / "3")
     with soma.open(f"{tmp_path}/3/census_info/datasets", "w") as table:
         rows = soma.open(f"{one}/census_info/datasets").read().concat().slice(0, 1)
@@ -369,23 +401,23 @@ def test_another_census_at_the_same_address(line: Proxy, port: int, cache: Path,
         same_stream(census.query("mus_musculus", dataset_id=LIVER), local.query("mus_musculus", dataset_id=LIVER))
 
 
-def test_a_census_that_is_replaced_while_it_is_read(line: Proxy, port: int, cache: Path, demo_census: Path) -> None:
-    upload(port, demo_census, "replaced")
+def test_a_census_that_is_replaced_while_it_is_read(line: Proxy, port: int, cache: Path, tmp_path: Path) -> None:
+    root = small(tmp_path / "replaced")
+    upload(port, root, "replaced")
     census = far(line, "s3://census/replaced")
     client = boto3.client(
         "s3", endpoint_url=f"http://127.0.0.1:{port}", aws_access_key_id="any", aws_secret_access_key="any",
         region_name="us-east-1",
     )  # fmt: skip
-    (path,) = (demo_census / "census_data/mus_musculus/obs/__fragments").glob("*/a0.tdb")
-    key = f"replaced/{path.relative_to(demo_census)}"
+    (path,) = (root / "census_data/mus_musculus/obs/__fragments").glob("*/a0.tdb")
+    key = f"replaced/{path.relative_to(root)}"
     client.put_object(Bucket="census", Key=key, Body=path.read_bytes()[:-1] + b"\0")
     with pytest.raises(hr.SourceError, match=r"a0.tdb was written anew while it was read; open it again"):
         census.query("mus_musculus", dataset_id=LIVER)
 
 
 def test_what_has_no_date_is_not_kept(line: Proxy, port: int, cache: Path, demo_census: Path, tmp_path: Path) -> None:
-    root = tmp_path / "undated"
-    shutil.copytree(demo_census, root)
+    root = small(tmp_path / "undated")
     uri = f"{root}/census_info/summary"
     with soma.open(uri) as table:
         rows = table.read().concat().to_pandas()
@@ -433,3 +465,20 @@ def test_several_processes_share_a_cache(line: Proxy, cache: Path, demo_census: 
     for out, errors in said:
         assert out.split() == [str(spec.n_obs), str(spec.nnz), str(len(spec.var))], errors
     assert not list(cache.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("reader", ["from the disk", "from far"])
+def test_long_metadata_is_read_when_it_is_needed(
+    line: Proxy, demo_census: Path, reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the whole Census takes 60 MB: it is fetched once, and not held in memory."""
+    theirs = hr.open_census(demo_census).query("mus_musculus", reader="tiledb", primary_only=False)
+    held = hr.open_census(demo_census).query("mus_musculus", reader="tiles", primary_only=False)
+    for module in ("tiles.gate", "soma.replica"):
+        monkeypatch.setattr(f"headrace.sources.{module}.TAIL_BYTES", 800)
+    census = far(line) if reader == "from far" else hr.open_census(demo_census)
+    ours = census.query("mus_musculus", reader="tiles", primary_only=False)
+    same_stream(ours, theirs)
+    (lazy,), (whole,) = ours._choice.fragments, held._choice.fragments
+    assert lazy.metadata_bytes < whole.metadata_bytes
+    assert sum("/X/raw/" in one and "__fragment_metadata" in one for one in line.lines) <= 6, "its end, and sections"

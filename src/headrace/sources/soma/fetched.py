@@ -11,10 +11,15 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
+
+import psutil
 
 from ...errors import SourceError
 from ...support.cache import Cache
@@ -30,6 +35,11 @@ FLYING_BYTES = 64 << 20
 
 MOST_REQUESTS = 96
 
+LEFT_BEHIND = 2 * 86_400
+"""Seconds after which the folder of a process that was killed goes."""
+
+_PREFIX = "headrace-far-"
+
 
 class Fetched:
     """The folder, and what is in it. Paths are from the collection's root."""
@@ -37,7 +47,8 @@ class Fetched:
     def __init__(self, store: Remote, objects: Mapping[str, Object], cache: Cache | None) -> None:
         self.store, self.cache = store, cache
         self.objects = {path: one for path, one in objects.items() if not path.endswith("/")}
-        self.folder = os.path.realpath(tempfile.mkdtemp(prefix=f"headrace-{os.getpid()}-"))
+        _remove_left_behind()
+        self.folder = os.path.realpath(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         weakref.finalize(self, _remove, self.folder, os.getpid())
         self.group = hashlib.sha256(store.uri.encode()).hexdigest()[:16]
         self.kept: bool | None = None
@@ -163,6 +174,15 @@ def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             out.append((start, stop))
     return out
+
+
+def _remove_left_behind() -> None:
+    """Remove folders of processes that are gone and were killed, long ago: others may be in another container."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        with suppress(OSError, ValueError):
+            owner = int(path.name.removeprefix(_PREFIX).partition("-")[0])
+            if time.time() - path.stat().st_mtime > LEFT_BEHIND and not psutil.pid_exists(owner):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove(folder: str, owner: int) -> None:

@@ -108,13 +108,14 @@ class Annotations:
 
     def _run(self, position: int) -> tuple[Joinids, Rows]:
         """Return the cells of the query that begins at a position, and how to ask for them."""
-        if self.known is None or self.known[0] != position:
+        known = self.known
+        if known is None or known[0] != position:
             run = RUN if self.obs.replica is None else FAR_RUN
             joinids = self.joinids[position : position + run]
             if not isinstance(spread(joinids), tuple) or not self.ordered:
                 joinids = joinids[:TILE]
-            self.known = position, joinids, spread(joinids)
-        return self.known[1:]
+            known = self.known = position, joinids, spread(joinids)
+        return known[1:]
 
     def _in_order(self, joinids: Joinids, rows: Rows) -> Iterator[pa.Table]:
         """Yield cells as TileDB brings them, without those between; sorted, once they do not come in order."""

@@ -30,14 +30,15 @@ def find_release(name: str) -> Release:
     import requests
 
     try:
-        directory = cellxgene_census.get_census_version_directory()
-        entry = cellxgene_census.get_census_version_description(name)
+        try:
+            entry = cellxgene_census.get_census_version_description(name)
+        except ValueError:  # it has looked through the directory, and only tells that it is not there
+            directory = cellxgene_census.get_census_version_directory()
+            raise InputError(f"there is no Census release {name!r}; {nearest(name, directory)}") from None
     except (requests.RequestException, OSError) as error:
         raise SourceError(
             f"cannot look up the Census release {name!r}: give the path or s3:// URI of a Census, or check the network "
             f"(HTTPS_PROXY is honoured): {str(error).splitlines()[0]}"
         ) from error
-    except ValueError:
-        raise InputError(f"there is no Census release {name!r}; {nearest(name, directory)}") from None
     soma = entry["soma"]
     return Release(str(entry["release_build"]), soma["uri"], soma.get("s3_region") or "us-west-2")

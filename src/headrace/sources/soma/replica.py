@@ -7,7 +7,7 @@ at once. TileDB then reads a folder of this machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -33,8 +33,8 @@ Layouts = list[FragmentLayout]
 MOST_WHOLE = 64 << 20
 """Of an array whose tiles are not understood, and that is fetched whole instead."""
 
-MOST_OBJECTS = 5_000
-"""Of an experiment; more of them are not listed, and TileDB reads what it needs from far."""
+MOST_OBJECTS = 20_000
+"""Below one path; more of them are not listed, and TileDB reads what it needs from far. The Census has some 1,000."""
 
 TABLES = ("summary", "datasets", "organisms")
 
@@ -139,6 +139,11 @@ class Replica:
             return self.fetched.store.read(full, start, stop)
         self.fetched.fetch([(full, start, stop)])
         return np.frombuffer(self.fetched.read(full, start, stop), dtype=np.uint8)
+
+    def ready(self, wanted: Sequence[Range]) -> bool:
+        """Fetch ranges of metadata, below this part."""
+        self.fetched.fetch((self._full(path), start, stop) for path, start, stop in wanted)
+        return True
 
     def _layouts(self) -> Layouts | Declined:
         found = self.fetched.layouts.get(self.path)

@@ -6,7 +6,7 @@ import re
 import struct
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 from ...errors import SourceError
@@ -143,15 +143,26 @@ def _fragment(
     places = (footer.rtree, *footer.offsets, footer.conditions)
     start = files[path] - len(tail)
     if min(places) >= start:
-        data = [tail[place - start : footer.end(place) - start] for place in places]
+        sections = [Section.of(tail[place - start : footer.end(place) - start]) for place in places]
     else:
-        data = [bytes(one) for one in read_many(store, [(path, place, footer.end(place)) for place in places])]
-    rtree, *offsets, conditions = (Section.of(one) for one in data)
+        sections = _long(store, [(path, place, footer.end(place)) for place in places])
+    rtree, *offsets, conditions = sections
     require(conditions.size == 8 and conditions.numbers(0, 1, "<u8")[0] == 0, "deleted cells were left out of it")
     for section in offsets:
         one_each = section.size == 8 * (1 + footer.n_tiles) and section.numbers(0, 1, "<u8")[0] == footer.n_tiles
         require(bool(one_each), "its fragment has not one offset for each tile")
     return Fragment(store, folder, schema, footer, rtree, leaves(rtree, footer.n_tiles), tuple(offsets))
+
+
+def _long(store: Store, places: Sequence[tuple[str, int, int]]) -> list[Section]:
+    """Return sections of a long file: read again when they are needed where that costs little, else held in memory."""
+    if not store.ready(places):
+        return [Section.of(bytes(data)) for data in read_many(store, places)]
+
+    def reader(path: str, place: int) -> Callable[[int, int], bytes]:
+        return lambda start, stop: bytes(store.read(path, place + start, place + stop))
+
+    return [Section(reader(path, start), stop - start, held=False) for path, start, stop in places]
 
 
 def _in_order(fragments: list[Fragment]) -> list[Fragment]:

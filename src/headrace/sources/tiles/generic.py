@@ -70,9 +70,11 @@ class Section:
         Gives the bytes from one place to another within the generic tile.
     size
         How many bytes there are from its beginning, perhaps others behind it.
+    held
+        Whether what `read` gives is in memory.
     """
 
-    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
+    def __init__(self, read: Callable[[int, int], bytes], size: int, held: bool = True) -> None:
         self.read = read
         head = Cursor(read(0, min(size, 4096)))
         # "Version number", "Persisted size", "Tile size", "Datatype", "Cell size", "Encryption type", "Pipeline size"
@@ -88,7 +90,7 @@ class Section:
         self.chunks: list[tuple[int, int, int, int]] = []  # place in the section, place here, sizes
         self._index(start, start + persisted)
         self.kept: dict[int, bytes] = {}
-        self.stored: int = persisted + 32 * len(self.chunks)
+        self.stored: int = (persisted if held else 0) + 32 * len(self.chunks)
 
     def _index(self, at: int, end: int) -> None:
         """Find the chunks of the "Tile": their number, then "original", "filtered" and "metadata" size of each."""

@@ -47,6 +47,9 @@ class Store(Protocol):
             If the file cannot be read, or ends before `stop`.
         """
 
+    def ready(self, wanted: Sequence[tuple[str, int, int]]) -> bool:
+        """Have ranges (path, start, stop) where reading them again costs little; return whether that can be."""
+
 
 class Local:
     """Files in a folder."""
@@ -64,6 +67,10 @@ class Local:
                 path = os.path.join(folder, name)
                 found[os.path.relpath(path, self.folder).replace(os.sep, "/")] = os.path.getsize(path)
         return found
+
+    def ready(self, wanted: Sequence[tuple[str, int, int]]) -> bool:
+        """Return True: they are on this machine."""
+        return True
 
     def read(self, path: str, start: int, stop: int) -> Bytes:
         """Return bytes of a file."""
@@ -128,6 +135,10 @@ class Remote:
                     raise SourceError(f"cannot list {self.uri}: {_first_line(error)}") from error
             time.sleep(0.2 * 2**attempt)
         raise AssertionError
+
+    def ready(self, wanted: Sequence[tuple[str, int, int]]) -> bool:
+        """Return False: each time is a request."""
+        return False
 
     def read(self, path: str, start: int, stop: int) -> Bytes:
         """Return bytes of an object, in memory that is read-only."""

@@ -1,0 +1,44 @@
+"""Of the presence matrix only the rows asked for are read: it has one for each dataset of the Census."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tiledbsoma as soma
+
+from headrace.sources.soma.experiment import PRESENCE, Experiment
+from headrace.sources.soma.location import Location
+
+N_DATASETS, N_VARS = 300, 20_000
+
+
+def bytes_read() -> int:
+    """Bytes that this process has asked the system for."""
+    return int(Path("/proc/self/io").read_text().split("rchar: ")[1].split()[0])
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="counts bytes as Linux does")
+def test_rows_are_read_without_what_lies_between(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    expected = rng.random((N_DATASETS, N_VARS)) < 0.5
+    rows, columns = np.nonzero(expected)
+    with soma.Experiment.create(str(tmp_path / "experiment")) as made:
+        rna = made.add_new_collection("ms").add_new_collection("RNA", soma.Measurement)
+        small = {"tiledb": {"create": {"capacity": 5_000}}}
+        matrix = rna.add_new_sparse_ndarray(PRESENCE, type=pa.bool_(), shape=expected.shape, platform_config=small)
+        ones = np.ones(len(rows), dtype=bool)
+        matrix.write(pa.table({"soma_dim_0": rows, "soma_dim_1": columns, "soma_data": ones}))
+    experiment = Experiment(Location.of(tmp_path / "experiment"), "RNA", "raw", None)
+    stored = sum(path.stat().st_size for path in (tmp_path / "experiment").rglob("*.tdb"))
+    before = bytes_read()
+    parts = experiment.presence(np.array([7, 150]))
+    assert bytes_read() - before < stored / 5
+    assert parts is not None
+    table = pa.concat_tables(parts)
+    found = np.zeros_like(expected)
+    found[table["soma_dim_0"].to_numpy(), table["soma_dim_1"].to_numpy()] = True
+    assert np.array_equal(np.flatnonzero(found.any(axis=1)), [7, 150])
+    assert np.array_equal(found[[7, 150]], expected[[7, 150]])
