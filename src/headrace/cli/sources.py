@@ -23,9 +23,9 @@ KINDS = {
 }
 TAKES = {
     "census": {"organism", "dataset_id", "obs_filter", "obs_joinids", "genes", "primary_only", "layer", "var_names"}
-    | {"tiledb_config", "reader"},
+    | {"tiledb_config", "reader", "outside"},
     "soma": {"obs_filter", "obs_joinids", "genes", "layer", "measurement", "var_index", "var_names"}
-    | {"tiledb_config", "reader"},
+    | {"tiledb_config", "reader", "outside"},
     "h5ad": {"layer", "raw", "holds", "var_index", "var_names", "modality"},
     "tenx": {"feature_type", "genome", "var_names"},
 }
@@ -43,6 +43,7 @@ def asked(given: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]
     said = {
         **{name: given[name] for name in ("organism", "obs_filter", "primary_only", "measurement")},
         **{name: given[name] or None for name in ("raw", "holds", "var_index", "tiledb_config", "reader", "var_names")},
+        "outside": given["outside"] or None,
         **{name: given[name] for name in ("feature_type", "genome", "modality")},
         "dataset_id": list(given["dataset_id"]) or None,
         "genes": None if given["genes"] is None else read_genes(given["genes"]),
@@ -85,7 +86,7 @@ def open_source(kind: str, given: Mapping[str, Any], asked: Mapping[str, Any]) -
         return hr.open_h5ad(given["h5ad"], **asked)
     if kind == "soma":
         return hr.open_soma(given["soma"], **asked)
-    of_census = ("tiledb_config", "reader")
+    of_census = ("tiledb_config", "reader", "outside")
     opened = hr.open_census(given["census"], **{name: asked[name] for name in of_census if name in asked})
     return opened.query(**{name: value for name, value in asked.items() if name not in of_census})
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ...errors import InputError, SourceError, without_docstrings
 from ...support.limits import check_address_space, check_threads, stack_bytes
+from .members import refuse_outside
 
 try:
     import tiledbsoma as soma
@@ -53,25 +54,42 @@ class Location:
         TileDB settings as sorted pairs of text; they win over headrace's own.
     timestamp
         Time up to which writes are seen, in ms since 1970; None for all.
+    root
+        What the user named: members of it have to be below it, or in the same bucket.
+    outside
+        Whether members may be anywhere.
     """
 
     uri: str
     config: tuple[tuple[str, str], ...] = ()
     timestamp: int | None = None
+    root: str = ""
+    outside: bool = False
 
     @staticmethod
-    def of(uri: str | os.PathLike[str], tiledb_config: Mapping[str, Any] | None = None) -> Location:
+    def of(
+        uri: str | os.PathLike[str], tiledb_config: Mapping[str, Any] | None = None, outside: bool = False
+    ) -> Location:
         """Take a path or URI and a dictionary of TileDB settings."""
         text = os.fspath(uri)
         if "://" not in text:
             text = os.path.abspath(text)
             if not os.path.exists(text):
                 raise InputError(f"there is nothing at {text!r}")
-        return Location(text.rstrip("/"), tuple(sorted((k, _text(v)) for k, v in (tiledb_config or {}).items())))
+        config = tuple(sorted((k, _text(v)) for k, v in (tiledb_config or {}).items()))
+        return Location(text.rstrip("/"), config, root=text.rstrip("/"), outside=outside)
 
     def at(self, *names: str) -> Location:
         """Return the location of a member, by its path below this one."""
         return replace(self, uri="/".join((self.uri, *names)))
+
+    def check_members(self, opened: Any, *names: str, copy: str = "") -> None:
+        """Raise `InputError` if members of an open collection are elsewhere, unless they may be.
+
+        `copy` is a folder of this machine where a part of the collection was fetched to.
+        """
+        if not self.outside and hasattr(opened, "members"):
+            refuse_outside([self.root or self.uri, *([copy] if copy else [])], opened, *names)
 
     def settings(self) -> dict[str, str]:
         """Return the user's settings over the Census's for S3 and the environment's proxy."""
