@@ -11,6 +11,10 @@ import click
 import headrace as hr
 
 from ..errors import InputError, nearest
+from .values import read_text
+
+MOST_BYTES = 64 << 20
+"""Of a list of genes."""
 
 GENE_RULES = ("measured", "any", "all")
 CENSUS_LAYERS = ("raw", "normalized")
@@ -104,10 +108,10 @@ def read_genes(genes: str) -> str | list[str]:
     path = Path(genes)
     if not path.is_file():
         raise InputError(f"--genes {genes}: there is no such file, and it is no rule; {nearest(genes, GENE_RULES)}")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--genes {genes}: it cannot be read as text: {error}") from error
+    lines = read_text(path, "list of genes", MOST_BYTES).splitlines()
+    if any("\t" in line.strip() for line in lines):
+        gmt = ", as in a .gmt file: cut -f3- FILE | tr '\\t' '\\n' makes one" if path.suffix == ".gmt" else ""
+        raise InputError(f"--genes {genes}: it is no list, but has several columns{gmt}; write one id or name a line")
     listed = [line.partition("#")[0].strip() for line in lines]
     if not any(listed):
         raise InputError(f"--genes {genes}: the file lists no gene; write one id or name a line")

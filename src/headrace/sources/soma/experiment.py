@@ -41,7 +41,7 @@ class Experiment:
         self.location, self.measurement_name, self.layer, self.replica = location, measurement, layer, replica
         if replica is None:
             self.soma = location.open()
-            self._check(self.soma, "obs", "ms")
+            self._open(self.soma, "obs", "ms")
             return
         rna = replica.at("ms", measurement)
         replica.fetch(
@@ -55,7 +55,7 @@ class Experiment:
             rna.at(PRESENCE).array(),
         )
         self.soma = replica.open()
-        self._check(self.soma, "obs", "ms")
+        self._open(self.soma, "obs", "ms")
 
     @property
     def where(self) -> str:
@@ -81,9 +81,10 @@ class Experiment:
             raise InputError(
                 f"{self.where} has no measurement {self.measurement_name!r}; {nearest(self.measurement_name, known)}"
             )
-        self._check(self.soma.ms, self.measurement_name)
+        self._open(self.soma.ms, self.measurement_name)
         measurement = self.soma.ms[self.measurement_name]
-        self._check(measurement, "var", "X", PRESENCE)
+        self._open(measurement, "var", "X")
+        self.location.check_members(measurement, PRESENCE, copy=self._copy)
         return measurement
 
     @property
@@ -109,7 +110,7 @@ class Experiment:
                 f"{self.where}/ms/{self.measurement_name}/X has no layer {self.layer!r}; "
                 f"{nearest(self.layer, self.layers)}"
             )
-        self._check(self.measurement.X, self.layer)
+        self._open(self.measurement.X, self.layer)
         if self.x_replica is not None:
             return self.x_replica.location
         array = self.measurement.X[self.layer]
@@ -156,9 +157,13 @@ class Experiment:
     def _part(self, opened: Any) -> Replica | None:
         return None if self.replica is None else self.replica.part(opened.uri)
 
-    def _check(self, opened: Any, *names: str) -> None:
-        """Raise `InputError` if members are elsewhere."""
-        self.location.check_members(opened, *names, copy="" if self.replica is None else self.replica.fetched.folder)
+    def _open(self, opened: Any, *names: str) -> None:
+        """Open members where they are, or raise if that is elsewhere."""
+        self.location.open_members(opened, *names, copy=self._copy)
+
+    @property
+    def _copy(self) -> str:
+        return "" if self.replica is None else self.replica.fetched.folder
 
     def _check_sparse(self, array: Any) -> None:
         if not getattr(array, "is_sparse", False):

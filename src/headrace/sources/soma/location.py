@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...errors import InputError, SourceError, without_docstrings
+from ...errors import HeadraceError, InputError, SourceError, without_docstrings
 from ...support.limits import check_address_space, check_threads, stack_bytes
 from .members import refuse_outside
 
@@ -91,6 +91,14 @@ class Location:
         if not self.outside and hasattr(opened, "members"):
             refuse_outside([self.root or self.uri, *([copy] if copy else [])], opened, *names)
 
+    def open_members(self, opened: Any, *names: str, copy: str = "") -> None:
+        """Open members of an open collection that it has, or raise `InputError` or `SourceError`."""
+        self.check_members(opened, *names, copy=copy)
+        with reading(opened.uri):
+            for name in names:
+                if hasattr(opened, "members") and name in opened:
+                    opened[name]
+
     def settings(self) -> dict[str, str]:
         """Return the user's settings over the Census's for S3 and the environment's proxy."""
         own = dict(self.config)
@@ -122,7 +130,7 @@ class Location:
         except soma.DoesNotExistError as error:
             inside = " (there is one in the folder 'soma' inside it)" if os.path.isdir(f"{self.uri}/soma") else ""
             raise InputError(f"no SOMA object at {self.uri!r}{inside}: {_first_line(error)}") from None
-        except (soma.SOMAError, RuntimeError, TypeError, ValueError) as error:
+        except (soma.SOMAError, RuntimeError, TypeError, ValueError, KeyError, OSError) as error:
             raise SourceError(f"cannot open {self.uri!r}: {_first_line(error)}") from error
 
 
@@ -131,7 +139,9 @@ def reading(what: str) -> Iterator[None]:
     """Turn an error of TileDB within the block into a `SourceError` that says what was being read."""
     try:
         yield
-    except (soma.SOMAError, RuntimeError) as error:
+    except HeadraceError:
+        raise
+    except (soma.SOMAError, RuntimeError, ValueError, TypeError, KeyError, OSError) as error:  # damaged metadata: any
         text = _first_line(error)
         remedy = ""
         if "tile offsets" in text or "memory budget" in text.lower():
