@@ -11,6 +11,7 @@ import pickle
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +24,6 @@ import numpy as np
 import pandas as pd
 
 import headrace as hr
-from headrace.testing import SimulatedDataset, build_census
 
 MEMORY = 6 << 30
 SECONDS = 60
@@ -191,10 +191,35 @@ def spool(folder: Path, rng: np.random.Generator, ends: Counter[str]) -> None:
         print(f"spool\t{end}\t{str(what)[:300]}", flush=True)
 
 
+BUILD = """
+import sys, pathlib
+from headrace.testing import SimulatedDataset, build_census
+build_census(pathlib.Path(sys.argv[1]), {"mus_musculus": [SimulatedDataset(300, n_vars=200)]}, layers=("raw",))
+"""
+
+
+def warm(folder: Path) -> None:
+    """Compile what the tries will need, without TileDB, whose threads no fork survives."""
+    from headrace.sources.arrays import ArraySource
+    from headrace.sources.ranges import CellRange
+    from headrace.sources.tiles.gate import open_fragments
+    from headrace.sources.tiles.readahead import Line
+    from headrace.sources.tiles.rows import TileReader
+
+    X = folder / "census" / "census_data" / "mus_musculus" / "ms" / "RNA" / "X" / "raw"
+    cells, genes = np.arange(100), np.arange(200, dtype=np.int32)
+    reader = TileReader(open_fragments(str(X), {}), cells, None, genes, line=Line(False), threads=1)
+    (counts,) = reader.read([CellRange(0, 100)])
+    names = pd.DataFrame(index=[f"c{i}" for i in cells]), pd.DataFrame(index=[f"g{i}" for i in genes])
+    steps = [hr.SaveLayer("counts"), hr.NormalizeTotal(), hr.Log1p(), hr.HighlyVariableGenes(n_top_genes=20)]
+    hr.Plan(ArraySource(counts, *names), steps).write_h5ad(folder / "warm.h5ad", executor=hr.Serial())
+
+
 def main(seconds: float, seed: int) -> None:
     """Mutate for some time, and say how it ended."""
     folder = Path(tempfile.mkdtemp(prefix="mutations-"))
-    build_census(folder / "census", {"mus_musculus": [SimulatedDataset(300, n_vars=200)]}, layers=("raw",))
+    subprocess.run([sys.executable, "-c", BUILD, str(folder / "census")], check=True)
+    warm(folder)
     rng = np.random.default_rng(seed)
     ends: Counter[str] = Counter()
     started = said = time.monotonic()
