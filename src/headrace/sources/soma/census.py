@@ -137,7 +137,8 @@ class Census(Catalog):
         dataset_id
             One dataset or several; all by default.
         obs_filter
-            A SOMA value filter on obs, passed on unchanged, e.g. `"tissue_general == 'liver'"`.
+            Which cells: columns of obs compared with values, e.g. `"tissue_general == 'liver'"`, joined by `and`, `or`,
+            `not`. A missing value passes no comparison but `== None`. Checked here, then TileDB's.
         obs_joinids
             soma_joinids of cells; they stream in increasing order.
         genes

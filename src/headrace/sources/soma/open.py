@@ -41,7 +41,7 @@ def open_soma(
     measurement, layer
         Which `ms/<measurement>/X/<layer>` to stream. Without a layer it is "raw", or the only one that there is.
     obs_filter
-        A SOMA value filter, e.g. `"cell_type == 'B cell'"`.
+        Which cells: columns of obs compared with values, e.g. `"cell_type == 'B cell'"`, joined by `and`, `or`, `not`.
     obs_joinids
         soma_joinids of the cells; they stream in increasing order.
     genes
