@@ -176,6 +176,19 @@ def test_nnz_of_a_census_that_cannot_be(value: int, demo_census: Path, monkeypat
         hr.open_census(demo_census).query("mus_musculus")
 
 
+def test_a_spool_is_not_that_of_other_annotations(experiment: str) -> None:
+    """A run goes on with what it has kept only if obs is what it was: its parts hold obs, too."""
+    before = hr.open_soma(experiment).identity()
+    assert hr.open_soma(experiment, reader="tiledb").identity() == before
+    with soma.open(f"{experiment}/obs") as obs:
+        table = obs.read().concat()
+    kind = table.schema.get_field_index("kind")
+    turned = table.set_column(kind, table.schema.field(kind), pa.chunked_array([table["kind"].combine_chunks()[::-1]]))
+    with soma.open(f"{experiment}/obs", "w") as obs:
+        obs.write(turned)
+    assert hr.open_soma(experiment).identity() != before
+
+
 # ----------------------------------------------------------------------------------------------------------- numbers
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 1e300, -1e300])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -135,11 +135,16 @@ class Experiment:
         return array
 
     def fragments(self) -> Sequence[str]:
-        """Return the names of the fragments of X: they change with it."""
-        if self.x_replica is not None:
-            return [path.rpartition("/")[2] for path in fragment_folders(self.x_replica.list())]
-        folder = f"{self.x.uri.removeprefix('file://')}/__fragments"
-        return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        """Return the names of the fragments of X and of obs: they change with these."""
+        obs = self.obs.array
+        found: list[str] = []
+        for uri, part in ((self.x.uri, self.x_replica), (obs.uri, self._part(obs))):
+            folder = f"{uri.removeprefix('file://')}/__fragments"
+            if part is not None:
+                found += [path.rpartition("/")[2] for path in fragment_folders(part.list())]
+            elif os.path.isdir(folder):
+                found += sorted(os.listdir(folder))
+        return found
 
     def presence(self, rows: Ints) -> list[pa.Table] | None:
         """Read rows of the presence matrix, increasing, and no others; None if there is none."""
