@@ -33,6 +33,7 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; its options may be named as a remedy, those that make steps only if no recipe does."""
+        _refuse_empty(ctx)
         recipe = ctx.params.get("recipe") is not None
         ctx.obj.options = {
             name
@@ -52,6 +53,14 @@ class Command(click.Command):
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)
+
+
+def _refuse_empty(ctx: click.Context) -> None:
+    """Refuse options without a value: where a variable of the shell is not set, they would mean nothing, or all."""
+    for param in ctx.command.params:
+        given = ctx.params.get(param.name or "")
+        if given == "" or (isinstance(given, tuple) and "" in given):
+            raise click.UsageError(f"{param.opts[0]}: its value is empty (an unset variable?); leave it out", ctx=ctx)
 
 
 class Group(click.Group):

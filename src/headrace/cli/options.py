@@ -55,6 +55,12 @@ TILEDB = (
 )
 READER = (
     option(
+        "--outside",
+        is_flag=True,
+        help="Read parts of a Census or SOMA experiment that are outside its folder or bucket, too.",
+        section=SOURCE,
+    ),
+    option(
         "--reader",
         type=click.Choice(["auto", "tiles", "tiledb"]),
         help="Who reads X: headrace itself (tiles) or TileDB. auto: tiles where X is stored as the Census stores it.",

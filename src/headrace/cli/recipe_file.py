@@ -47,7 +47,7 @@ import headrace as hr
 
 from ..errors import InputError, nearest
 from ..protocols import Step
-from .values import checked
+from .values import checked, read_text
 
 NAME = "layer"
 """How a step's own parameter `name` is written where `name` names the step."""
@@ -60,6 +60,10 @@ class Output:
     path: str | None = None
     compression: Literal["none", "gzip"] | None = None
     memory: int | str | None = None
+
+
+MOST_BYTES = 1 << 20
+"""Of a recipe, which is a page of text."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,12 @@ def read(path: Path) -> Recipe:
     InputError
         If it is no TOML, or something in it cannot be used.
     """
+    text = read_text(path, "recipe file", MOST_BYTES)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = tomllib.loads(text)
+    except RecursionError:
+        raise InputError(f"{path} is no recipe file: it is nested too deeply; a step is a flat table") from None
+    except ValueError as error:  # of TOML, or a number of thousands of digits
         raise InputError(f"{path} is no recipe file: {error}") from error
     for key in content:
         if key not in ("step", "query", "output"):

@@ -11,6 +11,10 @@ import click
 import headrace as hr
 
 from ..errors import InputError, nearest
+from .values import read_text
+
+MOST_BYTES = 64 << 20
+"""Of a list of genes."""
 
 GENE_RULES = ("measured", "any", "all")
 CENSUS_LAYERS = ("raw", "normalized")
@@ -23,9 +27,9 @@ KINDS = {
 }
 TAKES = {
     "census": {"organism", "dataset_id", "obs_filter", "obs_joinids", "genes", "primary_only", "layer", "var_names"}
-    | {"tiledb_config", "reader"},
+    | {"tiledb_config", "reader", "outside"},
     "soma": {"obs_filter", "obs_joinids", "genes", "layer", "measurement", "var_index", "var_names"}
-    | {"tiledb_config", "reader"},
+    | {"tiledb_config", "reader", "outside"},
     "h5ad": {"layer", "raw", "holds", "var_index", "var_names", "modality"},
     "tenx": {"feature_type", "genome", "var_names"},
 }
@@ -43,6 +47,7 @@ def asked(given: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]
     said = {
         **{name: given[name] for name in ("organism", "obs_filter", "primary_only", "measurement")},
         **{name: given[name] or None for name in ("raw", "holds", "var_index", "tiledb_config", "reader", "var_names")},
+        "outside": given["outside"] or None,
         **{name: given[name] for name in ("feature_type", "genome", "modality")},
         "dataset_id": list(given["dataset_id"]) or None,
         "genes": None if given["genes"] is None else read_genes(given["genes"]),
@@ -85,7 +90,7 @@ def open_source(kind: str, given: Mapping[str, Any], asked: Mapping[str, Any]) -
         return hr.open_h5ad(given["h5ad"], **asked)
     if kind == "soma":
         return hr.open_soma(given["soma"], **asked)
-    of_census = ("tiledb_config", "reader")
+    of_census = ("tiledb_config", "reader", "outside")
     opened = hr.open_census(given["census"], **{name: asked[name] for name in of_census if name in asked})
     return opened.query(**{name: value for name, value in asked.items() if name not in of_census})
 
@@ -103,10 +108,10 @@ def read_genes(genes: str) -> str | list[str]:
     path = Path(genes)
     if not path.is_file():
         raise InputError(f"--genes {genes}: there is no such file, and it is no rule; {nearest(genes, GENE_RULES)}")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--genes {genes}: it cannot be read as text: {error}") from error
+    lines = read_text(path, "list of genes", MOST_BYTES).splitlines()
+    if any("\t" in line.strip() for line in lines):
+        gmt = ", as in a .gmt file: cut -f3- FILE | tr '\\t' '\\n' makes one" if path.suffix == ".gmt" else ""
+        raise InputError(f"--genes {genes}: it is no list, but has several columns{gmt}; write one id or name a line")
     listed = [line.partition("#")[0].strip() for line in lines]
     if not any(listed):
         raise InputError(f"--genes {genes}: the file lists no gene; write one id or name a line")

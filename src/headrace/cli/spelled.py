@@ -40,6 +40,7 @@ RULES = (
     ("--census", r"\bhr\.open_soma\b", "hr.open_soma in Python"),
     ("--h5ad", r"\bscratch=", "TMPDIR"),
     ("--tiledb-config", r"\btiledb_config=\{'([\w.]+)': 4 \* 1024\*\*3\}", r"--tiledb-config \1=4294967296"),
+    ("--outside", r"\boutside=True\b", "--outside"),
     ("--reader", r"\breader='(\w+)'", r"--reader \1"),
     ("--genes", r"\bgenes='(any|all)'", r"--genes \1"),
     ("--primary-only", r"\bprimary_only=True\b", "--primary-only"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -45,6 +46,32 @@ def checked(given: Mapping[str, Any], hints: Mapping[str, Any], where: str) -> d
             hint = f"; {nearest(value, choice)}" if choice and isinstance(value, str) else ""
             raise InputError(f"{where}: {name} = {value!r}, but it takes {wording(hints[name])}{hint}")
     return {name: float(value) if _wants_float(value, hints[name]) else value for name, value in given.items()}
+
+
+def read_text(path: Path, what: str, most: int) -> str:
+    """Return a small file as text, with or without a byte order mark.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, is larger than `most` bytes, or is no UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > most:
+        raise InputError(f"{path} is no {what}: it has more than {most >> 20} MB")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is no {what}: it cannot be read as text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from error
+    if "\0" in text:
+        raise InputError(f"{path} is no {what}: it has a NUL (\\0) in it; save it as UTF-8 text")
+    return text
 
 
 def fits(value: Any, hint: Any) -> bool:

@@ -126,7 +126,8 @@ def rounded(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     array([1])
     """
     large = np.flatnonzero(np.abs(values) > 2**24)
-    return np.asarray(large[values[large].astype(np.float32) != values[large]])
+    with np.errstate(over="ignore"):  # what float32 does not hold at all becomes infinite
+        return np.asarray(large[values[large].astype(np.float32) != values[large]])
 
 
 def canonical(X: Any) -> sparse.csr_array:

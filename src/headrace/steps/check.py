@@ -39,9 +39,7 @@ class CheckCounts(Transform):
         """Return the same cells."""
         X = chunk.X
         values: npt.NDArray[np.float32] = X.ravel() if isinstance(X, np.ndarray) else X.data
-        if not self.whole and (not len(values) or values.min() >= 0):
-            return chunk
-        at = int(kernels.first_not_count(values)) if self.whole else int(np.argmin(values))
+        at = int(kernels.first_not_count(values)) if self.whole else _first_not_number(values)
         if at >= 0:
             if isinstance(X, np.ndarray):
                 cell, gene = divmod(at, X.shape[1])
@@ -60,3 +58,10 @@ class CheckCounts(Transform):
     def out(self, spec: StreamSpec) -> StreamSpec:
         """Describe the same stream."""
         return spec
+
+
+def _first_not_number(values: npt.NDArray[np.float32]) -> int:
+    """Return where a value stands that is negative or not finite, or -1."""
+    if not len(values) or (values.min() >= 0 and values.max() < np.inf):
+        return -1
+    return int(np.argmax(~((values >= 0) & (values < np.inf))))

@@ -47,7 +47,7 @@ def locate_matrix(
     form = {"csr_matrix": "csr", "csc_matrix": "csc"}.get(form, form)
     if form not in ("csr", "csc"):
         raise SourceError(f"{where} is encoded as {form or 'a group'!r}; headrace reads CSR, CSC and dense matrices")
-    data, indices, indptr = vectors(found, where)
+    data, indices, indptr = vectors(found, where, max(shape))
     written = np.asarray(attribute(found, "shape", attribute(found, "h5sparse_shape", shape)))
     if written.dtype.kind not in "iuf" or written.shape != (2,):
         raise SourceError(f"{where} says that its shape is {written.tolist()}; the file is broken")
@@ -69,8 +69,8 @@ def locate_matrix(
     return Csc(disk, data, indices, indptr, shape[0], names, scratch)
 
 
-def vectors(group: h5py.Group, where: str) -> tuple[Stored, Stored, npt.NDArray[np.int64]]:
-    """Return values, indices and indptr of a sparse matrix.
+def vectors(group: h5py.Group, where: str, most: int) -> tuple[Stored, Stored, npt.NDArray[np.int64]]:
+    """Return values, indices and indptr of a sparse matrix, the latter of at most `most` lines and one more.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def vectors(group: h5py.Group, where: str) -> tuple[Stored, Stored, npt.NDArray[
         if name != "data" and parts[name].dtype.kind not in "iu":
             raise SourceError(f"{where} has {name} of type {parts[name].dtype}; the file is broken")
     with reading(f"{where}, indptr"):
-        indptr = np.asarray(member(group, "indptr")[:], dtype=np.int64)
+        indptr = np.asarray(member(group, "indptr")[: most + 2], dtype=np.int64)
     return parts["data"], parts["indices"], indptr
 
 

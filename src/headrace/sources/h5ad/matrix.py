@@ -19,6 +19,7 @@ from .preads import Disk, Reader, threads
 from .values import (
     PEEK,
     Names,
+    check_lines,
     decoding,
     finished,
     float32,
@@ -85,6 +86,9 @@ class Csr:
     names: Names
 
     scratch = 0
+
+    def __post_init__(self) -> None:
+        check_lines(self.indptr, self.n_vars, self.names.matrix, self.names.cell, "genes")
 
     @property
     def nnz(self) -> int:  # noqa: D102 # see Matrix

@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from ...errors import InputError, SourceError
+from ...errors import InputError, MemoryBudgetError, SourceError
+from ...support.memory import default_budget
 from .blocks import Blocks
 from .file import attribute, check_storage, member, members, reading, text
 
@@ -44,6 +45,15 @@ class Column:
     row_bytes: int
     held: int = 0
     padded: bool = False
+
+
+def check_fits(n: int, row_bytes: int, what: str) -> None:
+    """Raise `MemoryBudgetError` if what is held whole, whatever the budget of a run, does not fit in memory."""
+    if n * row_bytes > default_budget():
+        raise MemoryBudgetError(
+            f"{what}, which are held in memory and take about {n * row_bytes / 1e6:,.0f} MB; there are "
+            f"{default_budget() / 1e6:,.0f} MB for that. Leave the column out, or look whether the file is broken"
+        )
 
 
 class Table:
@@ -93,6 +103,8 @@ class Table:
 
     def all(self) -> pd.DataFrame:
         """Return all rows."""
+        row = self.index.row_bytes + sum(column.row_bytes for column in self.columns.values())
+        check_fits(self.length, row, f"{self.where} has {self.length:,} rows")
         return self._load(0, self.length)
 
     def read(self, start: int, stop: int) -> pd.DataFrame:
@@ -192,6 +204,7 @@ class Table:
             column = self._nullable(found, text(attribute(found, "encoding-type", "")), where)
         else:
             column = self._plain(found, where)
+        check_fits(column.length, column.row_bytes, f"{where} has {column.length:,} categories")
         with reading(where):
             values = column.read(0, column.length)
         if isinstance(values, pd.api.extensions.ExtensionArray):

@@ -26,7 +26,7 @@ from ...support.scratch import Scratch
 from ..ranges import CellRange, cut
 from .file import Stored
 from .preads import Disk, Reader, threads
-from .values import Names, decoding, finished, peek, read_indices, read_values, stacked
+from .values import Names, check_lines, decoding, finished, peek, read_indices, read_values, stacked
 
 BAND_NNZ = 1_200_000
 """Non-zeros per band of cells: as many as the largest chunk has."""
@@ -61,6 +61,9 @@ class Csc:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     spooled = False
+
+    def __post_init__(self) -> None:
+        check_lines(self.indptr, self.n_obs, self.names.matrix, self.names.gene, "cells")
 
     @property
     def nnz(self) -> int:  # noqa: D102 # see Matrix

@@ -170,6 +170,17 @@ def finished(
     return X
 
 
+def check_lines(indptr: npt.NDArray[np.int64], most: int, matrix: str, name: Callable[[int], str], places: str) -> None:
+    """Raise `SourceError` if a row or column has more values than places: it would take memory without end."""
+    lengths = np.diff(indptr)
+    if lengths.max(initial=0) > most:
+        at = int(lengths.argmax())
+        raise SourceError(
+            f"{matrix}: {name(at)!r} has {lengths[at]:,} values, but there are {most:,} {places}; the file is broken, "
+            "or values of one place are to be summed first (adata.X.sum_duplicates())"
+        )
+
+
 def peek(disk: Disk, stored: Stored) -> npt.NDArray[np.float64]:
     """Return the first values that are stored, zeros left out."""
     with ThreadPoolExecutor(1) as pool:

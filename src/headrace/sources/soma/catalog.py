@@ -69,6 +69,10 @@ class Catalog:
                 f"{self.location.uri!r} is a {getattr(root, 'soma_type', 'SOMA object')}, not a Census: it has no "
                 "census_info and census_data; for a single experiment use hr.open_soma"
             )
+        copy = "" if self.replica is None else self.replica.fetched.folder
+        self.location.check_members(root, "census_info", "census_data", copy=copy)
+        for name in ("census_info", "census_data"):
+            self.location.check_members(root[name], *root[name], copy=copy)
         return root
 
     @cached_property

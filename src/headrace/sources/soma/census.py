@@ -137,7 +137,8 @@ class Census(Catalog):
         dataset_id
             One dataset or several; all by default.
         obs_filter
-            A SOMA value filter on obs, passed on unchanged, e.g. `"tissue_general == 'liver'"`.
+            Which cells: columns of obs compared with values, e.g. `"tissue_general == 'liver'"`, joined by `and`, `or`,
+            `not`. A missing value passes no comparison but `== None`. Checked here, then TileDB's.
         obs_joinids
             soma_joinids of cells; they stream in increasing order.
         genes
@@ -206,6 +207,7 @@ def open_census(
     *,
     tiledb_config: Mapping[str, Any] | None = None,
     reader: Reader = "auto",
+    outside: bool = False,
 ) -> Census:
     """Open a Census by release, path or URI.
 
@@ -221,11 +223,13 @@ def open_census(
         Who reads X: "tiles" (headrace itself, faster), "tiledb", or "auto": tiles where X is stored as the Census
         stores it, else TileDB. Both give the same to the bit; `explain` says which one and why. The environment
         variable HEADRACE_READER sets what "auto" means.
+    outside
+        Whether parts of the Census may be outside its folder or bucket, wherever it says they are.
 
     Raises
     ------
     InputError
-        If there is no such release or no Census there.
+        If there is no such release or no Census there; if a part of it is elsewhere.
     SourceError
         If the directory of releases cannot be reached.
 
@@ -242,7 +246,7 @@ def open_census(
     if "://" not in text and not os.path.exists(text) and re.fullmatch(r"stable|latest|V?\d[\w.-]*", text):
         release = find_release(text)
         config = {"vfs.s3.region": release.region, **(tiledb_config or {})}
-        opened = Census(Location.of(release.uri, config), release=release.date, reader=reader)
+        opened = Census(Location.of(release.uri, config, outside), release=release.date, reader=reader)
         opened.root  # noqa: B018 # a release that is not there is named now
         return opened
     if "://" not in text and not os.path.exists(text):
@@ -250,7 +254,7 @@ def open_census(
             f"no Census at {text!r}: it is no path, no URI, and no release "
             "(those are dates such as 2025-11-08, 'stable' or 'latest')"
         )
-    opened = Census(Location.of(text, tiledb_config), reader=reader)
+    opened = Census(Location.of(text, tiledb_config, outside), reader=reader)
     opened.root  # noqa: B018 # a wrong path is named now
     return opened
 

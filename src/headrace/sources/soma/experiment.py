@@ -41,6 +41,7 @@ class Experiment:
         self.location, self.measurement_name, self.layer, self.replica = location, measurement, layer, replica
         if replica is None:
             self.soma = location.open()
+            self._open(self.soma, "obs", "ms")
             return
         rna = replica.at("ms", measurement)
         replica.fetch(
@@ -54,6 +55,7 @@ class Experiment:
             rna.at(PRESENCE).array(),
         )
         self.soma = replica.open()
+        self._open(self.soma, "obs", "ms")
 
     @property
     def where(self) -> str:
@@ -79,7 +81,11 @@ class Experiment:
             raise InputError(
                 f"{self.where} has no measurement {self.measurement_name!r}; {nearest(self.measurement_name, known)}"
             )
-        return self.soma.ms[self.measurement_name]
+        self._open(self.soma.ms, self.measurement_name)
+        measurement = self.soma.ms[self.measurement_name]
+        self._open(measurement, "var", "X")
+        self.location.check_members(measurement, PRESENCE, copy=self._copy)
+        return measurement
 
     @property
     def layers(self) -> list[str]:
@@ -104,6 +110,7 @@ class Experiment:
                 f"{self.where}/ms/{self.measurement_name}/X has no layer {self.layer!r}; "
                 f"{nearest(self.layer, self.layers)}"
             )
+        self._open(self.measurement.X, self.layer)
         if self.x_replica is not None:
             return self.x_replica.location
         array = self.measurement.X[self.layer]
@@ -128,11 +135,16 @@ class Experiment:
         return array
 
     def fragments(self) -> Sequence[str]:
-        """Return the names of the fragments of X: they change with it."""
-        if self.x_replica is not None:
-            return [path.rpartition("/")[2] for path in fragment_folders(self.x_replica.list())]
-        folder = f"{self.x.uri.removeprefix('file://')}/__fragments"
-        return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        """Return the names of the fragments of X and of obs: they change with these."""
+        obs = self.obs.array
+        found: list[str] = []
+        for uri, part in ((self.x.uri, self.x_replica), (obs.uri, self._part(obs))):
+            folder = f"{uri.removeprefix('file://')}/__fragments"
+            if part is not None:
+                found += [path.rpartition("/")[2] for path in fragment_folders(part.list())]
+            elif os.path.isdir(folder):
+                found += sorted(os.listdir(folder))
+        return found
 
     def presence(self, rows: Ints) -> list[pa.Table] | None:
         """Read rows of the presence matrix, increasing, and no others; None if there is none."""
@@ -149,6 +161,14 @@ class Experiment:
 
     def _part(self, opened: Any) -> Replica | None:
         return None if self.replica is None else self.replica.part(opened.uri)
+
+    def _open(self, opened: Any, *names: str) -> None:
+        """Open members where they are, or raise if that is elsewhere."""
+        self.location.open_members(opened, *names, copy=self._copy)
+
+    @property
+    def _copy(self) -> str:
+        return "" if self.replica is None else self.replica.fetched.folder
 
     def _check_sparse(self, array: Any) -> None:
         if not getattr(array, "is_sparse", False):

@@ -13,9 +13,10 @@ from typing import Any
 
 import tiledbsoma as soma
 
-from ...errors import InputError, SourceError
+from ...errors import HeadraceError, InputError, SourceError
 from ...support.limits import check_address_space, check_threads, stack_bytes
 from ...support.memory import n_cores
+from .members import refuse_outside
 
 BUFFER_BYTES = 4 << 20
 """Of each of the three columns of X. Larger ones are no faster, and leave the processor's cache."""
@@ -57,25 +58,50 @@ class Location:
         TileDB settings as sorted pairs of text; they win over headrace's own.
     timestamp
         Time up to which writes are seen, in ms since 1970; None for all.
+    root
+        What the user named: members of it have to be below it, or in the same bucket.
+    outside
+        Whether members may be anywhere.
     """
 
     uri: str
     config: tuple[tuple[str, str], ...] = ()
     timestamp: int | None = None
+    root: str = ""
+    outside: bool = False
 
     @staticmethod
-    def of(uri: str | os.PathLike[str], tiledb_config: Mapping[str, Any] | None = None) -> Location:
+    def of(
+        uri: str | os.PathLike[str], tiledb_config: Mapping[str, Any] | None = None, outside: bool = False
+    ) -> Location:
         """Take a path or URI and a dictionary of TileDB settings."""
         text = os.fspath(uri)
         if "://" not in text:
             text = os.path.abspath(text)
             if not os.path.exists(text):
                 raise InputError(f"there is nothing at {text!r}")
-        return Location(text.rstrip("/"), tuple(sorted((k, _text(v)) for k, v in (tiledb_config or {}).items())))
+        config = tuple(sorted((k, _text(v)) for k, v in (tiledb_config or {}).items()))
+        return Location(text.rstrip("/"), config, root=text.rstrip("/"), outside=outside)
 
     def at(self, *names: str) -> Location:
         """Return the location of a member, by its path below this one."""
         return replace(self, uri="/".join((self.uri, *names)))
+
+    def check_members(self, opened: Any, *names: str, copy: str = "") -> None:
+        """Raise `InputError` if members of an open collection are elsewhere, unless they may be.
+
+        `copy` is a folder of this machine where a part of the collection was fetched to.
+        """
+        if not self.outside and hasattr(opened, "members"):
+            refuse_outside([self.root or self.uri, *([copy] if copy else [])], opened, *names)
+
+    def open_members(self, opened: Any, *names: str, copy: str = "") -> None:
+        """Open members of an open collection that it has, or raise `InputError` or `SourceError`."""
+        self.check_members(opened, *names, copy=copy)
+        with reading(opened.uri):
+            for name in names:
+                if hasattr(opened, "members") and name in opened:
+                    opened[name]
 
     def settings(self) -> dict[str, str]:
         """Return the user's settings over the Census's for S3 and the environment's proxy."""
@@ -111,7 +137,7 @@ class Location:
         except soma.DoesNotExistError as error:
             inside = " (there is one in the folder 'soma' inside it)" if os.path.isdir(f"{self.uri}/soma") else ""
             raise InputError(f"no SOMA object at {self.uri!r}{inside}: {_first_line(error)}") from None
-        except (soma.SOMAError, RuntimeError, TypeError, ValueError) as error:
+        except (soma.SOMAError, RuntimeError, TypeError, ValueError, KeyError, OSError) as error:
             raise SourceError(f"cannot open {self.uri!r}: {_first_line(error)}") from error
 
 
@@ -128,7 +154,9 @@ def reading(what: str) -> Iterator[None]:
     """Turn an error of TileDB within the block into a `SourceError` that says what was being read."""
     try:
         yield
-    except (soma.SOMAError, RuntimeError) as error:
+    except HeadraceError:
+        raise
+    except (soma.SOMAError, RuntimeError, ValueError, TypeError, KeyError, OSError) as error:  # damaged metadata: any
         text = _first_line(error)
         remedy = ""
         if "tile offsets" in text or "memory budget" in text.lower():

@@ -176,8 +176,8 @@ class XReader:
 
     def _read_one(self, span: CellRange) -> sparse.csr_array:
         """Read one span, in whatever order its cells come."""
-        parts = list(self._columns(self.joinids[span.start : span.stop]))
-        chunk = _Rows(self, span, parts)
+        parts, room = self._parts(span)
+        chunk = _Rows(self, span, room)
         for part in parts:
             at = 0
             while at < len(part[0]):  # cells beyond the span are dropped: a slice may return some between
@@ -188,6 +188,28 @@ class XReader:
                 f"but their obs['nnz'] says {chunk.expected}: the source contradicts itself"
             )
         return chunk.finish()
+
+    def _parts(self, span: CellRange) -> tuple[list[tuple[Any, Any, Any]], npt.NDArray[np.int64]]:
+        """Return the values of a span, and how much room each row needs; a row has no more than there are genes."""
+        joinids = self.joinids[span.start : span.stop]
+        first, row_map = _row_map(joinids)
+        parts, room = [], np.zeros(len(joinids), dtype=np.int64)
+        for rows, cols, vals in self._columns(joinids):
+            new = np.zeros_like(room)
+            kernels.count_rows(rows, first, row_map, new)
+            if (room + new).max() > self.n_vars:  # of genes that are not wanted, or too many
+                inside = (cols >= 0) & (cols < len(self.gene_map))
+                kept = inside & (self.gene_map[np.where(inside, cols, 0)] >= 0)
+                rows, cols, vals = rows[kept], cols[kept], vals[kept]
+                new[:] = 0
+                kernels.count_rows(rows, first, row_map, new)
+            room += new
+            if room.max() > 2 * self.n_vars:
+                raise ContradictionError(
+                    f"cell {joinids[int(room.argmax())]} has more values in X than there are genes: it is broken"
+                )
+            parts.append((rows, cols, vals))
+        return parts, room
 
     def _columns(self, joinids: npt.NDArray[np.int64]) -> Iterator[tuple[Any, Any, Any]]:
         for table in self._tables(joinids):
@@ -202,20 +224,15 @@ class XReader:
 class _Rows:
     """One span in the making: room for every row, filled as values come."""
 
-    def __init__(self, reader: XReader, span: CellRange, parts: Sequence[tuple[Any, Any, Any]] | None = None) -> None:
+    def __init__(self, reader: XReader, span: CellRange, room: npt.NDArray[np.int64] | None = None) -> None:
         joinids = reader.joinids[span.start : span.stop]
         self.gene_map, self.n_vars = reader.gene_map, reader.n_vars
-        self.first = int(joinids[0])
-        self.row_map = np.full(int(joinids[-1]) - self.first + 1, -1, dtype=np.int32)
-        self.row_map[joinids - self.first] = np.arange(len(joinids), dtype=np.int32)
+        self.first, self.row_map = _row_map(joinids)
         self.expected: int | None = None
         if reader.nnz is not None:
             room = reader.nnz[span.start : span.stop]
             self.expected = int(room.sum())
-        else:
-            room = np.zeros(len(joinids), dtype=np.int64)
-            for rows, _, _ in parts or ():
-                kernels.count_rows(rows, self.first, self.row_map, room)
+        assert room is not None
         self.limit = np.concatenate([[0], np.cumsum(room)])
         self.cursor = self.limit[:-1].copy()
         self.indices = np.empty(self.limit[-1], dtype=np.int32)
@@ -264,6 +281,14 @@ class _Rows:
                 joinid = self.first + int(np.flatnonzero(self.row_map == twice)[0])
                 raise ContradictionError(f"cell {joinid} has a gene twice in X; the source is broken")
         return csr(self.data[:nnz], self.indices[:nnz], indptr, self.n_vars)
+
+
+def _row_map(joinids: npt.NDArray[np.int64]) -> tuple[int, npt.NDArray[np.int32]]:
+    """Return the first cell, and the row of every cell from there to the last, or -1."""
+    first = int(joinids[0])
+    row_map = np.full(int(joinids[-1]) - first + 1, -1, dtype=np.int32)
+    row_map[joinids - first] = np.arange(len(joinids), dtype=np.int32)
+    return first, row_map
 
 
 def _slice(X: sparse.csr_array, start: int, stop: int) -> sparse.csr_array:

@@ -28,6 +28,7 @@ def open_soma(
     timestamp: int | datetime | None = None,
     tiledb_config: Mapping[str, Any] | None = None,
     reader: Reader = "auto",
+    outside: bool = False,
 ) -> SomaSource:
     """Open any SOMA experiment as a source of cells.
 
@@ -40,7 +41,7 @@ def open_soma(
     measurement, layer
         Which `ms/<measurement>/X/<layer>` to stream. Without a layer it is "raw", or the only one that there is.
     obs_filter
-        A SOMA value filter, e.g. `"cell_type == 'B cell'"`.
+        Which cells: columns of obs compared with values, e.g. `"cell_type == 'B cell'"`, joined by `and`, `or`, `not`.
     obs_joinids
         soma_joinids of the cells; they stream in increasing order.
     genes
@@ -58,11 +59,13 @@ def open_soma(
         Who reads X: "tiles" (headrace itself, faster), "tiledb", or "auto": tiles where X is stored as the Census
         stores it, else TileDB. Both give the same to the bit; `explain` says which one and why. The environment
         variable HEADRACE_READER sets what "auto" means.
+    outside
+        Whether parts of the experiment may be outside its folder or bucket, wherever it says they are.
 
     Raises
     ------
     InputError
-        If there is no such experiment, measurement, layer, column, cell or gene.
+        If there is no such experiment, measurement, layer, column, cell or gene; if a part of it is elsewhere.
 
     Examples
     --------
@@ -75,7 +78,7 @@ def open_soma(
     check_call(open_soma, locals())
     check_reader(reader)
     source = SomaSource(
-        replace(Location.of(uri, tiledb_config), timestamp=_milliseconds(timestamp)),
+        replace(Location.of(uri, tiledb_config, outside), timestamp=_milliseconds(timestamp)),
         measurement,
         layer or "raw",
         obs_filter,

@@ -15,6 +15,7 @@ from ...chunk import StreamSpec
 from ...errors import InputError, SourceError
 from .catalog import Catalog
 from .cells import absent_values
+from .checks import impossible
 from .experiment import PRESENCE
 from .filters import parsed
 from .genes import Genes, choose
@@ -110,6 +111,13 @@ class CensusQuery(SomaSource):
         if self.primary_only:
             parts.append("is_primary_data == True")
         return " and ".join(parts) or None
+
+    def _believes(self, nnz: npt.NDArray[np.int64]) -> bool:
+        """In a Census nnz is what it says, or the Census is broken."""
+        wrong = impossible(nnz, self._experiment.var["soma_joinid"].to_numpy())
+        if wrong is not None:
+            raise SourceError(f"{self.where}: a cell has an nnz of {nnz[wrong]:,}, which no cell of its genes can have")
+        return True
 
     @cached_property
     def columns(self) -> Genes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -21,10 +21,11 @@ from ..ranges import CellRange
 from ..tiles.readahead import Line
 from ..tiles.rows import TileReader
 from .cells import Cells, absent_values, select_cells
+from .checks import check_finite, impossible
 from .choice import Choice, Reader
 from .experiment import Experiment
 from .genes import Genes, choose
-from .location import BUFFER_BYTES, TILE_BYTES, Location
+from .location import BUFFER_BYTES, TILE_BYTES, Location, reading
 from .matrix import BLOCK_NNZ, XReader, largest_band, spans
 from .obs import TILE, Annotations
 from .replica import Replica, experiment_replica
@@ -90,6 +91,7 @@ class SomaSource(Source[CellRange]):
         if refs:
             self._annotations.begin(refs[0].start)
         for span, X in zip(refs, prefetch(self._reader.read(refs)), strict=True):
+            check_finite(X, self.cells.joinids[span.start :], self.columns.var.index, f"{self.layer!r} of {self.where}")
             yield Chunk(X, self._annotations.read(span.start, span.stop))
 
     def value_counts(self, column: str) -> dict[str, int]:
@@ -125,7 +127,7 @@ class SomaSource(Source[CellRange]):
         """Which reader reads X, and why; what it cannot notice."""
         notes = [f"X is read by: {self._choice.note}"]
         if self._choice.fragments and self.cells.nnz is None:
-            notes.append("obs has no nnz, so that damage to X might not be noticed: its format has no checksums")
+            notes.append("no nnz of obs to compare with: damage to X might not be noticed, its format has no checksums")
         return tuple(notes)
 
     def cost(self) -> Cost:
@@ -170,7 +172,12 @@ class SomaSource(Source[CellRange]):
         cells = self._select(self._cell_columns)
         if not len(cells.joinids):
             raise InputError(f"no cell of {self.where} matches: {self._asked}")
-        return cells
+        return cells if cells.nnz is None or self._believes(cells.nnz) else replace(cells, nnz=None)
+
+    def _believes(self, nnz: npt.NDArray[np.int64]) -> bool:
+        """Whether obs['nnz'] counts the values of X: it may be of cells that had more genes before, or of another X."""
+        whole = self.value_filter is None and self.obs_joinids is None and int(nnz.sum()) == self._stored
+        return whole and impossible(nnz, self._experiment.var["soma_joinid"].to_numpy()) is None
 
     def _select(self, columns: Sequence[str]) -> Cells:
         return select_cells(self._experiment.obs, self.value_filter, self._joinid_array, columns, self.where)
@@ -226,7 +233,8 @@ class SomaSource(Source[CellRange]):
         """How many values X holds; to look it up with TileDB takes a while."""
         if self._choice.fragments:
             return sum(fragment.n_cells for fragment in self._choice.fragments)
-        return int(self._stored_array.nnz)
+        with reading(self._experiment.x.uri):
+            return int(self._stored_array.nnz)
 
     @cached_property
     def _stored_array(self) -> Any:
@@ -258,7 +266,7 @@ class SomaSource(Source[CellRange]):
         if self.cells.nnz is not None:
             return self.cells.nnz
         average = -(-self._stored // max(1, int(self._experiment.obs.array.count)))
-        return np.full(len(self.cells.joinids), average)
+        return np.full(len(self.cells.joinids), min(average, len(self._experiment.var)))
 
     @cached_property
     def _reader(self) -> XReader | TileReader:

@@ -15,6 +15,7 @@ from ..h5ad.file import check_storage, member, members, reading
 from ..h5ad.locate import vectors
 from ..h5ad.matrix import Csr
 from ..h5ad.preads import Disk
+from ..h5ad.table import STRING_BYTES, check_fits
 from ..h5ad.values import Names
 
 OLD_NAMES = {"id": ("genes", "gene_ids"), "name": ("gene_names", "genes")}
@@ -52,7 +53,7 @@ def open_hdf5(disk: Disk, genome: str | None) -> tuple[Csr, pd.Index, pd.DataFra
     where = f"{chosen} of {disk.path}"
     var = _features(group, where, chosen)
     barcodes = pd.Index(_texts(member(group, "barcodes"), where), dtype=object)
-    data, indices, indptr = vectors(group, where)
+    data, indices, indptr = vectors(group, where, len(barcodes))
     shape = _numbers(member(group, "shape"), f"shape of {where}")
     if shape.tolist() != [len(var), len(barcodes)]:
         raise SourceError(
@@ -106,6 +107,7 @@ def _texts(dataset: Any, where: str) -> list[str]:
     if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 1 or dataset.dtype.kind not in "SO":
         raise SourceError(f"{where}: barcodes or features are no list of text; the file is broken")
     check_storage(dataset)
+    check_fits(len(dataset), STRING_BYTES, f"{where} has {len(dataset):,} barcodes or features")
     with reading(where):
         return [one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in dataset[:]]
 

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -118,7 +118,7 @@ class Mtx:
             if first[3:4] not in (["integer"], ["real"]) or first[4:5] not in (["general"], []):
                 raise InputError(f"{self.path} holds {' '.join(first[3:])} values, not integer or real, general")
             lines = 1
-            for line in text:
+            for line in iter(partial(text.readline, 1 << 16), ""):
                 lines += 1
                 if not line.startswith("%") and line.strip():
                     break
@@ -132,6 +132,8 @@ class Mtx:
             raise InputError(
                 f"{self.path} is {n_vars} x {n_obs}, but there are {self.n_vars} features and {self.n_obs} barcodes"
             )
+        if nnz > n_vars * n_obs:
+            raise SourceError(f"{self.path} says that {n_vars:,} x {n_obs:,} places have {nnz:,} values; it is broken")
         return n_vars, n_obs, nnz, lines
 
     @cached_property

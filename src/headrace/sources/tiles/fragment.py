@@ -96,6 +96,8 @@ class Fragment:
         starts, stops = np.cumsum(ended)[:-1], np.cumsum(begun)[:-1]
         most = int((stops - starts).max()) * self.schema.capacity
         require(most <= MOST_BAND_CELLS, f"{most:,} values lie in one band of {extent:,} rows")
+        places = extent * (self.footer.columns[1] + 1) + 2 * self.schema.capacity
+        require(most <= places, f"{most:,} values lie in one band of rows that has {places:,} places")
         return starts, stops
 
     def tiles(self, joinids: Ints) -> Tiles:

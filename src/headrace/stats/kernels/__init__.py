@@ -47,7 +47,7 @@ from .sums import (
     merge_sums,
     sum_groups,
 )
-from .validation import NOT_FINITE, OUTSIDE, ZEROS, count_indices, deal, gather, inspect_csr
+from .validation import NOT_FINITE, OUTSIDE, ZEROS, count_indices, deal, first_not_finite, gather, inspect_csr
 from .values import arcsinh, divide_columns, expm1, log1p, residuals, scale_columns, scale_rows, standardize
 
 __all__ = [
@@ -78,6 +78,7 @@ __all__ = [
     "divide_columns",
     "expm1",
     "first_not_count",
+    "first_not_finite",
     "fixed_words",
     "fletcher32",
     "from_deltas",

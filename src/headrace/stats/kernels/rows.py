@@ -161,13 +161,13 @@ def sort_rows(indptr, indices, data):  # type: ignore[no-untyped-def]
 
 @compiled
 def first_not_count(data):  # type: ignore[no-untyped-def]
-    """Return where the first value stands that is negative or not whole, or -1."""
+    """Return where the first value stands that is negative, not whole or not finite, or -1."""
     bad = False
     for k in range(len(data)):
-        bad |= (data[k] < 0) | (data[k] != np.floor(data[k]))
+        bad |= (data[k] < 0) | (data[k] != np.floor(data[k])) | (data[k] - data[k] != 0)
     if bad:
         for k in range(len(data)):
-            if not (data[k] >= 0 and data[k] == np.floor(data[k])):
+            if not (data[k] >= 0 and data[k] == np.floor(data[k]) and data[k] < np.inf):
                 return k
     return -1
 

@@ -51,6 +51,19 @@ def inspect_csr(indptr, indices, data, n_vars):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def first_not_finite(data):  # type: ignore[no-untyped-def]
+    """Return where the first value stands that is NaN or infinite, or -1."""
+    broken = 0
+    for k in range(len(data)):
+        broken += data[k] - data[k] != 0
+    if broken:
+        for k in range(len(data)):
+            if data[k] - data[k] != 0:
+                return k
+    return -1
+
+
+@compiled
 def count_indices(indices, counts):  # type: ignore[no-untyped-def]
     """Add to `counts` how often each index comes; return whether one was not in range."""
     n = len(counts)

@@ -1,0 +1,50 @@
+"""Checks of what a SOMA experiment says of its own values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from ...errors import ContradictionError
+from ...stats import kernels
+
+
+def impossible(nnz: npt.NDArray[np.int64], joinids: npt.NDArray[np.int64]) -> int | None:
+    """Return the first cell that is said to have fewer values than none, or more than there are genes; or None.
+
+    Parameters
+    ----------
+    nnz
+        How many values each cell is said to have, shape (n_obs,).
+    joinids
+        Of all genes.
+
+    Examples
+    --------
+    >>> impossible(np.array([2, 9, 1]), np.arange(5))
+    1
+    """
+    wrong = np.flatnonzero((nnz < 0) | (nnz > int(joinids.max(initial=-1)) + 1))
+    return int(wrong[0]) if len(wrong) else None
+
+
+def check_finite(X: sparse.csr_array, joinids: npt.NDArray[np.int64], genes: Sequence[str], layer: str) -> None:
+    """Raise `ContradictionError` at the first value that is NaN or infinite, or too large for float32.
+
+    Parameters
+    ----------
+    joinids, genes
+        What rows and columns are called.
+    layer
+        What the matrix is called.
+    """
+    at = int(kernels.first_not_finite(X.data))
+    if at >= 0:
+        row = int(np.searchsorted(X.indptr, at, side="right")) - 1
+        raise ContradictionError(
+            f"{layer}: cell {joinids[row]} has {X.data[at]} for gene {genes[X.indices[at]]!r}; "
+            "numbers are needed, within the range of float32"
+        )
