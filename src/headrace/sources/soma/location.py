@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow as pa
+
 from ...errors import HeadraceError, InputError, SourceError, without_docstrings
 from ...support.limits import check_address_space, check_threads, stack_bytes
 from .members import refuse_outside
@@ -141,7 +143,7 @@ def reading(what: str) -> Iterator[None]:
         yield
     except HeadraceError:
         raise
-    except (soma.SOMAError, RuntimeError, ValueError, TypeError, KeyError, OSError) as error:  # damaged metadata: any
+    except (soma.SOMAError, RuntimeError, ValueError, TypeError, KeyError, OSError, pa.ArrowException) as error:
         text = _first_line(error)
         remedy = ""
         if "tile offsets" in text or "memory budget" in text.lower():
