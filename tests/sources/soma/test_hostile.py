@@ -24,6 +24,7 @@ from headrace.sources.ranges import CellRange
 from headrace.sources.soma.genes import Genes
 from headrace.sources.soma.matrix import XReader
 from headrace.sources.soma.members import is_inside
+from headrace.sources.soma.tables import to_frame
 
 N, G = 60, 20
 
@@ -187,6 +188,16 @@ def test_a_spool_is_not_that_of_other_annotations(experiment: str) -> None:
     with soma.open(f"{experiment}/obs", "w") as obs:
         obs.write(turned)
     assert hr.open_soma(experiment).identity() != before
+
+
+@pytest.mark.parametrize("kind", ["plain", "categories"])
+def test_text_that_is_no_utf8(kind: str) -> None:
+    """Found by mutation: damaged bytes of text in obs."""
+    offsets = pa.array([0, 1, 4], pa.int32()).buffers()[1]
+    text = pa.StringArray.from_buffers(2, offsets, pa.py_buffer(b"a\xffbc"))
+    column = text if kind == "plain" else pa.DictionaryArray.from_arrays(pa.array([1, 0], pa.int8()), text)
+    with pytest.raises(hr.SourceError, match="column 'name' cannot be read, it is damaged"):
+        to_frame(pa.table({"name": column}))
 
 
 # ----------------------------------------------------------------------------------------------------------- numbers

@@ -76,6 +76,8 @@ def select_cells(
     if chosen is not None and not chosen.exact:
         table = table.filter(pa.array(chosen.passed(table)))
     found = table["soma_joinid"].to_numpy()
+    if len(found) and not 0 <= found.min() <= found.max() < MOST_JOINIDS:
+        raise SourceError(f"{where}/obs has soma_joinids from {found.min()} to {found.max()}: no cells are numbered so")
     if len(found) > 1 and not (np.diff(found) > 0).all():
         order = np.argsort(found, kind="stable")
         table, found = table.take(order), found[order]
@@ -93,6 +95,9 @@ def _levels(obs: Frame, name: str) -> list[Any]:
     """Return the categories of a column, in their order."""
     return list(to_frame(obs.empty([name]))[name].cat.categories)
 
+
+MOST_JOINIDS = 1 << 40
+"""Of cells; what is beyond is damage."""
 
 MANY = 20_000
 """A column of more values than that names the cells; these are not checked for spelling."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow as pa
 import tiledbsoma as soma
 
 from ...errors import HeadraceError, InputError, SourceError
@@ -156,7 +157,7 @@ def reading(what: str) -> Iterator[None]:
         yield
     except HeadraceError:
         raise
-    except (soma.SOMAError, RuntimeError, ValueError, TypeError, KeyError, OSError) as error:  # damaged metadata: any
+    except (soma.SOMAError, RuntimeError, ValueError, TypeError, KeyError, OSError, pa.ArrowException) as error:
         text = _first_line(error)
         remedy = ""
         if "tile offsets" in text or "memory budget" in text.lower():

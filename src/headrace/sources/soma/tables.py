@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import pyarrow as pa
 
+from ...errors import ContradictionError
 from ...support.columns import MASKED
 
 _MASKED = {pa.from_numpy_dtype(kind().type): kind() for kind in MASKED}
@@ -16,6 +19,11 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     Whole numbers and booleans are of numpy's types, or of pandas' nullable ones where values are missing: Arrow itself
     would turn them into floats and objects. Times become text, since no .h5ad file holds them: ISO 8601.
 
+    Raises
+    ------
+    ContradictionError
+        If a column holds what cannot be read, such as text that is no UTF-8.
+
     Examples
     --------
     >>> to_frame(pa.table({"n": pa.array([1, None])}))["n"].dtype
@@ -23,11 +31,18 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     """
     columns = {}
     for name, values in zip(table.column_names, table.columns, strict=True):
-        if pa.types.is_temporal(values.type):
-            values = values.cast(pa.string())
-        masked = _MASKED.get(values.type) if values.null_count else None
-        if masked is None:
-            columns[name] = values.combine_chunks().to_pandas()
-        else:
-            columns[name] = pd.Series(masked.__from_arrow__(values))
+        try:
+            columns[name] = _column(values)
+        except (pa.ArrowException, UnicodeDecodeError) as error:
+            detail = str(error).split("\n")[0]
+            raise ContradictionError(f"column {name!r} cannot be read, it is damaged: {detail}") from error
     return pd.DataFrame(columns, index=pd.RangeIndex(len(table)), copy=False)
+
+
+def _column(values: pa.ChunkedArray) -> Any:
+    if pa.types.is_temporal(values.type):
+        values = values.cast(pa.string())
+    masked = _MASKED.get(values.type) if values.null_count else None
+    if masked is None:
+        return values.combine_chunks().to_pandas()
+    return pd.Series(masked.__from_arrow__(values))
