@@ -24,6 +24,7 @@ from headrace.sources.soma.arrays import Frame
 from headrace.sources.soma.location import Location
 from headrace.sources.soma.replica import experiment_replica
 from headrace.sources.soma.tables import to_frame
+from headrace.sources.tiles.store import Remote
 from headrace.testing import SimulatedDataset, build_census
 from tests.conftest import LIVER
 from tests.remote.proxy import Proxy
@@ -482,3 +483,55 @@ def test_long_metadata_is_read_when_it_is_needed(
     (lazy,), (whole,) = ours._choice.fragments, held._choice.fragments
     assert lazy.metadata_bytes < whole.metadata_bytes
     assert sum("/X/raw/" in one and "__fragment_metadata" in one for one in line.lines) <= 6, "its end, and sections"
+
+
+def flipped(monkeypatch: pytest.MonkeyPatch, match: str, times: int) -> list[str]:
+    """A byte in the middle of the first answers for what matches is another; return what they were for."""
+    hit: list[str] = []
+    read = Remote.read_same
+
+    def damaged(self: Remote, path: str, start: int, stop: int, known: Any) -> Any:
+        data = read(self, path, start, stop, known)
+        if re.search(match, path) and len(hit) < times and len(data):
+            hit.append(path)
+            data = data.copy()
+            data[len(data) // 2] ^= 4
+        return data
+
+    monkeypatch.setattr(Remote, "read_same", damaged)
+    return hit
+
+
+@pytest.mark.parametrize("match", ["__group", "/__schema/", "__fragment_metadata", r"/obs/.*a\d+\.tdb", r"/var/.*_var"])
+def test_a_byte_that_is_flipped_on_the_way_is_noticed(
+    line: Proxy, cache: Path, demo_census: Path, match: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the checksum that S3's listing has of each object; the right bytes are kept."""
+    hit = flipped(monkeypatch, match, 3)
+    local = hr.open_census(demo_census).query("mus_musculus", dataset_id=LIVER)
+    same_stream(run(line).query("mus_musculus", dataset_id=LIVER), local)
+    assert len(hit) == 3
+    monkeypatch.undo()
+    monkeypatch.setenv("HEADRACE_CACHE", str(cache))
+    before = len(line.lines)
+    census = run(line)
+    assert len(line.lines) == before + 5
+    assert np.array_equal(census.query("mus_musculus", dataset_id=LIVER).cells.nnz, local.cells.nnz)
+
+
+def test_tags_that_are_no_checksums(line: Proxy, demo_census: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of encrypted buckets: what comes twice alike is taken."""
+    monkeypatch.setattr("headrace.sources.soma.fetched._MD5", re.compile(r'"([0-9a-f]{31})'))
+    ours = far(line).query("mus_musculus", dataset_id=LIVER)
+    assert np.array_equal(ours.cells.nnz, hr.open_census(demo_census).query("mus_musculus", dataset_id=LIVER).cells.nnz)
+
+
+def test_what_cannot_be_decoded_is_fetched_again(
+    line: Proxy, experiment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts of objects have no checksum; TileDB notices some damage."""
+    monkeypatch.setattr("headrace.sources.soma.fetched._MD5", re.compile("never"))
+    hit = flipped(monkeypatch, r"obs/.*/a3\.tdb", 1)
+    ours = hr.open_soma("s3://census/experiment", tiledb_config=config(line.port), obs_filter="score < 900")
+    assert np.array_equal(ours.cells.joinids, hr.open_soma(experiment, obs_filter="score < 900").cells.joinids)
+    assert hit

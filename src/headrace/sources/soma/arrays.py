@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import tiledbsoma as soma
 
 from ..tiles.generic import Declined
 from ..tiles.layout import Ints, Rows
@@ -34,6 +35,7 @@ class Frame:
     def __init__(self, array: Any, replica: Replica | None) -> None:
         self.array, self.replica = array, replica
         self._coming: tuple[Rows, Future[Frame]] | None = None
+        self.damaged = False
 
     @property
     def names(self) -> list[str]:
@@ -118,10 +120,19 @@ class Frame:
         return part
 
     def _read(self, columns: Sequence[str], rows: Rows, value_filter: str | None) -> Iterator[pa.Table]:
-        array = self._ready([*columns, *([] if value_filter is None else self._named_in(value_filter))], rows)
         coords = () if rows is None else (slice(*rows) if isinstance(rows, tuple) else rows,)
         chosen = {} if value_filter is None else {"value_filter": value_filter}
-        yield from array.read(coords=coords, column_names=list(columns), **chosen)
+        names = [*columns, *([] if value_filter is None else self._named_in(value_filter))]
+        n = 0
+        try:
+            for table in self._ready(names, rows).read(coords=coords, column_names=list(columns), **chosen):
+                n += 1
+                yield table
+        except soma.SOMAError:
+            if self.replica is None or n or not self._anew():
+                raise
+            array = self._ready(names, rows)
+            yield from array.read(coords=coords, column_names=list(columns), **chosen)
 
     def _read_passed(self, columns: Sequence[str], rows: Rows, value_filter: str) -> Iterator[pa.Table]:
         """Let the filter say which rows, then read the columns of those."""
@@ -133,6 +144,17 @@ class Frame:
         wanted = list(dict.fromkeys([JOINID, *columns]))
         for table in self._read(wanted, spread(joinids), None):
             yield table.filter(pa.array(among(table[JOINID].to_numpy(), joinids))).select(list(columns))
+
+    def _anew(self) -> bool:
+        """Open what was fetched anew: it may have been damaged on the way. False if that was tried."""
+        assert self.replica is not None
+        if self.damaged or not self.replica.understood:
+            return False
+        self.damaged = True
+        self.replica.distrust()
+        self.replica.fetch(self.replica.array())
+        self.array = self.replica.open()
+        return True
 
     def _ready(self, names: Collection[str], rows: Rows) -> Any:
         """Fetch what reading takes; return the array to read from."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -38,6 +39,12 @@ MOST_REQUESTS = 96
 LEFT_BEHIND = 2 * 86_400
 """Seconds after which the folder of a process that was killed goes."""
 
+DAMAGE_TRIES, MOST_TRIES = 5, 10
+"""How often the same content has to come before it is taken, whatever its tag says; and how often others."""
+
+_MD5 = re.compile(r'"([0-9a-f]{32})"')
+"""The tag that S3 gives an object that was written in one part: mostly the MD5 sum of its content."""
+
 _PREFIX = "headrace-far-"
 
 
@@ -56,6 +63,9 @@ class Fetched:
         self.have: dict[str, list[tuple[int, int]]] = {}
         self.made: set[str] = set()
         self.layouts: dict[str, list[FragmentLayout] | Declined] = {}
+        self.doubted: set[str] = set()
+        self.checksums: bool | None = None
+        """Whether tags are MD5 sums, once that is known: a store that encrypts has others."""
         self.undecided: list[tuple[str, bytes]] = []
         """What is to be kept if it turns out that the collection is a release."""
 
@@ -92,6 +102,15 @@ class Fetched:
         for key, data in undecided:
             self.cache.put(self.group, key, data)
 
+    def distrust(self, below: str) -> None:
+        """Forget what was fetched below a path, here and in the cache: it is damaged, and fetched again when needed."""
+        with self.lock:
+            self.doubted.add(below)
+            for path in [path for path in self.made if path.startswith(below)]:
+                self.made.discard(path)
+                self.have.pop(path, None)
+            self.layouts.pop(below, None)
+
     def read(self, path: str, start: int, stop: int) -> bytes:
         """Return bytes that were fetched."""
         with open(f"{self.folder}/{path}", "rb") as file:
@@ -112,6 +131,8 @@ class Fetched:
             self._write(path, 0, b"")
             return True
         cache, key = self.cache, self._key(*piece)
+        if any(path.startswith(below) for below in self.doubted):
+            return False
         data = cache.get(self.group, key) if cache is not None and key else None
         if data is None or len(data) != stop - start:
             return False
@@ -120,7 +141,7 @@ class Fetched:
 
     def _from_far(self, piece: Range) -> None:
         path, start, stop = piece
-        data = self.store.read_same(path, start, stop, self.objects[path])
+        data = self._checked(path, start, stop)
         self._write(path, start, data)
         key = self._key(*piece)
         with self.lock:
@@ -131,6 +152,28 @@ class Fetched:
                 self.undecided.append((key, bytes(data)))
                 return
         cache.put(self.group, key, bytes(data))
+
+    def _checked(self, path: str, start: int, stop: int) -> Any:
+        """Fetch a range; of a whole object the checksum is compared, if the tag of the listing is one."""
+        one = self.objects[path]
+        data = self.store.read_same(path, start, stop, one)
+        tag = _MD5.match(one.tag)
+        if tag is None or (start, stop) != (0, one.size) or self.checksums is False:
+            return data
+        found, alike = _md5(data), 1
+        for _ in range(MOST_TRIES):
+            if found == tag[1]:
+                self.checksums = True
+                return data
+            again = self.store.read_same(path, start, stop, one)
+            alike = alike + 1 if _md5(again) == found else 1
+            data, found = again, _md5(again)
+            if alike == (2 if self.checksums is None else DAMAGE_TRIES):  # its tag is no checksum
+                self.checksums = bool(self.checksums)
+                return data
+        raise SourceError(
+            f"{self.store.uri}/{path} comes damaged, each time otherwise; check the network and the proxy"
+        )
 
     def _write(self, path: str, start: int, data: Any) -> None:
         where, size = f"{self.folder}/{path}", self.objects[path].size
@@ -156,6 +199,10 @@ class Fetched:
             ) from error
         with self.lock:
             self.have[path] = _joined([*self.have.get(path, ()), (start, start + len(data))])
+
+
+def _md5(data: Any) -> str:
+    return hashlib.md5(memoryview(data), usedforsecurity=False).hexdigest()
 
 
 def _pieces(path: str, start: int, stop: int) -> list[Range]:

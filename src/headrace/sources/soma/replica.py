@@ -119,6 +119,10 @@ class Replica:
         found = (one for layout in known for one in layout.ranges(names, layout.tiles(rows)))
         return [(self._full(path), start, stop) for path, start, stop in found]
 
+    def distrust(self) -> None:
+        """Forget what was fetched of this part, since it contradicts itself: it is fetched again when it is needed."""
+        self.fetched.distrust(self.path)
+
     @property
     def understood(self) -> bool:
         """Whether it is known where the rows of this array lie."""
