@@ -110,9 +110,10 @@ class Experiment:
                 f"{self.where}/ms/{self.measurement_name}/X has no layer {self.layer!r}; "
                 f"{nearest(self.layer, self.layers)}"
             )
-        self._open(self.measurement.X, self.layer)
-        if self.x_replica is not None:
+        if self.x_replica is not None:  # what opening it here takes was not fetched
+            self.location.check_members(self.measurement.X, self.layer, copy=self._copy)
             return self.x_replica.location
+        self._open(self.measurement.X, self.layer)
         array = self.measurement.X[self.layer]
         self._check_sparse(array)
         return replace(self.location, uri=array.uri)
