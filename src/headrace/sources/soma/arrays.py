@@ -61,7 +61,7 @@ class Frame:
     def empty(self, columns: Sequence[str]) -> pa.Table:
         """Return no rows of some columns: their types, with every category that a column can have."""
         if self.replica is None:
-            return self.array.read(coords=(slice(0, 0),), column_names=columns).concat().slice(0, 0)
+            return self.array.read(column_names=columns, **self._told((0, 0), None)).concat().slice(0, 0)
         schema = self.array.schema
         fields = [schema.field(name) for name in columns]
         encoded = [field.name for field in fields if pa.types.is_dictionary(field.type)]
@@ -119,9 +119,23 @@ class Frame:
 
     def _read(self, columns: Sequence[str], rows: Rows, value_filter: str | None) -> Iterator[pa.Table]:
         array = self._ready([*columns, *([] if value_filter is None else self._named_in(value_filter))], rows)
-        coords = () if rows is None else (slice(*rows) if isinstance(rows, tuple) else rows,)
-        chosen = {} if value_filter is None else {"value_filter": value_filter}
-        yield from array.read(coords=coords, column_names=list(columns), **chosen)
+        exact = JOINID in self._index or rows is None or isinstance(rows, tuple) or JOINID not in columns
+        for table in array.read(column_names=list(columns), **self._told(rows, value_filter)):
+            yield table if exact else table.filter(pa.array(among(table[JOINID].to_numpy(), rows)))
+
+    def _told(self, rows: Rows, value_filter: str | None) -> dict[str, Any]:
+        """Return what TileDB is told of the rows: where obs is indexed by other columns, between which joinids."""
+        names, conditions = list(self._index), [] if value_filter is None else [value_filter]
+        told: dict[str, Any] = {}
+        if rows is not None and JOINID in names:
+            place = slice(*rows) if isinstance(rows, tuple) else rows
+            told["coords"] = tuple(place if name == JOINID else None for name in names)
+        elif rows is not None:
+            first, last = int(rows[0]), int(rows[-1])
+            conditions += [f"{JOINID} >= {first} and {JOINID} <= {last}"]
+        if conditions:
+            told["value_filter"] = conditions[0] if len(conditions) == 1 else " and ".join(f"({c})" for c in conditions)
+        return told
 
     def _read_passed(self, columns: Sequence[str], rows: Rows, value_filter: str) -> Iterator[pa.Table]:
         """Let the filter say which rows, then read the columns of those."""

@@ -113,7 +113,7 @@ def reading(what: str) -> Iterator[None]:
     """Turn an error of TileDB within the block into a `SourceError` that says what was being read."""
     try:
         yield
-    except (soma.SOMAError, RuntimeError) as error:
+    except (soma.SOMAError, RuntimeError, IndexError) as error:  # of Arrow: a code without its category
         text = _first_line(error)
         remedy = ""
         if "tile offsets" in text or "memory budget" in text.lower():
