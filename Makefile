@@ -93,6 +93,7 @@ faults: $(READY)
 	$(BIN)/python tests/faults/eio.py
 	$(BIN)/python tests/faults/disk.py
 	$(BIN)/python tests/faults/flips.py
+	$(BIN)/python tests/faults/mutations.py --rounds 20000
 
 clean:
 	rm -rf $(VENV) demo dist build

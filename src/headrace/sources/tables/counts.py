@@ -171,7 +171,6 @@ def open_counts(
         origin["path"] = str(path)
         if path.suffix == ".h5ad" and path.is_file():
             data = read_h5ad(path, layer, raw, sure=holds == "counts")
-            layer, raw = None, False  # that is what was read
         elif path.is_file():
             samples = beside(path, "samples") if samples is None else samples
             genes = beside(path, "genes") if genes is None else genes
