@@ -14,6 +14,7 @@ import pytest
 from scipy import sparse
 
 import headrace as hr
+from headrace.cli import main
 from headrace.errors import CountsError, InputError, OutputError, RoundedCountsWarning
 from headrace.testing import genes as gene_table
 
@@ -279,3 +280,15 @@ def test_large_counts_of_an_h5ad_are_rounded_and_that_is_said(tmp_path: Path) ->
         np.testing.assert_array_equal(source.X.toarray(), [[2.0**24, 3], [0, 2.0**25]])
         with pytest.raises(CountsError, match="16777217 for gene 'g'"):
             hr.Plan(hr.open_h5ad(path)).to_anndata()
+
+
+def test_a_text_that_would_take_more_than_the_budget_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path, "id,a,b\n" + "".join(f"g{n},{n},{n % 7}\n" for n in range(20_000)), "t.csv.gz")
+    for budget in (1_000_000, "2MB"):
+        with pytest.raises(InputError, match=r"more than 0 MB of text.*raise memory=, cut it"):
+            hr.open_counts(path, memory=budget)
+    assert hr.open_counts(path, memory="8MB").spec.n_vars == 20_000
+    assert main(["bulk", str(path), "--memory", "1MB", "--out", str(tmp_path / "x.h5ad")]) == 1
+    assert "raise --memory, cut it" in capsys.readouterr().err
