@@ -18,6 +18,9 @@ from scipy import sparse
 
 import headrace as hr
 
+# of tiledbsoma 1.17's own calls of pandas
+pytestmark = pytest.mark.filterwarnings("ignore:The dtype argument is deprecated:FutureWarning")
+
 
 @pytest.fixture
 def adata() -> ad.AnnData:
@@ -27,8 +30,16 @@ def adata() -> ad.AnnData:
     return ad.AnnData(X, obs=obs, var=pd.DataFrame(index=[f"E{j}" for j in range(9)]))
 
 
+def by_tiledbsoma(adata: ad.AnnData, uri: str | Path) -> None:
+    """Have tiledbsoma write an experiment, if it knows the anndata that there is (2.3 does not know 0.13)."""
+    try:
+        somaio.from_anndata(str(uri), adata, "RNA")
+    except TypeError as error:
+        pytest.skip(f"tiledbsoma.io cannot write it: {error}")
+
+
 def test_names_and_the_only_layer_are_those_of_tiledbsoma(adata: ad.AnnData, tmp_path: Path) -> None:
-    somaio.from_anndata(str(tmp_path / "e"), adata, "RNA")  # its layer is called "data"
+    by_tiledbsoma(adata, tmp_path / "e")  # its layer is called "data"
     with soma.open(str(tmp_path / "e")) as opened:
         theirs = somaio.to_anndata(opened, "RNA", X_layer_name="data")
     plan = hr.Plan(hr.open_soma(tmp_path / "e", obs_filter="kind == 'b'"), [hr.FilterCells(min_genes=1)])
@@ -42,7 +53,7 @@ def test_names_and_the_only_layer_are_those_of_tiledbsoma(adata: ad.AnnData, tmp
 
 def test_of_several_layers_one_is_to_be_named(adata: ad.AnnData, tmp_path: Path) -> None:
     adata.layers["other"] = adata.X * 2
-    somaio.from_anndata(str(tmp_path / "e"), adata, "RNA")
+    by_tiledbsoma(adata, tmp_path / "e")
     with pytest.raises(hr.InputError, match="has no layer 'raw'; known: data, other"):
         hr.open_soma(tmp_path / "e")
     ours = hr.Plan(hr.open_soma(tmp_path / "e", layer="other")).to_anndata()
@@ -51,7 +62,7 @@ def test_of_several_layers_one_is_to_be_named(adata: ad.AnnData, tmp_path: Path)
 
 def test_booleans_are_ones(adata: ad.AnnData, tmp_path: Path) -> None:
     adata.X = adata.X.astype(bool)
-    somaio.from_anndata(str(tmp_path / "e"), adata, "RNA")
+    by_tiledbsoma(adata, tmp_path / "e")
     with soma.open(str(tmp_path / "e")) as opened:
         assert opened.ms["RNA"].X["data"].schema.field("soma_data").type == "bool"
     ours = hr.Plan(hr.open_soma(tmp_path / "e")).to_anndata()
@@ -62,7 +73,7 @@ def test_booleans_are_ones(adata: ad.AnnData, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["number", "time"])
 def test_an_experiment_as_it_was(kind: str, adata: ad.AnnData, tmp_path: Path) -> None:
     uri = str(tmp_path / "e")
-    somaio.from_anndata(uri, adata, "RNA")
+    by_tiledbsoma(adata, uri)
     time.sleep(0.01)
     before = time.time_ns() // 10**6
     time.sleep(0.01)
