@@ -119,9 +119,9 @@ class Frame:
 
     def _read(self, columns: Sequence[str], rows: Rows, value_filter: str | None) -> Iterator[pa.Table]:
         array = self._ready([*columns, *([] if value_filter is None else self._named_in(value_filter))], rows)
-        exact = JOINID in self._index or rows is None or isinstance(rows, tuple) or JOINID not in columns
+        wanted = None if JOINID in self._index or JOINID not in columns or not isinstance(rows, np.ndarray) else rows
         for table in array.read(column_names=list(columns), **self._told(rows, value_filter)):
-            yield table if exact else table.filter(pa.array(among(table[JOINID].to_numpy(), rows)))
+            yield table if wanted is None else table.filter(pa.array(among(table[JOINID].to_numpy(), wanted)))
 
     def _told(self, rows: Rows, value_filter: str | None) -> dict[str, Any]:
         """Return what TileDB is told of the rows: where obs is indexed by other columns, between which joinids."""
