@@ -34,7 +34,7 @@ test-newest:
 	  if [ -z "$$python" ]; then echo "Python $$version is missing: pyenv install $$version"; exit 1; fi; \
 	  $$python -m venv .venv-newest-$$version; \
 	  .venv-newest-$$version/bin/python -m pip install --quiet --upgrade -e '.[test]'; \
-	  .venv-newest-$$version/bin/python -m pytest -q; \
+	  .venv-newest-$$version/bin/python -m pytest -q -n $(JOBS) --dist loadfile; \
 	done
 
 test-lowest:
@@ -43,7 +43,7 @@ test-lowest:
 	if [ -z "$$python" ]; then echo "Python 3.11 is missing: pyenv install 3.11"; exit 1; fi; \
 	$$python -m venv .venv-lowest; \
 	.venv-lowest/bin/python -m pip install --quiet $(LOWEST) -e '.[test]'; \
-	.venv-lowest/bin/python -m pytest -q
+	.venv-lowest/bin/python -m pytest -q -n $(JOBS) --dist loadfile
 
 # The suite again with TileDB as the reader of X; without the folders whose tests never read X of a Census.
 test-tiledb: $(READY)
@@ -93,6 +93,7 @@ faults: $(READY)
 	$(BIN)/python tests/faults/eio.py
 	$(BIN)/python tests/faults/disk.py
 	$(BIN)/python tests/faults/flips.py
+	$(BIN)/python tests/faults/mutations.py --rounds 20000
 
 clean:
 	rm -rf $(VENV) demo dist build

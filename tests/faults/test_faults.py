@@ -82,6 +82,12 @@ def test_flips() -> None:
         assert figures[kind]["found"] > 20
 
 
+def test_files_that_are_changed() -> None:
+    figures = script("mutations.py", "--rounds", "250")
+    assert figures["failures"] == 0
+    assert sum(seen.get("refused", 0) for seen in figures["files"].values()) > 100
+
+
 # ---------------------------------------------------------------------------------------------------- parts go bad
 def cut(part: Path) -> None:
     part.write_bytes(part.read_bytes()[:-7])

@@ -28,9 +28,9 @@ def test_samples_are_dense_with_the_same_numbers(
     expected = ad.read_h5ad(tmp_path / "sparse.h5ad")
     assert sparse.issparse(expected.X)
     monkeypatch.setattr(module, "VALUES", values)
-    plan.write_h5ad(tmp_path / "dense.h5ad", dense=True, **options)
+    plan.write_h5ad(tmp_path / "dense.h5ad", **options)  # the default for samples
     assert hr.verify_h5ad(tmp_path / "dense.h5ad").problems == ()
-    for made in (plan.to_anndata(dense=True), ad.read_h5ad(tmp_path / "dense.h5ad")):
+    for made in (plan.to_anndata(), ad.read_h5ad(tmp_path / "dense.h5ad")):
         for ours, theirs in ((made.X, expected.X), (made.layers["counts"], expected.layers["counts"])):
             assert type(ours) is np.ndarray
             assert ours.dtype == np.float32
@@ -50,5 +50,5 @@ def test_options_of_the_command_line(tmp_path: Path) -> None:
     table = pd.DataFrame(np.arange(12).reshape(4, 3), index=list("abcd"), columns=["s1", "s2", "s3"])
     table.to_csv(tmp_path / "t.csv")
     out = tmp_path / "bulk.h5ad"
-    assert main(["bulk", str(tmp_path / "t.csv"), "--method", "none", "--dense", "--out", str(out)]) == 0
+    assert main(["bulk", str(tmp_path / "t.csv"), "--method", "none", "--out", str(out)]) == 0
     np.testing.assert_array_equal(ad.read_h5ad(out).X, table.to_numpy().T)

@@ -280,3 +280,11 @@ def test_an_empty_chunk_changes_nothing() -> None:
     sums = GroupSums(["donor"], G)
     sums.update(Chunk(sparse.csr_array((0, G), dtype=np.float32), obs.iloc[:0]))
     assert sums.result().keys == []
+
+
+@pytest.mark.parametrize("name", ["score", "id"])
+def test_a_value_per_cell_makes_no_samples(name: str) -> None:
+    X, obs, var = cells()
+    obs = obs.assign(score=np.arange(N) / 7, id=[f"c{at}" for at in range(N)])
+    with pytest.raises(hr.PlanError, match=f"Pseudobulk: obs.'{name}'. .* has {N} different values in {N} cells"):
+        hr.Plan(ArraySource(X, obs, var), [hr.Pseudobulk(["donor", name], min_cells=1)])

@@ -163,6 +163,7 @@ def bulk(session: Session, /, tables: tuple[str, ...], **given: Any) -> None:
         tables[0] if len(tables) == 1 else list(tables),
         orientation=orientation,
         layer=given["layer_in"],
+        memory=given["memory"],
         **{name: given[name] for name in PASSED_ON},
     )
     told = f"; {', '.join(source.notes)}" if source.notes else ""

@@ -45,7 +45,7 @@ RULES = (
     ("--genes", r"\bgenes='(any|all)'", r"--genes \1"),
     ("--primary-only", r"\bprimary_only=True\b", "--primary-only"),
     ("--keep-duplicates", r"\bprimary_only=False\b", "--keep-duplicates"),
-    ("--memory", r"\braise memory\b", "raise --memory"),
+    ("--memory", r"\braise memory\b=?", "raise --memory"),
     ("--overwrite", r"\boverwrite=True \(on the command line --overwrite\)", "--overwrite"),
     ("--spool", r"\bspool=", "--spool"),
     ("--samples", r"\(genes=\.\.\., samples=\.\.\.\)", "(--genes, --samples)"),

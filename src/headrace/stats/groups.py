@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -93,6 +95,16 @@ FEW_VALUES = 10
 """So many values are never too many for the cells."""
 
 
+def refuse_many(found: Mapping[str, int], step: str, column: str, dtype: Any, most: int | None = None) -> None:
+    """Raise `PlanError` if the values of a column, with their numbers of cells, make no groups: one for each cell."""
+    n, n_cells = len(found), sum(found.values())
+    if n > (n if most is None else most) or (n > FEW_VALUES and 2 * n > n_cells):
+        raise PlanError(
+            f"{step}: obs[{column!r}] ({dtype}) has {n:,} different values in {n_cells:,} cells: these are no groups; "
+            "choose another column"
+        )
+
+
 def _values(spec: StreamSpec, column: str, step: str) -> tuple[str, ...]:
     """Return the values of a column of text or numbers, in order, or raise `PlanError` if they are no groups."""
     dtype = spec.obs[column].dtype
@@ -102,11 +114,7 @@ def _values(spec: StreamSpec, column: str, step: str) -> tuple[str, ...]:
             f"{step}: obs[{column!r}] is {dtype}, not categorical, and its values are not known before reading; make "
             "it a categorical of the source, or leave out the step that adds it"
         )
-    if len(found) > MOST_VALUES or (len(found) > FEW_VALUES and 2 * len(found) > sum(found.values())):
-        raise PlanError(
-            f"{step}: obs[{column!r}] ({dtype}) has {len(found):,} different values in {sum(found.values()):,} cells: "
-            "these are no groups; choose another column"
-        )
+    refuse_many(found, step, column, dtype, MOST_VALUES)
     return tuple(sorted(found, key=float if pd.api.types.is_numeric_dtype(dtype) else str))
 
 

@@ -17,6 +17,7 @@ from ..chunk import Holds, StreamSpec, csr
 from ..errors import InputError, PlanError, RoundedCountsWarning, nearest
 from ..protocols import Accumulator, Fit, Source
 from ..sources.arrays import ArraySource, rounded
+from ..stats.groups import refuse_many
 from ..stats.groupsums import GroupSums, GroupTotals
 from ..stats.representation import Representation
 from ..support.columns import column
@@ -100,6 +101,8 @@ class Pseudobulk(Fit):
         for name in self.by:
             if name not in spec.obs:
                 raise PlanError(f"Pseudobulk: obs has no column {name!r}; {nearest(name, spec.obs.columns)}")
+            if spec.values is not None and not isinstance(spec.obs[name].dtype, pd.CategoricalDtype):
+                refuse_many(spec.values(name), "Pseudobulk", name, spec.obs[name].dtype)
         if self.layer is not None and self.layer not in spec.layers:
             raise PlanError(f"Pseudobulk: no layer {self.layer!r} was saved before; {nearest(self.layer, spec.layers)}")
         holds = self._holds(spec.holds if self.layer is None else spec.layers[self.layer])

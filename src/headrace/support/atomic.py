@@ -152,10 +152,11 @@ def followed(target: str | os.PathLike[str]) -> Path:
     path = Path(os.path.abspath(target))
     if not path.is_symlink():
         return path
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError) as error:
-        raise OutputError(f"{path} is a symbolic link that leads in a circle; remove it") from error
+    with suppress(OSError, RuntimeError):  # Python 3.11 and 3.12 raise for a circle, 3.13 returns a link of it
+        found = path.resolve()
+        if not found.is_symlink():
+            return found
+    raise OutputError(f"{path} is a symbolic link that leads in a circle; remove it")
 
 
 def write_atomically(data: bytes, target: Path, shared: bool = False) -> None:

@@ -19,6 +19,8 @@ N = 1000
 class Obs:
     """A table of cells that brings what is asked for, cut and ordered as told."""
 
+    soma_type, index_column_names = "SOMADataFrame", ("soma_joinid",)
+
     def __init__(self, arrange: Any, missing: Any = ()) -> None:
         self.arrange, self.missing, self.queries = arrange, list(missing), 0
 

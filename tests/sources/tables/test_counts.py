@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
 
 import headrace as hr
+from headrace.cli import main
 from headrace.errors import CountsError, InputError, OutputError, RoundedCountsWarning
 from headrace.testing import genes as gene_table
 
@@ -248,3 +250,45 @@ def test_a_layer_is_written_in_whole_numbers(tmp_path: Path) -> None:
     assert (tmp_path / "c.csv").read_text().splitlines()[1] == f'"{GENES[0]}",5,0,3'
     back: Any = hr.open_counts(tmp_path / "c.csv")
     assert {"libsize", "norm_factors", "effective_libsize"} <= set(back.obs)
+
+
+def test_an_h5ad_is_read_and_nothing_outside_it(tmp_path: Path) -> None:
+    adata = anndata.AnnData(TABLE.T.to_numpy(np.float32), pd.DataFrame(index=list("abc")), pd.DataFrame(index=GENES))
+    adata.layers["log"], adata.raw = np.log1p(adata.X), adata
+    for name in ("secret", "x", "y"):
+        adata.write_h5ad(tmp_path / f"{name}.h5ad")
+    with h5py.File(tmp_path / "x.h5ad", "a") as file:
+        file["uns/other"] = h5py.ExternalLink(str(tmp_path / "secret.h5ad"), "X")
+        file["layers/other"] = h5py.ExternalLink(str(tmp_path / "secret.h5ad"), "X")
+    (tmp_path / "secret.h5ad").unlink()
+    np.testing.assert_array_equal(hr.open_counts(tmp_path / "x.h5ad").X.toarray(), TABLE.T)
+    with pytest.raises(hr.SourceError, match="is a link to another file"):
+        hr.open_counts(tmp_path / "x.h5ad", layer="other")
+    np.testing.assert_array_equal(hr.open_counts(tmp_path / "y.h5ad", raw=True).X.toarray(), TABLE.T)
+    with pytest.raises(hr.CountsError, match=r"layers/log .* holds no counts.*X has: ask for the default; raw/X has"):
+        hr.open_counts(tmp_path / "y.h5ad", layer="log")
+
+
+def test_large_counts_of_an_h5ad_are_rounded_and_that_is_said(tmp_path: Path) -> None:
+    for kind in (np.asarray, sparse.csr_matrix, sparse.csc_matrix):
+        path = tmp_path / f"{kind.__name__}.h5ad"
+        values = kind(np.array([[2.0**24 + 1, 3], [0, 2.0**25 + 1]]))
+        adata = anndata.AnnData(values, pd.DataFrame(index=["a", "b"]), pd.DataFrame(index=["g", "h"]))
+        adata.write_h5ad(path)
+        with pytest.warns(RoundedCountsWarning, match="cell 'a' has 16777217 for gene 'g'"):
+            source = hr.open_counts(path)
+        np.testing.assert_array_equal(source.X.toarray(), [[2.0**24, 3], [0, 2.0**25]])
+        with pytest.raises(CountsError, match="16777217 for gene 'g'"):
+            hr.Plan(hr.open_h5ad(path)).to_anndata()
+
+
+def test_a_text_that_would_take_more_than_the_budget_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path, "id,a,b\n" + "".join(f"g{n},{n},{n % 7}\n" for n in range(20_000)), "t.csv.gz")
+    for budget in (1_000_000, "2MB"):
+        with pytest.raises(InputError, match=r"more than 0 MB of text.*raise memory=, cut it"):
+            hr.open_counts(path, memory=budget)
+    assert hr.open_counts(path, memory="8MB").spec.n_vars == 20_000
+    assert main(["bulk", str(path), "--memory", "1MB", "--out", str(tmp_path / "x.h5ad")]) == 1
+    assert "raise --memory, cut it" in capsys.readouterr().err

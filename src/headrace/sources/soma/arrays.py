@@ -16,6 +16,7 @@ from ..tiles.layout import Ints, Rows
 from .replica import Replica
 
 JOINID = "soma_joinid"
+ROWS = (JOINID, "soma_dim_0")
 
 FEW_BYTES = 1 << 20
 """Of columns that may not be needed: to wait for the filter's answer before they are asked for takes longer."""
@@ -63,7 +64,7 @@ class Frame:
     def empty(self, columns: Sequence[str]) -> pa.Table:
         """Return no rows of some columns: their types, with every category that a column can have."""
         if self.replica is None:
-            return self.array.read(coords=(slice(0, 0),), column_names=columns).concat().slice(0, 0)
+            return self.array.read(column_names=columns, **self._told((0, 0), None)).concat().slice(0, 0)
         schema = self.array.schema
         fields = [schema.field(name) for name in columns]
         encoded = [field.name for field in fields if pa.types.is_dictionary(field.type)]
@@ -120,19 +121,39 @@ class Frame:
         return part
 
     def _read(self, columns: Sequence[str], rows: Rows, value_filter: str | None) -> Iterator[pa.Table]:
-        coords = () if rows is None else (slice(*rows) if isinstance(rows, tuple) else rows,)
-        chosen = {} if value_filter is None else {"value_filter": value_filter}
         names = [*columns, *([] if value_filter is None else self._named_in(value_filter))]
+        told = {"column_names": list(columns), **self._told(rows, value_filter)}
+        beside = JOINID in columns and JOINID not in self._index  # others come along
+        wanted = rows if beside and isinstance(rows, np.ndarray) else None
         n = 0
-        try:
-            for table in self._ready(names, rows).read(coords=coords, column_names=list(columns), **chosen):
-                n += 1
-                yield table
-        except soma.SOMAError:
-            if self.replica is None or n or not self._anew():
-                raise
-            array = self._ready(names, rows)
-            yield from array.read(coords=coords, column_names=list(columns), **chosen)
+        for attempt in range(2):
+            try:
+                for table in self._ready(names, rows).read(**told):
+                    n += 1
+                    yield table if wanted is None else table.filter(pa.array(among(table[JOINID].to_numpy(), wanted)))
+                return
+            except soma.SOMAError:
+                if self.replica is None or n or attempt or not self._anew():
+                    raise
+
+    def _told(self, rows: Rows, value_filter: str | None) -> dict[str, Any]:
+        """Return what TileDB is told of the rows: where obs is indexed by other columns, between which joinids."""
+        names, conditions = list(self._index), [] if value_filter is None else [value_filter]
+        told: dict[str, Any] = {}
+        if rows is not None and self._by_rows:
+            place = slice(*rows) if isinstance(rows, tuple) else rows
+            told["coords"] = tuple(place if name in ROWS else None for name in names)
+        elif rows is not None:
+            first, last = int(rows[0]), int(rows[-1])
+            conditions += [f"{JOINID} >= {first} and {JOINID} <= {last}"]
+        if conditions:
+            told["value_filter"] = conditions[0] if len(conditions) == 1 else " and ".join(f"({c})" for c in conditions)
+        return told
+
+    @property
+    def _by_rows(self) -> bool:
+        """Whether the array is indexed by what rows are called by."""
+        return any(name in ROWS for name in self._index)
 
     def _read_passed(self, columns: Sequence[str], rows: Rows, value_filter: str) -> Iterator[pa.Table]:
         """Let the filter say which rows, then read the columns of those."""
@@ -160,7 +181,7 @@ class Frame:
         """Fetch what reading takes; return the array to read from."""
         if self.replica is not None:
             try:
-                self.replica.fetch(self.replica.rows({*names, *self._index}, rows))
+                self.replica.fetch(self.replica.rows({*names, *self._index}, rows if self._index[0] in ROWS else None))
             except Declined:
                 self.array, self.replica = self.replica.location.open(), None
         return self.array
@@ -168,7 +189,7 @@ class Frame:
     def _bytes(self, names: Collection[str], rows: Rows) -> int:
         assert self.replica is not None
         try:
-            wanted = self.replica.rows(names, rows)
+            wanted = self.replica.rows(names, rows if self._index[0] in ROWS else None)
         except Declined:
             return 0
         return sum(stop - start for path, start, stop in wanted if not self.replica.fetched.has(path, start, stop))

@@ -65,7 +65,8 @@ def select_cells(
         if len(np.unique(joinids)) < len(joinids):
             values, counts = np.unique(joinids, return_counts=True)
             raise InputError(f"obs_joinids has {values[counts > 1][0]} more than once")
-        first, last = obs.array.domain[0]
+        domain = dict(zip(obs.array.index_column_names, obs.array.domain, strict=True))
+        first, last = domain.get("soma_joinid", (0, 2**63 - 1))
         outside = joinids[(joinids < first) | (joinids > last)]
         if len(outside):
             raise InputError(f"{len(outside)} of {len(joinids)} obs_joinids are not in {where}/obs, e.g. {outside[0]}")

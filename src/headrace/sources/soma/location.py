@@ -157,7 +157,7 @@ def reading(what: str) -> Iterator[None]:
         yield
     except HeadraceError:
         raise
-    except (soma.SOMAError, RuntimeError, ValueError, TypeError, KeyError, OSError, pa.ArrowException) as error:
+    except (soma.SOMAError, RuntimeError, ValueError, TypeError, LookupError, OSError, pa.ArrowException) as error:
         text = _first_line(error)
         remedy = ""
         if "tile offsets" in text or "memory budget" in text.lower():

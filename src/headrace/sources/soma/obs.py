@@ -64,7 +64,20 @@ class Annotations:
     def empty(self) -> pd.DataFrame:
         """Return no rows: the names and dtypes, with every category the column can have."""
         with reading("obs"):
-            return _frame(self.obs.empty(self.columns), self.index)
+            table = self.obs.empty(self.columns)
+        for name, values in zip(table.column_names, table.columns, strict=True):
+            if pa.types.is_dictionary(values.type) and not any(len(part.dictionary) for part in values.chunks):
+                self._refuse_lost(name)
+        return _frame(table, self.index)
+
+    def _refuse_lost(self, name: str) -> None:
+        """Raise if there are codes of categories, but no category."""
+        with reading(f"obs[{name!r}]"):
+            if any(len(table) > table[name].null_count for table in self.obs.read([name])):
+                raise SourceError(
+                    f"obs[{name!r}] has codes of categories that are not stored, for any program: tiledbsoma loses "
+                    "them if an obs is created and written within one opening of its experiment. Write the column again"
+                )
 
     def begin(self, position: int) -> None:
         """Fetch the cells from a position on in the background, if they are far away."""

@@ -15,6 +15,7 @@ import pandas as pd
 from ...chunk import Chunk, Holds, StreamSpec
 from ...errors import InputError, nearest
 from ...support.given import check_call
+from ...support.memory import parse_bytes
 from ..arrays import ArraySource
 from .annotations import annotation, beside, joined, tx2gene_of
 from .checks import checked, files_of, without_summary
@@ -24,7 +25,7 @@ from .lengths import gene_lengths
 from .load import How, load, summary_rows
 from .numerals import Decimal
 from .quantifiers import CountsFromAbundance, summarized
-from .text import is_pipe
+from .text import is_pipe, within
 
 Orientation = Literal["genes x samples", "samples x genes"]
 GENE_ID = re.compile(r"(ENS[A-Z]*[GT]\d{6,}|FBgn\d{5,}|WBGene\d{5,}|Y[A-P][LR]\d{3}[WC]|SP[ABC][A-Z]*\d+\.)")
@@ -87,6 +88,7 @@ def open_counts(
     separator: str | None = None,
     decimal: Decimal | None = None,
     header: bool | None = None,
+    memory: int | str | None = None,
 ) -> BulkCounts:
     r"""Open counts of bulk samples as a source: samples are its cells.
 
@@ -124,6 +126,8 @@ def open_counts(
     separator, decimal, header
         How a table of text is written, where that cannot be told: ",", "\t", ";", "|" or " "; "." or ",";
         whether its first line is names.
+    memory
+        The most that reading text may take, e.g. "1GB": it is held in memory, with its numbers, some 16 bytes a byte.
 
     Returns
     -------
@@ -171,7 +175,6 @@ def open_counts(
         origin["path"] = str(path)
         if path.suffix == ".h5ad" and path.is_file():
             data = read_h5ad(path, layer, raw, sure=holds == "counts")
-            layer, raw = None, False  # that is what was read
         elif path.is_file():
             samples = beside(path, "samples") if samples is None else samples
             genes = beside(path, "genes") if genes is None else genes
@@ -192,7 +195,8 @@ def open_counts(
         expected = False
         obs, var = joined(data.obs, annotation(samples), "samples"), joined(var, annotation(genes), "genes")
     else:
-        loaded = load(data, How(strandedness, separator, decimal, header))
+        with within(None if memory is None else parse_bytes(memory)):
+            loaded = load(data, How(strandedness, separator, decimal, header))
         notes, numbers, about = loaded.notes, loaded.numbers, loaded.rows
         expected = loaded.run is not None
         if loaded.run is not None:
