@@ -20,7 +20,7 @@ def serve(content: Path, work: Path) -> Iterator[int]:
     names = ("master", "volume", "filer", "s3")
     ports = {name: free_port() % 20000 + 20000 for name in names}  # each part listens on another one, 10000 above
     command = [binary, "server", f"-dir={work}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"]
-    command += ["-volume.max=100", f"-s3.port={ports['s3']}"]
+    command += ["-volume.max=100", f"-s3.port={ports['s3']}", "-s3.port.iceberg=0", "-s3.port.lance=0"]
     command += [f"-{name}.port={ports[name]}" for name in names[:3]]
     with (work / "log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from ..chunk import StreamSpec
+from ..chunk import Cost, StreamSpec
 from ..errors import InputError, MemoryBudgetError
-from ..protocols import Cost
 
 MOST = 4 * 10**9
 MIN_CHUNK_NNZ = 1 << 16

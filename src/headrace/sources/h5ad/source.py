@@ -17,9 +17,9 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from ...chunk import Chunk, Holds, StreamSpec
+from ...chunk import Chunk, Cost, Holds, StreamSpec
 from ...errors import InputError, nearest
-from ...protocols import Cost, Source
+from ...protocols import Source
 from ...support.prefetch import prefetch
 from ..names import named
 from ..ranges import CellRange

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ...errors import InputError, nearest
+from ...support.retry import call
 from .choice import Reader
 from .location import Location, reading
 
@@ -62,7 +63,9 @@ class Catalog:
     def root(self) -> Any:
         """The open SOMA collection; raises `InputError` if it is no Census."""
         root = self.location.open()
-        if "census_data" not in root or "census_info" not in root:
+        with reading(self.location.uri):
+            whole = "census_data" in root and "census_info" in root
+        if not whole:
             raise InputError(
                 f"{self.location.uri!r} is a {getattr(root, 'soma_type', 'SOMA object')}, not a Census: it has no "
                 "census_info and census_data; for a single experiment use hr.open_soma"
@@ -71,8 +74,13 @@ class Catalog:
 
     def table(self, name: str) -> pd.DataFrame:
         """Read a table of `census_info` whole: "summary", "datasets", ..."""
-        with reading(f"{self.location.uri}/census_info/{name}"):
-            return self.root["census_info"][name].read().concat().to_pandas()
+        where = f"{self.location.uri}/census_info/{name}"
+
+        def read() -> pd.DataFrame:
+            with reading(where):
+                return self.root["census_info"][name].read().concat().to_pandas()
+
+        return call(self.location.traffic, where, read)
 
     def canonical_organism(self, organism: str) -> str:
         """Return the Census's name of an organism, e.g. of "Homo sapiens"; raise `InputError` if it has none."""

@@ -12,6 +12,9 @@ import pandas as pd
 
 from ...chunk import Holds
 from ...errors import InputError, nearest
+from ...support.amounts import parse_seconds
+from ...support.retry import call
+from ...traffic import RETRY_FOR
 from .catalog import Catalog
 from .choice import Reader, check_reader
 from .location import Location
@@ -167,7 +170,7 @@ class Census(Catalog):
         ['Smart-seq2']
         """
         check_reader(self.reader if reader is None else reader)
-        name = self.canonical_organism(organism)
+        name = call(self.location.traffic, self.location.uri, lambda: self.canonical_organism(organism))
         ids = None
         if dataset_id is not None:
             ids = (dataset_id,) if isinstance(dataset_id, str) else tuple(dataset_id)
@@ -203,6 +206,7 @@ def open_census(
     *,
     tiledb_config: Mapping[str, Any] | None = None,
     reader: Reader = "auto",
+    retry_for: float | str = RETRY_FOR,
 ) -> Census:
     """Open a Census by release, path or URI.
 
@@ -218,6 +222,9 @@ def open_census(
         Who reads X: "tiles" (headrace itself, faster), "tiledb", or "auto": tiles where X is stored as the Census
         stores it, else TileDB. Both give the same to the bit; `explain` says which one and why. The environment
         variable HEADRACE_READER sets what "auto" means.
+    retry_for
+        For how long to try again what may pass (a line that is cut, a server that is busy), since the last byte that
+        came: seconds, or a text such as "5min". What will not pass is raised at once.
 
     Raises
     ------
@@ -225,6 +232,8 @@ def open_census(
         If there is no such release or no Census there.
     SourceError
         If the directory of releases cannot be reached.
+    LineError
+        If the Census cannot be: says what is wrong, and what to do.
 
     Examples
     --------
@@ -234,11 +243,13 @@ def open_census(
     ['homo_sapiens', 'mus_musculus']
     """
     check_reader(reader)
+    patience = parse_seconds(retry_for)
     text = os.fspath(census)
     if "://" not in text and not os.path.exists(text) and re.fullmatch(r"stable|latest|V?\d[\w.-]*", text):
-        release = find_release(text)
+        release = find_release(text, patience)
         config = {"vfs.s3.region": release.region, **(tiledb_config or {})}
-        opened = Census(Location.of(release.uri, config), release=release.date, reader=reader)
+        where = Location.of(release.uri, config, patience)
+        opened = Census(where, release=release.date, reader=reader)
         opened.root  # noqa: B018 # a release that is not there is named now
         return opened
     if "://" not in text and not os.path.exists(text):
@@ -246,7 +257,7 @@ def open_census(
             f"no Census at {text!r}: it is no path, no URI, and no release "
             "(those are dates such as 2025-11-08, 'stable' or 'latest')"
         )
-    opened = Census(Location.of(text, tiledb_config), reader=reader)
+    opened = Census(Location.of(text, tiledb_config, patience), reader=reader)
     opened.root  # noqa: B018 # a wrong path is named now
     return opened
 

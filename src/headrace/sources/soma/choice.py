@@ -63,7 +63,7 @@ def choose_reader(where: Location, asked: Reader) -> Choice:
     try:
         if where.timestamp is not None:
             raise Declined("a time in the past was asked for")
-        fragments = open_fragments(where.uri, where.settings())
+        fragments = open_fragments(where.uri, where.settings(), traffic=where.traffic)
     except Declined as declined:
         if wanted == "tiles":
             raise InputError(

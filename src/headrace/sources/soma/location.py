@@ -8,12 +8,15 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import tiledbsoma as soma
 
 from ...errors import InputError, SourceError
+from ...support.retry import MISSING, call, failure
+from ...traffic import RETRY_FOR, Traffic
 
 BUFFER_BYTES = 4 << 20
 """Of each of the three columns of X. Larger ones are no faster, and leave the processor's cache."""
@@ -41,21 +44,33 @@ class Location:
         TileDB settings as sorted pairs of text; they win over headrace's own.
     timestamp
         Time up to which writes are seen, in ms since 1970; None for all.
+    traffic
+        What comes from there, if it is far away; shared by all locations made of this one.
     """
 
     uri: str
     config: tuple[tuple[str, str], ...] = ()
     timestamp: int | None = None
+    traffic: Traffic | None = field(default=None, compare=False, repr=False)
 
     @staticmethod
-    def of(uri: str | os.PathLike[str], tiledb_config: Mapping[str, Any] | None = None) -> Location:
-        """Take a path or URI and a dictionary of TileDB settings."""
+    def of(
+        uri: str | os.PathLike[str], tiledb_config: Mapping[str, Any] | None = None, retry_for: float = RETRY_FOR
+    ) -> Location:
+        """Take a path or URI, a dictionary of TileDB settings, and for how many seconds to try again."""
         text = os.fspath(uri)
         if "://" not in text:
             text = os.path.abspath(text)
             if not os.path.exists(text):
                 raise InputError(f"there is nothing at {text!r}")
-        return Location(text.rstrip("/"), tuple(sorted((k, _text(v)) for k, v in (tiledb_config or {}).items())))
+        config = tuple(sorted((k, _text(v)) for k, v in (tiledb_config or {}).items()))
+        where = Location(text.rstrip("/"), config)
+        if "://" not in text or text.startswith("file://"):
+            return where
+        settings = where.settings()
+        port = settings.get("vfs.s3.proxy_port", "")
+        proxy = settings.get("vfs.s3.proxy_host", "") + (f":{port}" if port else "")
+        return replace(where, traffic=Traffic(retry_for, proxy if text.startswith("s3://") else ""))
 
     def at(self, *names: str) -> Location:
         """Return the location of a member, by its path below this one."""
@@ -68,22 +83,33 @@ class Location:
 
     def context(self, tile_bytes: int = TILE_BYTES, buffer_bytes: int = TABLE_BUFFER_BYTES) -> soma.SOMATileDBContext:
         """Make a TileDB context: Census defaults for S3, small buffers, the environment's proxy."""
-        config: dict[str, Any] = {
+        ours: dict[str, Any] = {
             "soma.init_buffer_bytes": buffer_bytes,
             "sm.mem.total_budget": tile_bytes,
             _PREPROCESS_TILE_MERGE: 0,
             **self.settings(),
         }
+        known, given = _known_settings(), dict(self.config)
+        config = {name: value for name, value in ours.items() if name in known or name in given or not known}
         return soma.SOMATileDBContext(tiledb_config=config, timestamp=self.timestamp)
 
     def open(self, context: soma.SOMATileDBContext | None = None) -> Any:
         """Open the SOMA object for reading, or raise `InputError` if there is none."""
+        return call(self.traffic, self.uri, lambda: self._open(context or self.context()))
+
+    def _open(self, context: soma.SOMATileDBContext) -> Any:
         try:
-            return soma.open(self.uri, context=context or self.context())
+            return soma.open(self.uri, context=context)
         except soma.DoesNotExistError as error:
+            failed = failure(f"opening {self.uri}", error) if self.traffic is not None else None
+            if failed is not None and failed.words != MISSING:  # what TileDB cannot see is not there, it says
+                raise failed from error
             inside = " (there is one in the folder 'soma' inside it)" if os.path.isdir(f"{self.uri}/soma") else ""
             raise InputError(f"no SOMA object at {self.uri!r}{inside}: {_first_line(error)}") from None
         except (soma.SOMAError, RuntimeError, TypeError, ValueError) as error:
+            failed = failure(f"opening {self.uri}", error) if self.traffic is not None else None
+            if failed is not None:
+                raise failed from error
             raise SourceError(f"cannot open {self.uri!r}: {_first_line(error)}") from error
 
 
@@ -93,13 +119,26 @@ def reading(what: str) -> Iterator[None]:
     try:
         yield
     except (soma.SOMAError, RuntimeError) as error:
+        failed = failure(f"reading {what}", error)
+        if failed is not None:
+            raise failed from error
         text = _first_line(error)
         remedy = ""
         if "tile offsets" in text or "memory budget" in text.lower():
             remedy = "; give TileDB more memory: tiledb_config={'sm.mem.total_budget': 4 * 1024**3}"
-        elif "curl" in text.lower() or "s3" in text.lower() or "timeout" in text.lower():
+        elif "curl" in text.lower() or "s3:" in text.lower() or "timeout" in text.lower():
             remedy = "; check the network and the proxy, and try again"
         raise SourceError(f"while reading {what}: {text}{remedy}") from error
+
+
+@cache
+def _known_settings() -> frozenset[str]:
+    """Return the settings that this version of TileDB has; they differ between versions. Empty if it does not tell."""
+    try:
+        config = soma.SOMATileDBContext().native_context.config()
+    except (AttributeError, TypeError):
+        return frozenset()
+    return frozenset(config) | {"soma.init_buffer_bytes"}  # tiledbsoma's own
 
 
 def _s3_defaults(config: Mapping[str, str]) -> dict[str, str]:

@@ -9,6 +9,8 @@ noticed by their numbers, read one chunk at a time, counted first, and sorted wh
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,10 +23,18 @@ from ...errors import SourceError
 from ...stats import kernels
 from ...support.prefetch import prefetch
 from ..ranges import CellRange
-from .location import reading
+from .location import BUFFER_BYTES, Location, reading
+from .obs import TILE
+from .planned import fragment_bytes
+from .spans import BAND
 
-BAND = 2048
-"""Cells per band: the extent of a tile of the Census's X."""
+MIN_TILE_BYTES = 64 << 20
+
+TILES_USED = 0.5
+"""What TileDB has been seen to take of its budget for tiles."""
+
+VALUE_BYTES = 1.6
+"""Of a stored value of the Census."""
 
 QUERY_NNZ = 1_000_000_000
 """Non-zeros of one query to TileDB. At the end of each, TileDB gives all free memory of the process
@@ -34,48 +44,6 @@ back to the system (`malloc_trim`), and fetching it again takes longer than deco
 BLOCK_NNZ = 8_000_000
 """Non-zeros that are put into rows at once. A band of 2048 cells is cut into smaller chunks afterwards; only
 one that has more than this (full-length assays) is asked for in parts."""
-
-
-def spans(joinids: npt.NDArray[np.int64], nnz: npt.NDArray[np.int64], target: int) -> list[CellRange]:
-    """Cut the cells into spans of at most about `target` non-zeros, at the edges of bands where that fits.
-
-    Parameters
-    ----------
-    joinids, nnz
-        Of every cell, in order, shape (n_obs,).
-    target
-        Non-zeros per span. A span has at least one cell.
-    """
-    if not len(joinids):
-        return []
-    total = np.concatenate([[0], np.cumsum(nnz)])
-    edges = np.flatnonzero(np.diff(joinids // BAND)) + 1
-    bounds = np.concatenate([[0], edges, [len(joinids)]])
-    out: list[CellRange] = []
-    start = 0
-    for left, right in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        if total[right] - total[start] <= target:
-            continue
-        if left > start:
-            out.append(CellRange(start, left))
-            start = left
-        while total[right] - total[start] > target:  # a band too large for one span: in parts of about one size
-            rest = int(total[right] - total[start])
-            stop = int(np.searchsorted(total, total[start] + rest // -(-rest // target), side="right")) - 1
-            stop = min(max(stop, start + 1), right)
-            out.append(CellRange(start, stop))
-            start = stop
-    if start < len(joinids):
-        out.append(CellRange(start, len(joinids)))
-    return out
-
-
-def largest_band(joinids: npt.NDArray[np.int64], nnz: npt.NDArray[np.int64]) -> int:
-    """Return the most non-zeros that cells of one band have; parameters as in `spans`."""
-    if not len(joinids):
-        return 0
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(joinids // BAND)) + 1])
-    return int(np.add.reduceat(nnz, starts).max())
 
 
 class XReader:
@@ -91,6 +59,8 @@ class XReader:
         How many values each cell has over all genes, or None if nobody knows.
     gene_map
         The new number of every gene joinid, or -1 to drop it, shape (largest joinid + 1,).
+    where, stored
+        Where the array is, and how many values it holds: to know the bytes of what is read.
     """
 
     def __init__(
@@ -99,9 +69,31 @@ class XReader:
         joinids: npt.NDArray[np.int64],
         nnz: npt.NDArray[np.int64] | None,
         gene_map: npt.NDArray[np.int32],
+        where: Location | None = None,
+        stored: int = 0,
     ) -> None:
         self.array, self.joinids, self.nnz, self.gene_map = array, joinids, nnz, gene_map
+        self.where, self.stored = where, stored
         self.n_vars = int(gene_map.max()) + 1
+
+    @cached_property
+    def _value_bytes(self) -> float:
+        """Bytes of a stored value: those of the array's files, if they are far away, else what the Census has."""
+        if self.where is None or self.where.traffic is None or not self.stored:
+            return VALUE_BYTES
+        return fragment_bytes(replace(self.where, uri=self.array.uri), VALUE_BYTES * self.stored) / self.stored
+
+    def stored_bytes(self, nnz: int) -> int:
+        """Return about how many bytes some values have as stored."""
+        return int(nnz * self._value_bytes)
+
+    def memory(self, band: int, nnz: int, tile_bytes: int, n_obs: int) -> int:
+        """Return how many bytes reading takes, given the values of the largest band and of all cells."""
+        bands = 10 * band + min(4 * band, 12 << 20)  # one fills while another empties; a large one is never whole
+        pieces = min(nnz // 20, 40 << 20)  # what a long run leaves unused between what is used
+        buffers = 2 * 3 * BUFFER_BYTES + 200 * min(n_obs, TILE) + bands + pieces
+        tiles = min(max(int(TILES_USED * tile_bytes), min(tile_bytes, MIN_TILE_BYTES)), 20 * nnz)
+        return tiles + buffers
 
     def read(self, wanted: Sequence[CellRange]) -> Iterator[sparse.csr_array]:
         """Yield the matrix of each span, in order."""
@@ -153,7 +145,10 @@ class XReader:
         first, last = int(joinids[0]), int(joinids[-1])
         coords = slice(first, last) if last - first < 3 * len(joinids) else joinids
         with reading(f"X of cells {first} to {last}"):
-            yield from self.array.read((coords,)).tables()
+            for table in self.array.read((coords,)).tables():
+                if self.where is not None and self.where.traffic is not None:
+                    self.where.traffic.arrived(int(len(table) * self._value_bytes))
+                yield table
 
     def _read_query(self, query: list[list[CellRange]]) -> Iterator[sparse.csr_array]:
         """Read neighbouring blocks in one query, each closed as soon as the next begins."""

@@ -21,6 +21,9 @@ BLOCK = 16384
 TILE = 65536
 """The capacity of a tile of the Census's obs. Cells per query where they are few among many, or not in order."""
 
+CELL_BYTES = 40
+"""Of all columns of a cell as stored, about."""
+
 RUN = 1 << 20
 """Cells per query."""
 
@@ -53,6 +56,12 @@ class Annotations:
         """The table at hand, and the position of its first cell."""
         self.coming: Iterator[pa.Table] = iter(())
         """What follows it."""
+
+    def stored_bytes(self) -> int:
+        """Return about how many bytes the columns of the cells have as stored, in whole tiles."""
+        tiles = np.unique(self.joinids // TILE)
+        last = TILE * (len(tiles) - 1) + min(TILE, int(self.obs.count) - TILE * int(tiles[-1]))
+        return max(last, len(self.joinids)) * CELL_BYTES
 
     def empty(self) -> pd.DataFrame:
         """Return no rows: the names and dtypes, with every category the column can have."""

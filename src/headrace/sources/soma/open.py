@@ -9,6 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from ...errors import InputError
+from ...support.amounts import parse_seconds
+from ...support.retry import call
+from ...traffic import RETRY_FOR
 from .choice import Reader, check_reader
 from .location import Location
 from .source import SomaSource
@@ -27,6 +30,7 @@ def open_soma(
     timestamp: int | datetime | None = None,
     tiledb_config: Mapping[str, Any] | None = None,
     reader: Reader = "auto",
+    retry_for: float | str = RETRY_FOR,
 ) -> SomaSource:
     """Open any SOMA experiment as a source of cells.
 
@@ -57,11 +61,17 @@ def open_soma(
         Who reads X: "tiles" (headrace itself, faster), "tiledb", or "auto": tiles where X is stored as the Census
         stores it, else TileDB. Both give the same to the bit; `explain` says which one and why. The environment
         variable HEADRACE_READER sets what "auto" means.
+    retry_for
+        For how long to try again what may pass (a line that is cut, a server that is busy), since the last byte that
+        came: seconds, or a text such as "5min". What will not pass is raised at once.
 
     Raises
     ------
     InputError
         If there is no such experiment, measurement, layer, column, cell or gene.
+
+    LineError
+        If it cannot be reached: says what is wrong, and what to do.
 
     Examples
     --------
@@ -73,7 +83,7 @@ def open_soma(
     """
     check_reader(reader)
     source = SomaSource(
-        replace(Location.of(uri, tiledb_config), timestamp=_milliseconds(timestamp)),
+        replace(Location.of(uri, tiledb_config, parse_seconds(retry_for)), timestamp=_milliseconds(timestamp)),
         measurement,
         layer or "raw",
         obs_filter,
@@ -83,6 +93,11 @@ def open_soma(
         reader=reader,
         var_names=var_names,
     )
+    return call(source.traffic, f"the experiment {source.where}", lambda: _checked(source, layer))
+
+
+def _checked(source: SomaSource, layer: str | None) -> SomaSource:
+    """Return the source with its only layer if none was asked for; what was asked for in vain is named now."""
     kind = getattr(source._experiment, "soma_type", "?")
     if kind != "SOMAExperiment":
         raise InputError(f"{source.where!r} is a {kind}, not a SOMAExperiment; for a Census use hr.open_census")
@@ -90,7 +105,7 @@ def open_soma(
     if layer is None and len(layers) == 1:
         source = replace(source, layer=layers[0])
     source.open_x()
-    if var_names is not None:
+    if source.var_names is not None:
         source.spec  # noqa: B018 # a wrong column too
     return source
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ...chunk import StreamSpec
 from ...errors import InputError, SourceError
+from ...support.retry import call
 from .catalog import Catalog
 from .cells import absent_values
 from .genes import Genes, choose
@@ -45,10 +46,16 @@ class CensusQuery(SomaSource):
         asked = [f"{name}={value!r}" for name, value in self._query.items() if name != "organism"]
         return f"CensusQuery({', '.join([repr(self.organism), *asked])})"
 
-    def resolve(self) -> None:
-        """Look cells and genes up, so that whatever is wrong with the query is said now."""
+    def look_up(self) -> None:
+        """Look cells and genes up, and who reads X."""
         self.cells  # noqa: B018
         self._refuse_other_organisms()
+        self.columns  # noqa: B018
+        self.open_x()
+
+    def resolve(self) -> None:
+        """Look cells and genes up, so that whatever is wrong with the query is said now."""
+        call(self.traffic, f"obs of {self.where}", self.look_up)
         if self.primary_only is None:
             n = self._n_duplicates
             if n:
@@ -66,12 +73,9 @@ class CensusQuery(SomaSource):
                 FewGenesWarning,
                 stacklevel=3,
             )
-        self.open_x()
 
-    @cached_property
-    def spec(self) -> StreamSpec:
-        """What is known of the stream before X is read."""
-        return replace(super().spec, measured=self._measured, presence_aware=self.rule == "any", uns=self._known)
+    def _describe(self) -> StreamSpec:
+        return replace(super()._describe(), measured=self._measured, presence_aware=self.rule == "any", uns=self._known)
 
     @property
     def _known(self) -> dict[str, str]:

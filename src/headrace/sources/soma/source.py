@@ -7,17 +7,19 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ...chunk import Chunk, Holds, StreamSpec
+from ...chunk import Chunk, Cost, Holds, StreamSpec
 from ...errors import InputError, nearest
-from ...protocols import Cost, Source
+from ...protocols import Source
 from ...support.prefetch import prefetch
+from ...support.retry import call, resumed
+from ...traffic import Traffic
 from ..names import named
 from ..ranges import CellRange
 from ..tiles.readahead import Line
@@ -26,18 +28,15 @@ from .cells import Cells, absent_values, select_cells
 from .choice import Choice, Reader, choose_reader
 from .genes import Genes, choose
 from .location import BUFFER_BYTES, TILE_BYTES, Location, reading
-from .matrix import BLOCK_NNZ, XReader, largest_band, spans
+from .matrix import BLOCK_NNZ, MIN_TILE_BYTES, XReader
 from .obs import TILE, Annotations
+from .spans import largest_band, spans
 from .tables import to_frame
 
-MIN_TILE_BYTES = 64 << 20
 ENOUGH_FOR_TILES = 240_000_000
 
 IMPORTED = 80 << 20
 """What tiledbsoma and its libraries hold."""
-
-TILES_USED = 0.5
-"""What TileDB has been seen to take of its budget for tiles."""
 
 GENE_ID_COLUMNS = ("feature_id", "var_id", "gene_id", "gene_ids", "ensembl_id", "index", "_index")
 
@@ -65,12 +64,19 @@ class SomaSource(Source[CellRange]):
         """Leave out what was opened or looked up."""
         return {k: v for k, v in self.__dict__.items() if k in self.__dataclass_fields__}
 
-    # ------------------------------------------------------------------------------------------- what it is
     spooled = True
+
+    @property
+    def traffic(self) -> Traffic | None:  # type: ignore[override] # it is the location's
+        """What comes from there, if it is far away."""
+        return self.location.traffic
 
     @cached_property
     def spec(self) -> StreamSpec:
         """What is known of the stream before X is read."""
+        return call(self.traffic, f"obs of {self.where}", self._describe)
+
+    def _describe(self) -> StreamSpec:
         nnz = None if self.cells.nnz is None else int(self.cells.nnz.sum())
         return StreamSpec(
             var=self.columns.var if self.var_names is None else named(self.columns.var, self.var_names, "var"),
@@ -86,9 +92,11 @@ class SomaSource(Source[CellRange]):
         return spans(self.cells.joinids, self._nnz_per_cell, nnz)
 
     def read(self, refs: Sequence[CellRange]) -> Iterator[Chunk]:
-        """Read consecutive chunks, in order; X is read ahead of the cells' annotations."""
-        for span, X in zip(refs, prefetch(self._reader.read(refs)), strict=True):
-            yield Chunk(X, self._annotations.read(span.start, span.stop))
+        """Read consecutive chunks, in order; X is read ahead of the cells' annotations. What fails is read again."""
+        matrices = resumed(self.traffic, f"X of {self.where}", self._reader.read, refs)
+        for span, X in zip(refs, prefetch(matrices), strict=True):
+            annotated = partial(self._annotations.read, span.start, span.stop)
+            yield Chunk(X, call(self.traffic, f"obs of {self.where}", annotated))
 
     def value_counts(self, column: str) -> dict[str, int]:
         """Count the cells of each value of a column of obs, without reading X."""
@@ -97,7 +105,8 @@ class SomaSource(Source[CellRange]):
             if column not in self._obs_names:
                 return {}
             obs = self._experiment.obs
-            table = select_cells(obs, self.value_filter, self._joinid_array, [column], self.where).columns
+            asked = obs, self.value_filter, self._joinid_array, [column], self.where
+            table = call(self.traffic, f"obs of {self.where}", lambda: select_cells(*asked)).columns
         counts = to_frame(table.select([column]))[column].value_counts()
         return {str(k): int(v) for k, v in counts.items() if v}
 
@@ -128,18 +137,15 @@ class SomaSource(Source[CellRange]):
         return tuple(notes)
 
     def cost(self) -> Cost:
-        """Estimate what reading takes: of tiles exactly their bytes, else by the Census's 1.6 a stored value."""
-        nnz = int(self._nnz_per_cell.sum())
+        """Estimate what reading takes: of tiles exactly their bytes, else by those of a stored value."""
+        nnz, n_obs = int(self._nnz_per_cell.sum()), len(self.cells.joinids)
         band = min(largest_band(self.cells.joinids, self._nnz_per_cell), BLOCK_NNZ)
-        n_obs = len(self.cells.joinids)
         if isinstance(self._reader, TileReader):
-            memory = self._reader.memory(band, nnz) + 200 * min(n_obs, TILE) + 24 * n_obs
-            return Cost(nnz, self._stored_bytes, memory, IMPORTED)
-        bands = 10 * band + min(4 * band, 12 << 20)  # one fills while another empties; a large one is never whole
-        pieces = min(nnz // 20, 40 << 20)  # what a long run leaves unused between what is used
-        buffers = 2 * 3 * BUFFER_BYTES + 200 * min(n_obs, TILE) + bands + pieces
-        tiles = min(max(int(TILES_USED * self._tile_bytes), min(self._tile_bytes, MIN_TILE_BYTES)), 20 * nnz)
-        return Cost(nnz, int(1.6 * nnz), tiles + buffers + 24 * n_obs, IMPORTED)
+            memory = self._reader.memory(band, nnz) + 200 * min(n_obs, TILE)
+        else:
+            memory = self._reader.memory(band, nnz, self._tile_bytes, n_obs)
+        stored = self._reader.stored_bytes(nnz) + (self._annotations.stored_bytes() if self.traffic else 0)
+        return Cost(nnz, stored, memory + 24 * n_obs, IMPORTED)
 
     def within(self, memory: int) -> Self:
         """Return the same source with less memory for tiles, if it must be."""
@@ -254,11 +260,6 @@ class SomaSource(Source[CellRange]):
         return int(self._stored_array.nnz)
 
     @cached_property
-    def _stored_bytes(self) -> int:
-        assert isinstance(self._reader, TileReader)
-        return self._reader.stored_bytes()
-
-    @cached_property
     def _array(self) -> Any:
         """X, opened with as much memory for tiles as its size needs."""
         where = replace(self.location, uri=self._stored_array.uri)
@@ -285,7 +286,7 @@ class SomaSource(Source[CellRange]):
     def _reader(self) -> XReader | TileReader:
         asked = self.cells.joinids, self.cells.nnz, self.columns.gene_map
         if not self._choice.fragments:
-            return XReader(self._array, *asked)
+            return XReader(self._array, *asked, self.location, self._stored)
         return TileReader(self._choice.fragments, *asked, line=self._line, small=self._tile_base < TILE_BYTES)
 
     def open_x(self) -> None:

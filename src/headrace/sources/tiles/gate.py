@@ -9,7 +9,8 @@ import zlib
 from collections.abc import Mapping
 from itertools import pairwise
 
-from ...errors import SourceError
+from ...errors import LineError, SourceError
+from ...traffic import Traffic
 from .fragment import Fragment
 from .generic import VERSIONS, Declined, Section, require
 from .metadata import Footer, Schema, leaves
@@ -27,7 +28,9 @@ _FILES = {"__fragment_metadata.tdb", "a0.tdb", "d0.tdb", "d1.tdb"}
 _FOLDERS = {"__schema", "__fragments", "__commits", "__meta", "__fragment_meta"}
 
 
-def open_fragments(uri: str, config: Mapping[str, str], now: int | None = None) -> list[Fragment]:
+def open_fragments(
+    uri: str, config: Mapping[str, str], now: int | None = None, traffic: Traffic | None = None
+) -> list[Fragment]:
     """Open an array, in a few requests one after another, if it may be read without TileDB.
 
     Parameters
@@ -38,6 +41,8 @@ def open_fragments(uri: str, config: Mapping[str, str], now: int | None = None) 
         TileDB settings that differ from TileDB's defaults, as text.
     now
         Milliseconds since 1970: what was written later is not read by TileDB.
+    traffic
+        Where to count what comes from far away, and for how long to try again.
 
     Returns
     -------
@@ -47,12 +52,16 @@ def open_fragments(uri: str, config: Mapping[str, str], now: int | None = None) 
     ------
     Declined
         If TileDB has to read it; the message says why, and reads on from "because".
+    LineError
+        If the files could be read so, but the line or the server fails.
     """
     check_settings(config)
     try:
-        store = open_store(uri, config)
+        store = open_store(uri, config, traffic)
         return _open(store, time.time_ns() // 1_000_000 if now is None else now)
     except SourceError as error:
+        if isinstance(error, LineError) and error.kind == "passes":
+            raise  # TileDB has no other way
         raise Declined(f"its files cannot be reached otherwise ({error})") from error
     except (struct.error, zlib.error, ValueError, OverflowError, KeyError, IndexError, OSError) as error:
         raise Declined(f"its metadata is not understood ({type(error).__name__}: {error})") from error

@@ -105,6 +105,7 @@ class TileReader:
         self.n_vars = int(gene_map.max()) + 1
         self._same = bool((gene_map == np.arange(len(gene_map))).all())
         self._local = threading.local()
+        self._stored_bytes: int | None = None
 
     def read(self, wanted: Sequence[CellRange]) -> Iterator[sparse.csr_array]:
         """Yield the matrix of each range, in order; the next ones are read and decoded meanwhile.
@@ -129,16 +130,19 @@ class TileReader:
             ahead.close()  # first, so that no decoder waits for what has not been asked for
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def stored_bytes(self) -> int:
-        """Return how many bytes the tiles have that hold the cells."""
-        total, before = 0, [-1] * len(self.fragments)
-        for start in range(0, len(self.joinids), COUNTED):
-            for k, fragment in enumerate(self.fragments):
-                tiles = fragment.tiles(self.joinids[start : start + COUNTED])
-                new = tiles.numbers > before[k]
-                total += int((tiles.stops - tiles.starts)[:, new].sum())
-                before[k] = int(tiles.numbers[-1]) if len(tiles.numbers) else before[k]
-        return total
+    def stored_bytes(self, nnz: int | None = None) -> int:
+        """Return how many bytes the tiles have that hold the cells, whose values are `nnz`."""
+        del nnz  # it is known exactly
+        if self._stored_bytes is None:
+            total, before = 0, [-1] * len(self.fragments)
+            for start in range(0, len(self.joinids), COUNTED):
+                for k, fragment in enumerate(self.fragments):
+                    tiles = fragment.tiles(self.joinids[start : start + COUNTED])
+                    new = tiles.numbers > before[k]
+                    total += int((tiles.stops - tiles.starts)[:, new].sum())
+                    before[k] = int(tiles.numbers[-1]) if len(tiles.numbers) else before[k]
+            self._stored_bytes = total
+        return self._stored_bytes
 
     def memory(self, band: int, nnz: int) -> int:
         """Return how many bytes reading takes, given the values of the largest band and of all cells."""

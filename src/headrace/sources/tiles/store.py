@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import SourceError
+from ...support.retry import call, failure
+from ...traffic import Traffic
 from .generic import Declined
 from .settings import azure_options, gcs_options, s3_options
 
 Bytes = npt.NDArray[np.uint8]
-LIST_TRIES = 4
 
 
 class Store(Protocol):
@@ -77,45 +78,55 @@ class Local:
 
 
 class Remote:
-    """Objects below a prefix of a bucket, by obstore, which tries again by itself what may pass."""
+    """Objects below a prefix of a bucket, by obstore; what may pass is tried again by it, and then here."""
 
     remote = True
 
-    def __init__(self, store: Any, prefix: str, uri: str) -> None:
+    def __init__(self, store: Any, prefix: str, uri: str, traffic: Traffic) -> None:
         import obstore
         from obstore.exceptions import BaseError
 
-        self.store, self.prefix, self.uri = store, prefix.strip("/"), uri
-        self._obstore, self._error = obstore, BaseError
+        self.store, self.prefix, self.uri, self.traffic = store, prefix.strip("/"), uri, traffic
+        self._obstore, self._errors = obstore, (BaseError, OSError)  # what is not there is a FileNotFoundError
 
     def list(self) -> dict[str, int]:
         """Return the path and size in bytes of every object, by one recursive listing."""
         n = len(self.prefix) + 1
-        for attempt in range(LIST_TRIES):  # obstore tries again what has no answer, but not one that is cut off
-            try:
+
+        def ask() -> dict[str, int]:
+            with self._told(f"listing {self.uri}"):
                 pages = self._obstore.list(self.store, self.prefix + "/")
                 return {one["path"][n:]: one["size"] for page in pages for one in page}
-            except self._error as error:
-                if attempt + 1 == LIST_TRIES or "body" not in str(error):
-                    raise SourceError(f"cannot list {self.uri}: {_first_line(error)}") from error
-            time.sleep(0.2 * 2**attempt)
-        raise AssertionError
+
+        return call(self.traffic, f"a list of {self.uri}", ask)
 
     def read(self, path: str, start: int, stop: int) -> Bytes:
         """Return bytes of an object, in memory that is read-only."""
+
+        def ask() -> Bytes:
+            with self._told(f"reading {self.uri}/{path}"):
+                data = self._obstore.get_range(self.store, f"{self.prefix}/{path}", start=start, end=stop)
+            out: Bytes = np.frombuffer(memoryview(data), dtype=np.uint8)
+            self.traffic.arrived(len(out))
+            if len(out) != stop - start:
+                raise SourceError(f"{self.uri}/{path} ends at byte {start + len(out):,}: it is cut off")
+            return out
+
+        return call(self.traffic, f"{path} of {self.uri}", ask)
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """Turn an error of obstore within the block into one of ours."""
         try:
-            data = self._obstore.get_range(self.store, f"{self.prefix}/{path}", start=start, end=stop)
-        except self._error as error:
-            raise SourceError(
-                f"while reading {self.uri}/{path}: {_first_line(error)}; check the network and the proxy, and try again"
+            yield
+        except self._errors as error:
+            first = str(error).strip().split("\n")[0]  # without the source lines that obstore appends
+            raise failure(what, error) or SourceError(
+                f"while {what}: {first}; check the network and the proxy"
             ) from error
-        out: Bytes = np.frombuffer(memoryview(data), dtype=np.uint8)
-        if len(out) != stop - start:
-            raise SourceError(f"{self.uri}/{path} ends at byte {start + len(out):,}: it is cut off")
-        return out
 
 
-def open_store(uri: str, config: Mapping[str, str]) -> Store:
+def open_store(uri: str, config: Mapping[str, str], traffic: Traffic | None = None) -> Store:
     """Return the store of an array, or decline.
 
     Parameters
@@ -124,6 +135,8 @@ def open_store(uri: str, config: Mapping[str, str]) -> Store:
         Of the array: a path, `file://`, `s3://`, `gs://`, `gcs://` or `azure://`.
     config
         TileDB settings that differ from TileDB's defaults, as text.
+    traffic
+        Where to count what comes from far away, and for how long to try again.
 
     Raises
     ------
@@ -134,20 +147,21 @@ def open_store(uri: str, config: Mapping[str, str]) -> Store:
     if not rest or scheme == "file":
         path = rest if scheme == "file" else uri
         return Local(path[1:] if os.name == "nt" and path[:1] == "/" else path)
+    traffic = traffic or Traffic()
     parts = urlsplit(uri)
     bucket, prefix = parts.netloc, parts.path
     if scheme == "s3":
         from obstore.store import S3Store
 
-        return Remote(S3Store(bucket, **s3_options(config, os.environ)), prefix, uri)
+        return Remote(S3Store(bucket, **s3_options(config, os.environ)), prefix, uri, traffic)
     if scheme in ("gs", "gcs"):
         from obstore.store import GCSStore
 
-        return Remote(GCSStore(bucket, **gcs_options(config)), prefix, uri)
+        return Remote(GCSStore(bucket, **gcs_options(config)), prefix, uri, traffic)
     if scheme == "azure":
         from obstore.store import AzureStore
 
-        return Remote(AzureStore(bucket, **azure_options(config)), prefix, uri)
+        return Remote(AzureStore(bucket, **azure_options(config)), prefix, uri, traffic)
     raise Declined(f"addresses of {scheme}:// are read by TileDB alone")
 
 
@@ -157,8 +171,3 @@ def read_many(store: Store, wanted: Sequence[tuple[str, int, int]]) -> list[Byte
         return [store.read(*one) for one in wanted]
     with ThreadPoolExecutor(min(16, len(wanted))) as pool:
         return list(pool.map(lambda one: store.read(*one), wanted))
-
-
-def _first_line(error: BaseException) -> str:
-    """Return what obstore says, without the source lines that it appends."""
-    return str(error).strip().split("\n")[0]
