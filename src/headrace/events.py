@@ -6,6 +6,7 @@ second, and only where the source is far away.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -83,6 +84,17 @@ class Waiting:
 
 Event = PassStarted | ChunkDone | PassFinished | Notice | Fetched | Waiting
 Listener = Callable[[Event], None]
+
+
+def one_at_a_time(listener: Listener) -> Listener:
+    """Return a listener that is called by one thread at a time, whoever calls."""
+    lock = threading.RLock()
+
+    def listen(event: Event) -> None:
+        with lock:
+            listener(event)
+
+    return listen
 
 
 def ignore(event: Event) -> None:

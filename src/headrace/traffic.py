@@ -23,6 +23,9 @@ TICK = 1.0
 RECENT = 10.0
 """Seconds over which the rate is an average."""
 
+TELLING = 1 << 18
+"""Bytes of an answer that tell of the rate of the line."""
+
 log = logging.getLogger("headrace")
 
 
@@ -51,6 +54,8 @@ class Traffic:
     ) -> None:
         self.retry_for, self.proxy, self.clock, self.sleep = retry_for, proxy, clock, sleep
         self.bytes = self.retries = 0
+        self.rate = 0.0
+        """Bytes a second, the most that was seen; 0 if nothing large has come."""
         self.last = 0.0
         """When something came last, by the clock; 0 if nothing did."""
         self.failed = ""
@@ -69,11 +74,13 @@ class Traffic:
     def __reduce__(self) -> tuple[type[Traffic], tuple[float, str]]:
         return (Traffic, (self.retry_for, self.proxy))
 
-    def arrived(self, n: int) -> None:
-        """Count bytes that have come."""
+    def arrived(self, n: int, seconds: float | None = None) -> None:
+        """Count bytes that have come, and how long one request took for them, if that is known."""
         with self._lock:
             self.bytes += n
             self.last, self.failed = self.clock(), ""
+            if seconds and n >= TELLING:
+                self.rate = max(self.rate, n / seconds)
 
     def retried(self, why: str) -> None:
         """Count a request that failed and is made again."""
@@ -96,7 +103,7 @@ class Traffic:
 
     @contextmanager
     def told(self, listener: Listener, planned: int) -> Iterator[None]:
-        """Tell a run's listener within the block, `Fetched` once more at its end.
+        """Tell a run's listener within the block, of `Fetched` once more at its end.
 
         Parameters
         ----------
@@ -110,10 +117,10 @@ class Traffic:
             self._look()
         try:
             yield
+            listener(self.fetched())
         finally:
             with self._lock:
                 self._listener = None
-            listener(self.fetched())
 
     def fetched(self) -> Fetched:
         """Say how far the run has come."""
@@ -124,6 +131,8 @@ class Traffic:
                 self._recent.popleft()
             (since, before), spent = self._recent[0], now - self._base_time
             rate = (n - before) / (now - since) if now > since else n / spent if spent else 0.0
+            if now - since >= TICK:
+                self.rate = max(self.rate, rate)
             left = max(0, self._planned - n) * spent / n if n else None
             return Fetched(n, self._planned, rate, left, self.retries - self._base_retries)
 

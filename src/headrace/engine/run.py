@@ -9,19 +9,20 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from ..chunk import Chunk, StreamSpec
-from ..errors import InputError
-from ..events import ChunkDone, Listener, Notice, PassFinished, PassStarted, ignore
+from ..errors import InputError, OutputError
+from ..events import ChunkDone, Listener, Notice, PassFinished, PassStarted, ignore, one_at_a_time
 from ..protocols import Accumulator, Executor, Source, Step, Transform
 from ..steps.bounds import need_cells
 from ..support.allocator import release_freed_memory
 from ..support.memory import Budget, n_cores, resident
+from ..traffic import Traffic
 from .executors import Serial, Threads
 from .provenance import parameters, provenance, release
 from .schedule import Node, Pass, answer, next_pass, passes, run_path, source_passes
@@ -47,9 +48,10 @@ class Settings:
     executor
         None for threads on all processors.
     spool
-        Folder for spools; None for `.headrace-spool` beside the output, or the system's temporary folder.
+        Folder for spools; None for the system's temporary folder, and only for plans of several passes.
     resume
-        Whether to go on from the parts that an interrupted run of the same plan has left.
+        Whether to go on from the parts that an interrupted run of the same plan has left, and to keep such parts of a
+        source that is far away and read once.
     keep_spool
         Whether to leave the parts when the output is in place.
     """
@@ -60,6 +62,11 @@ class Settings:
     spool: Path | None = None
     resume: bool = True
     keep_spool: bool = False
+
+    def keeps(self, source: Source[Any], steps: Sequence[Step]) -> bool:
+        """Return whether a spool is kept: for several passes over the source, or to go on with one from far away."""
+        passes = source_passes(steps)
+        return source.spooled and (passes > 1 or (self.spool is not None and self.resume and bool(source.traffic)))
 
     def workers(self) -> Executor:
         """Return the executor."""
@@ -90,7 +97,8 @@ class Run:
         budget: Budget,
         settings: Settings,
     ) -> None:
-        self.settings, self.executor, self.on_event = settings, settings.workers(), settings.on_event
+        self.settings, self.executor = settings, settings.workers()
+        self.on_event = one_at_a_time(settings.on_event)
         self.origin, self.steps, self.before = source, steps, before
         self.source = source.within(settings.memory // 4)
         self.chunk_nnz = budget.chunk_nnz
@@ -103,10 +111,17 @@ class Run:
         self.spool: Spool | None = None
         self.stack = ExitStack()
         self.kept: set[Any] = set()
+        self.storing = True
+        self.fetched = False
 
     def __enter__(self) -> Run:
-        if self.source.spooled and source_passes(self.steps) > 1:
-            self._open_spool()
+        if self.settings.keeps(self.source, self.steps):
+            try:
+                self._open_spool()
+            except OutputError as error:
+                if source_passes(self.steps) > 1:
+                    raise
+                self._do_without(error)
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -168,12 +183,29 @@ class Run:
             chunk = self._kept(ref, chunk)
             return chunk.n_obs, replace(run_path(path, locks, chunk), unlogged=None)  # nothing reads it any more
 
-        for number, (n_obs, chunk) in enumerate(self.executor.map(work, self._read())):
-            self.on_event(ChunkDone(n_obs, chunk.nnz))
-            yield chunk
-            if number % PRESSURE_EVERY == 0 and resident() > PRESSURE * self.settings.memory:
-                release_freed_memory()
+        with self._fetching() as traffic:
+            for number, (n_obs, chunk) in enumerate(self.executor.map(work, self._read())):
+                self.on_event(ChunkDone(n_obs, chunk.nnz))
+                yield chunk
+                if number % PRESSURE_EVERY == 0 and resident() > PRESSURE * self.settings.memory:
+                    release_freed_memory()
+                if traffic is not None:
+                    traffic.raise_error()
         self.on_event(PassFinished(self.number, time.monotonic() - started))
+
+    @contextmanager
+    def _fetching(self) -> Iterator[Traffic | None]:
+        """Tell of what is fetched within the block, if something is."""
+        traffic = self.source.traffic
+        if traffic is None or self.fetched:
+            yield None
+            return
+        self.fetched = True
+        share = 1.0
+        if self.kept:
+            share -= sum(ref.stop - ref.start for ref in self.kept) / self.spec.n_obs
+        with traffic.told(self.on_event, int(self.source.cost().bytes * share)):
+            yield traffic
 
     def _read(self) -> Iterator[tuple[Any, Chunk | None]]:
         """Yield each chunk with its reference; None where the spool has it."""
@@ -189,10 +221,21 @@ class Run:
         if chunk is None:
             assert self.spool is not None
             return self.spool.load(ref.start, ref.stop)
-        if self.spool is not None:
-            self.spool.store(ref.start, ref.stop, chunk)
-            self.kept.add(ref)
+        if self.spool is not None and self.storing:
+            try:
+                self.spool.store(ref.start, ref.stop, chunk)
+                self.kept.add(ref)
+            except OutputError as error:
+                if source_passes(self.steps) > 1:
+                    raise
+                self._do_without(error)
         return chunk
+
+    def _do_without(self, error: OutputError) -> None:
+        """Go on without a spool: with one pass it is of use only to a run that is interrupted."""
+        if self.storing:
+            self.storing = False
+            self.on_event(Notice(f"a run that is interrupted cannot go on later: {error}"))
 
     def _begin_again(self) -> None:
         """Go on from the source that a fit has become, if one has."""
@@ -200,7 +243,7 @@ class Run:
             if node.source is not None:
                 self.source, self.nodes, self.before = node.source, self.nodes[number + 1 :], ()
                 self.refs, self.spec = self.source.refs(self.chunk_nnz), self.source.spec
-                self.spool, self.kept = None, set()
+                self.spool, self.kept, self.fetched = None, set(), True
                 return
 
     # ----------------------------------------------------------------------------------------------- the spool

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import tenacity
 
-from ..errors import LineError, SourceError
+from ..errors import HeadraceError, LineError, SourceError
 from ..traffic import Traffic
 
 T = TypeVar("T")
@@ -209,8 +209,16 @@ def call(traffic: Traffic | None, what: str, function: Callable[[], T]) -> T:
     def once() -> T:
         nonlocal tries
         tries += 1
-        with traffic.waiting(what):
-            return function()
+        try:
+            with traffic.waiting(what):
+                return function()
+        except HeadraceError:
+            raise
+        except Exception as error:  # tiledbsoma's, TileDB's
+            failed = failure(f"reading {what}", error)
+            if failed is None:
+                raise
+            raise failed from error
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(again),
@@ -253,24 +261,24 @@ def until(stopped: threading.Event) -> Iterator[None]:
 
 
 def resumed(
-    traffic: Traffic | None, what: str, read: Callable[[Sequence[Ref]], Iterator[T]], wanted: Sequence[Ref]
+    traffic: Traffic | None, what: str, read: Callable[[Sequence[Ref], bool], Iterator[T]], wanted: Sequence[Ref]
 ) -> Iterator[T]:
     """Yield what `read` yields, one item for each that is wanted; if it fails, go on from where it failed.
 
     Parameters
     ----------
     read
-        Reads consecutive items, in order.
+        Reads consecutive items, in order; it is told whether it is called again after a failure.
     """
     if traffic is None:
-        yield from read(wanted)
+        yield from read(wanted, False)
         return
-    done, items, end = 0, None, object()
+    done, items, again, end = 0, None, False, object()
 
     def following() -> Any:
-        nonlocal items
+        nonlocal items, again
         if items is None:
-            items = read(wanted[done:])
+            items, again = read(wanted[done:], again), True
         try:
             return next(items, end)
         except BaseException:

@@ -52,6 +52,9 @@ class Catalog:
     @cached_property
     def organisms(self) -> list[str]:
         """Names of the organisms, e.g. "homo_sapiens"."""
+        return call(self.location.traffic, self.location.uri, self._organisms)
+
+    def _organisms(self) -> list[str]:
         with reading(self.location.uri):
             return sorted(self.root["census_data"])
 
@@ -63,9 +66,7 @@ class Catalog:
     def root(self) -> Any:
         """The open SOMA collection; raises `InputError` if it is no Census."""
         root = self.location.open()
-        with reading(self.location.uri):
-            whole = "census_data" in root and "census_info" in root
-        if not whole:
+        if not call(self.location.traffic, self.location.uri, lambda: {"census_data", "census_info"} <= set(root)):
             raise InputError(
                 f"{self.location.uri!r} is a {getattr(root, 'soma_type', 'SOMA object')}, not a Census: it has no "
                 "census_info and census_data; for a single experiment use hr.open_soma"

@@ -100,7 +100,8 @@ class Census(Catalog):
             name = table["collection_name"].str.contains(collection, case=False, regex=False)
             table = table[name | (table["collection_id"] == collection)]
         if organism is not None or assay is not None or assays:
-            cells = self.cells_per_assay([self.canonical_organism(organism)] if organism else self.organisms)
+            names = [self.canonical_organism(organism)] if organism else self.organisms
+            cells = call(self.location.traffic, "the cells of each assay", lambda: self.cells_per_assay(names))
             chosen = cells if assay is None else cells[cells["assay"] == assay]
             if assay is not None and not len(chosen):
                 raise InputError(f"no cell here has assay {assay!r}; {nearest(assay, cells['assay'])}")
@@ -170,7 +171,7 @@ class Census(Catalog):
         ['Smart-seq2']
         """
         check_reader(self.reader if reader is None else reader)
-        name = call(self.location.traffic, self.location.uri, lambda: self.canonical_organism(organism))
+        name = self.canonical_organism(organism)
         ids = None
         if dataset_id is not None:
             ids = (dataset_id,) if isinstance(dataset_id, str) else tuple(dataset_id)

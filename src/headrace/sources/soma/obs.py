@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pandas as pd
 import pyarrow as pa
 
 from ...errors import SourceError
+from ...support.retry import call
+from ...traffic import Traffic
 from .cells import Joinids
 from .location import reading
 from .tables import to_frame
@@ -45,10 +48,19 @@ class Annotations:
     index
         The column that is to be the index, and no column then; None: `soma_joinid` as text, as in `get_anndata`. The
         index has no name.
+    traffic
+        Of the way to it, if it is far away: what fails is read again.
     """
 
-    def __init__(self, obs: Any, joinids: Joinids, columns: Sequence[str], index: str | None = None) -> None:
-        self.obs, self.joinids, self.index = obs, joinids, index
+    def __init__(
+        self,
+        obs: Any,
+        joinids: Joinids,
+        columns: Sequence[str],
+        index: str | None = None,
+        traffic: Traffic | None = None,
+    ) -> None:
+        self.obs, self.joinids, self.index, self.traffic = obs, joinids, index, traffic
         self.columns = ["soma_joinid", *(name for name in columns if name != "soma_joinid")]
         self.ordered = True
         self.lock = threading.Lock()
@@ -58,10 +70,10 @@ class Annotations:
         """What follows it."""
 
     def stored_bytes(self) -> int:
-        """Return about how many bytes the columns of the cells have as stored, in whole tiles."""
+        """Return about how many bytes are fetched for the columns of the cells, in whole tiles, if it is far away."""
         tiles = np.unique(self.joinids // TILE)
         last = TILE * (len(tiles) - 1) + min(TILE, int(self.obs.count) - TILE * int(tiles[-1]))
-        return max(last, len(self.joinids)) * CELL_BYTES
+        return max(last, len(self.joinids)) * CELL_BYTES if self.traffic is not None else 0
 
     def empty(self) -> pd.DataFrame:
         """Return no rows: the names and dtypes, with every category the column can have."""
@@ -74,7 +86,7 @@ class Annotations:
         parts: list[pd.DataFrame] = []
         with self.lock:
             while start < stop:
-                self._go_to(start)
+                call(self.traffic, "obs", partial(self._go_to, start))
                 part = self.block.iloc[start - self.first : stop - self.first]
                 start += len(part)
                 parts.append(part if start == stop and not parts else part.copy())  # so that the block can go
@@ -93,6 +105,8 @@ class Annotations:
             self.coming = self._tables(position)
             table = next(self.coming)
         self.block = _frame(table, self.index)
+        if self.traffic is not None:
+            self.traffic.arrived(len(table) * CELL_BYTES)
 
     def _tables(self, position: int) -> Iterator[pa.Table]:
         """Yield the cells from a position on, at most `BLOCK` at a time."""

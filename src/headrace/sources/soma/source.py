@@ -7,12 +7,13 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import sparse
 
 from ...chunk import Chunk, Cost, Holds, StreamSpec
 from ...errors import InputError, nearest
@@ -26,7 +27,7 @@ from ..tiles.readahead import Line
 from ..tiles.rows import TileReader
 from .cells import Cells, absent_values, select_cells
 from .choice import Choice, Reader, choose_reader
-from .genes import Genes, choose
+from .genes import Genes, choose, id_column
 from .location import BUFFER_BYTES, TILE_BYTES, Location, reading
 from .matrix import BLOCK_NNZ, MIN_TILE_BYTES, XReader
 from .obs import TILE, Annotations
@@ -37,8 +38,6 @@ ENOUGH_FOR_TILES = 240_000_000
 
 IMPORTED = 80 << 20
 """What tiledbsoma and its libraries hold."""
-
-GENE_ID_COLUMNS = ("feature_id", "var_id", "gene_id", "gene_ids", "ensembl_id", "index", "_index")
 
 
 @dataclass(frozen=True)
@@ -93,10 +92,16 @@ class SomaSource(Source[CellRange]):
 
     def read(self, refs: Sequence[CellRange]) -> Iterator[Chunk]:
         """Read consecutive chunks, in order; X is read ahead of the cells' annotations. What fails is read again."""
-        matrices = resumed(self.traffic, f"X of {self.where}", self._reader.read, refs)
-        for span, X in zip(refs, prefetch(matrices), strict=True):
-            annotated = partial(self._annotations.read, span.start, span.stop)
-            yield Chunk(X, call(self.traffic, f"obs of {self.where}", annotated))
+        for span, X in zip(
+            refs, prefetch(resumed(self.traffic, f"X of {self.where}", self._read_x, refs)), strict=True
+        ):
+            yield Chunk(X, self._annotations.read(span.start, span.stop))
+
+    def _read_x(self, refs: Sequence[CellRange], again: bool) -> Iterator[sparse.csr_array]:
+        if again:  # nothing of what may be damaged is used
+            for name in ("_array", "_reader", "_choice"):
+                self.__dict__.pop(name, None)
+        return self._reader.read(refs)
 
     def value_counts(self, column: str) -> dict[str, int]:
         """Count the cells of each value of a column of obs, without reading X."""
@@ -144,7 +149,7 @@ class SomaSource(Source[CellRange]):
             memory = self._reader.memory(band, nnz) + 200 * min(n_obs, TILE)
         else:
             memory = self._reader.memory(band, nnz, self._tile_bytes, n_obs)
-        stored = self._reader.stored_bytes(nnz) + (self._annotations.stored_bytes() if self.traffic else 0)
+        stored = self._reader.stored_bytes(nnz) + self._annotations.stored_bytes()
         return Cost(nnz, stored, memory + 24 * n_obs, IMPORTED)
 
     def within(self, memory: int) -> Self:
@@ -182,12 +187,7 @@ class SomaSource(Source[CellRange]):
     def columns(self) -> Genes:
         """The genes of the query: the columns of X."""
         var = self._var
-        index = self.var_index or next((c for c in GENE_ID_COLUMNS if c in var), None)
-        if index is None or index not in var:
-            raise InputError(
-                f"var of {self.where} has no column {index or GENE_ID_COLUMNS[0]!r} to identify genes by; "
-                f"name one with var_index=: {nearest(index or '', var.columns)}"
-            )
+        index = id_column(var, self.var_index, self.where)
         return Genes.of(var if self.genes is None else choose(var, self.genes, index), index)
 
     @property
@@ -297,4 +297,4 @@ class SomaSource(Source[CellRange]):
     @cached_property
     def _annotations(self) -> Annotations:
         ids = "obs_id" if "obs_id" in self._obs_names else None  # as tiledbsoma.io calls what obs_names were
-        return Annotations(self._experiment.obs, self.cells.joinids, self._obs_names, ids)
+        return Annotations(self._experiment.obs, self.cells.joinids, self._obs_names, ids, self.traffic)

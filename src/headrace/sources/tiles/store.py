@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -104,10 +105,11 @@ class Remote:
         """Return bytes of an object, in memory that is read-only."""
 
         def ask() -> Bytes:
+            begun = time.monotonic()
             with self._told(f"reading {self.uri}/{path}"):
                 data = self._obstore.get_range(self.store, f"{self.prefix}/{path}", start=start, end=stop)
             out: Bytes = np.frombuffer(memoryview(data), dtype=np.uint8)
-            self.traffic.arrived(len(out))
+            self.traffic.arrived(len(out), time.monotonic() - begun)
             if len(out) != stop - start:
                 raise SourceError(f"{self.uri}/{path} ends at byte {start + len(out):,}: it is cut off")
             return out
