@@ -103,7 +103,7 @@ class Traffic:
 
     @contextmanager
     def told(self, listener: Listener, planned: int) -> Iterator[None]:
-        """Tell a run's listener within the block, of `Fetched` once more at its end.
+        """Tell a run's listener within the block about once a second, at its beginning and at its end.
 
         Parameters
         ----------
@@ -116,6 +116,7 @@ class Traffic:
             self._recent.clear()
             self._look()
         try:
+            listener(self.fetched())
             yield
             listener(self.fetched())
         finally:

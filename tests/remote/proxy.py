@@ -202,6 +202,8 @@ class Proxy:
 
     async def _refuse(self) -> None:
         """Accept no connection for a while."""
+        if not self._listener.is_serving():
+            return
         self._listener.close()
 
         async def again() -> None:

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a failure told in one line, 2 wrong usage, 130 interrupted
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -190,7 +191,7 @@ def stoppable(session: Session, for_good: bool) -> Iterator[None]:
 
 @contextmanager
 def plain_warnings(session: Session) -> Iterator[None]:
-    """Show headrace's warnings as one line each, and those of other packages only for debugging."""
+    """Show headrace's warnings and what it logs as one line each, and those of other packages only for debugging."""
 
     def show(
         message: Warning | str,
@@ -206,9 +207,29 @@ def plain_warnings(session: Session) -> Iterator[None]:
         elif session.debug:
             session.say(warnings.formatwarning(message, category, filename, lineno).rstrip())
 
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
+    logged = logging.getLogger("headrace")
+    handler = _Said(session)
+    before, logged.propagate = logged.propagate, False
+    logged.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
+    finally:
+        logged.removeHandler(handler)
+        logged.propagate = before
+
+
+class _Said(logging.Handler):
+    """Says what the library logs, such as that nothing comes."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(logging.WARNING)
+        self.session = session
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        self.session.say(f"note: {record.getMessage()}")
 
 
 def out_of(n: int, before: int) -> str:

@@ -23,9 +23,9 @@ KINDS = {
 }
 TAKES = {
     "census": {"organism", "dataset_id", "obs_filter", "obs_joinids", "genes", "primary_only", "layer", "var_names"}
-    | {"tiledb_config", "reader"},
+    | {"tiledb_config", "reader", "retry_for"},
     "soma": {"obs_filter", "obs_joinids", "genes", "layer", "measurement", "var_index", "var_names"}
-    | {"tiledb_config", "reader"},
+    | {"tiledb_config", "reader", "retry_for"},
     "h5ad": {"layer", "raw", "holds", "var_index", "var_names"},
     "tenx": {"feature_type", "genome"},
 }
@@ -42,7 +42,10 @@ def asked(given: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]
     """Return all that is said of the source: on the command line, which wins, and in a recipe file."""
     said = {
         **{name: given[name] for name in ("organism", "obs_filter", "primary_only", "measurement")},
-        **{name: given[name] or None for name in ("raw", "holds", "var_index", "tiledb_config", "reader", "var_names")},
+        **{
+            name: given[name] or None
+            for name in ("raw", "holds", "var_index", "tiledb_config", "reader", "var_names", "retry_for")
+        },
         **{name: given[name] for name in ("feature_type", "genome")},
         "dataset_id": list(given["dataset_id"]) or None,
         "genes": None if given["genes"] is None else read_genes(given["genes"]),
@@ -85,7 +88,7 @@ def open_source(kind: str, given: Mapping[str, Any], asked: Mapping[str, Any]) -
         return hr.open_h5ad(given["h5ad"], **asked)
     if kind == "soma":
         return hr.open_soma(given["soma"], **asked)
-    of_census = ("tiledb_config", "reader")
+    of_census = ("tiledb_config", "reader", "retry_for")
     opened = hr.open_census(given["census"], **{name: asked[name] for name in of_census if name in asked})
     return opened.query(**{name: value for name, value in asked.items() if name not in of_census})
 

@@ -12,6 +12,7 @@ import pandas as pd
 from ..chunk import StreamSpec
 from ..protocols import Source, Step
 from ..steps.normalize import FULL_GENE_ASSAYS
+from ..support.amounts import duration
 from ..support.memory import Budget
 from ..traffic import Traffic
 from .provenance import corrected_assays
@@ -121,21 +122,6 @@ def _to_fetch(far: Traffic | None, seconds: float | None, seen: float, given: fl
         return " to fetch; rate= says how long that takes, e.g. rate='50Mbit'"
     how = f"{seen * 8e-6:,.3g} Mbit/s" if given else f"{seen * 8e-6:,.0f} Mbit/s, the most seen so far"
     return f" to fetch, {duration(seconds)} at {how}"
-
-
-def duration(seconds: float) -> str:
-    """Write a time for people.
-
-    Examples
-    --------
-    >>> duration(3.52), duration(75), duration(9000), duration(300_000)
-    ('4 s', '1 min 15 s', '2 h 30 min', '3 days 11 h')
-    """
-    whole = round(seconds)
-    for unit, size, smaller, part in (("days", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if whole >= (2 * size if unit == "days" else size):
-            return f"{whole // size} {unit} {whole % size // part} {smaller}"
-    return f"{max(1, whole)} s"
 
 
 def described(steps: Sequence[Step]) -> list[str]:

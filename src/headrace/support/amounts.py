@@ -40,3 +40,18 @@ def parse_rate(text: float | str) -> float:
         raise InputError(f"{text!r} is no rate of a line; write e.g. '50Mbit' (per second) or '6MB/s'")
     number = float(match[1]) * BITS.get(match[2].lower(), 1)
     return number if match[3] == "B" else number / 8
+
+
+def duration(seconds: float) -> str:
+    """Write a time for people.
+
+    Examples
+    --------
+    >>> duration(3.52), duration(75), duration(9000), duration(300_000)
+    ('4 s', '1 min 15 s', '2 h 30 min', '3 days 11 h')
+    """
+    whole = round(seconds)
+    for unit, size, smaller, part in (("days", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= (2 * size if unit == "days" else size):
+            return f"{whole // size} {unit} {whole % size // part} {smaller}"
+    return f"{max(1, whole)} s"

@@ -255,8 +255,8 @@ class TileReader:
             nnz = kernels.close_gaps(limit, cursor, indices, data, indptr)
         if status & place.UNSORTED:
             twice = kernels.sort_rows(indptr, indices, data)
-            if twice >= 0:
-                raise SourceError(f"cell {joinids[twice]} has a gene twice in X; the source is broken")
+            what = f"cell {joinids[twice]} has a gene twice" if twice >= 0 else "genes of a cell are not in order"
+            raise SourceError(f"X is damaged: among cells {joinids[0]} to {joinids[-1]}, {what}; fetch the data again")
         return csr(data[:nnz], indices[:nnz], indptr, self.n_vars)
 
 
