@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,14 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ...chunk import StreamSpec
+from ...chunk import Chunk, StreamSpec
 from ...errors import InputError, SourceError
 from ...support.retry import call
+from ..ranges import CellRange
 from .catalog import Catalog
 from .cells import absent_values
 from .genes import Genes, choose
 from .location import reading
 from .source import SomaSource
+from .sums import compare_sums
 
 MEDIAN_LENGTH_SINCE = "2025-01-30"
 FEW_GENES = 1000
@@ -73,6 +76,12 @@ class CensusQuery(SomaSource):
                 FewGenesWarning,
                 stacklevel=3,
             )
+
+    def _chunks(self, refs: Sequence[CellRange], again: bool) -> Iterator[Chunk]:
+        for chunk in super()._chunks(refs, again):
+            if self.traffic is not None and self.layer == "raw":
+                compare_sums(chunk)
+            yield chunk
 
     def _describe(self) -> StreamSpec:
         return replace(super()._describe(), measured=self._measured, presence_aware=self.rule == "any", uns=self._known)

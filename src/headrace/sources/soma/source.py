@@ -13,7 +13,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import sparse
 
 from ...chunk import Chunk, Cost, Holds, StreamSpec
 from ...errors import InputError, nearest
@@ -92,16 +91,14 @@ class SomaSource(Source[CellRange]):
 
     def read(self, refs: Sequence[CellRange]) -> Iterator[Chunk]:
         """Read consecutive chunks, in order; X is read ahead of the cells' annotations. What fails is read again."""
-        for span, X in zip(
-            refs, prefetch(resumed(self.traffic, f"X of {self.where}", self._read_x, refs)), strict=True
-        ):
-            yield Chunk(X, self._annotations.read(span.start, span.stop))
+        return resumed(self.traffic, f"X of {self.where}", self._chunks, refs)
 
-    def _read_x(self, refs: Sequence[CellRange], again: bool) -> Iterator[sparse.csr_array]:
+    def _chunks(self, refs: Sequence[CellRange], again: bool) -> Iterator[Chunk]:
         if again:  # nothing of what may be damaged is used
             for name in ("_array", "_reader", "_choice"):
                 self.__dict__.pop(name, None)
-        return self._reader.read(refs)
+        for span, X in zip(refs, prefetch(self._reader.read(refs)), strict=True):
+            yield Chunk(X, self._annotations.read(span.start, span.stop))
 
     def value_counts(self, column: str) -> dict[str, int]:
         """Count the cells of each value of a column of obs, without reading X."""
