@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from .events import Fetched, Listener, Waiting
 
@@ -54,6 +55,8 @@ class Traffic:
     ) -> None:
         self.retry_for, self.proxy, self.clock, self.sleep = retry_for, proxy, clock, sleep
         self.bytes = self.retries = 0
+        self.keep: Path | None = None
+        """The folder where a run keeps what has come and is not yet of use, if it is to go on after a kill."""
         self.rate = 0.0
         """Bytes a second, the most that was seen; 0 if nothing large has come."""
         self.last = 0.0
@@ -74,11 +77,15 @@ class Traffic:
     def __reduce__(self) -> tuple[type[Traffic], tuple[float, str]]:
         return (Traffic, (self.retry_for, self.proxy))
 
-    def arrived(self, n: int, seconds: float | None = None) -> None:
-        """Count bytes that have come, and how long one request took for them, if that is known."""
+    def arrived(self, n: int) -> None:
+        """Count bytes that have come."""
         with self._lock:
             self.bytes += n
             self.last, self.failed = self.clock(), ""
+
+    def answered(self, n: int, seconds: float) -> None:
+        """Learn from one request how fast the line is, at least."""
+        with self._lock:
             if seconds and n >= TELLING:
                 self.rate = max(self.rate, n / seconds)
 

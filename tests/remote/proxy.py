@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,9 @@ from dataclasses import dataclass, field
 from typing import Self
 
 PIECE = 1 << 16
+
+SNDBUF = 1 << 17
+"""Bytes that wait in a connection: what is counted has nearly arrived."""
 
 S3_ERRORS = {
     "500": (500, "Internal Server Error", "InternalError", "We encountered an internal error. Please try again."),
@@ -136,6 +140,7 @@ class Proxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         upstream = None
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF)
         try:
             await asyncio.sleep(self.delay)
             source, upstream = await asyncio.open_connection("127.0.0.1", self.server, limit=1 << 20)

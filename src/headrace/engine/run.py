@@ -36,6 +36,9 @@ PRESSURE_EVERY = 4
 
 SPOOLS = ".headrace-spool"
 
+FETCHED = "fetched"
+"""The folder in a spool for what has come from far away and is no part yet."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -125,6 +128,8 @@ class Run:
         return self
 
     def __exit__(self, *error: Any) -> None:
+        if self.source.traffic is not None:
+            self.source.traffic.keep = None
         self.stack.__exit__(*error)
 
     def fit(self) -> None:
@@ -258,6 +263,8 @@ class Run:
         check_space(self.disk, 0 if spool.folder.exists() else need(self.spec.n_obs, self.source.cost().nnz))
         self.spool = self.stack.enter_context(spool.opened(about, self.settings.keep_spool))
         if self.settings.resume:
+            if self.source.traffic is not None:
+                self.source.traffic.keep = spool.folder / FETCHED
             self.kept = {ref for ref in self.refs if spool.whole(ref.start, ref.stop)}
         if self.kept:
             self.on_event(Notice(f"going on from an earlier run: {len(self.kept)} of {len(self.refs)} parts are there"))

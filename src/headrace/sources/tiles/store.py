@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -17,7 +18,11 @@ from ...errors import SourceError
 from ...support.retry import call, failure
 from ...traffic import Traffic
 from .generic import Declined
+from .kept import Kept
 from .settings import azure_options, gcs_options, s3_options
+
+PART = 1 << 16
+"""Bytes of an answer that are taken note of, and kept, at once."""
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -88,6 +93,8 @@ class Remote:
         from obstore.exceptions import BaseError
 
         self.store, self.prefix, self.uri, self.traffic = store, prefix.strip("/"), uri, traffic
+        self._keeping: Kept | None = None
+        self._lock = threading.Lock()
         self._obstore, self._errors = obstore, (BaseError, OSError)  # what is not there is a FileNotFoundError
 
     def list(self) -> dict[str, int]:
@@ -102,19 +109,51 @@ class Remote:
         return call(self.traffic, f"a list of {self.uri}", ask)
 
     def read(self, path: str, start: int, stop: int) -> Bytes:
-        """Return bytes of an object, in memory that is read-only."""
+        """Return bytes of an object; those that an earlier run has kept are not fetched again."""
+        out = np.empty(stop - start, dtype=np.uint8)
+        kept = self._kept()
+        at = start
+        for begins, data in () if kept is None else kept.find(f"{self.uri}/{path}", start, stop):
+            self._fetch(path, at, begins, out[at - start : begins - start], kept)
+            at = begins + len(data)
+            out[begins - start : at - start] = np.frombuffer(data, dtype=np.uint8)
+        self._fetch(path, at, stop, out[at - start :], kept)
+        return out
 
-        def ask() -> Bytes:
-            begun = time.monotonic()
-            with self._told(f"reading {self.uri}/{path}"):
-                data = self._obstore.get_range(self.store, f"{self.prefix}/{path}", start=start, end=stop)
-            out: Bytes = np.frombuffer(memoryview(data), dtype=np.uint8)
-            self.traffic.arrived(len(out), time.monotonic() - begun)
-            if len(out) != stop - start:
-                raise SourceError(f"{self.uri}/{path} ends at byte {start + len(out):,}: it is cut off")
-            return out
+    def _fetch(self, path: str, start: int, stop: int, out: Bytes, kept: Kept | None) -> None:
+        """Fetch a range as it comes; what fails is asked for again from where it failed."""
+        at = start
 
-        return call(self.traffic, f"{path} of {self.uri}", ask)
+        def ask() -> None:
+            nonlocal at
+            begun, first = time.monotonic(), at
+            with ExitStack() as stack:
+                writing = None if kept is None else stack.enter_context(kept.request(f"{self.uri}/{path}"))
+                stack.enter_context(self._told(f"reading {self.uri}/{path}"))
+                answer = self._obstore.get(self.store, f"{self.prefix}/{path}", options={"range": (at, stop)})
+                for part in answer.stream(min_chunk_size=PART):
+                    data = memoryview(part)[: stop - at]
+                    out[at - start : at - start + len(data)] = np.frombuffer(data, dtype=np.uint8)
+                    if writing is not None:
+                        writing.append(at, data)
+                    at += len(data)
+                    self.traffic.arrived(len(data))
+            self.traffic.answered(at - first, time.monotonic() - begun)
+            if at < stop:
+                raise SourceError(f"{self.uri}/{path} ends at byte {at:,}: it is cut off")
+
+        if start < stop:
+            call(self.traffic, f"{path} of {self.uri}", ask)
+
+    def _kept(self) -> Kept | None:
+        """Return where this run keeps what has come, if it does."""
+        folder = self.traffic.keep
+        with self._lock:
+            if folder is None:
+                self._keeping = None
+            elif self._keeping is None or self._keeping.folder != folder:
+                self._keeping = Kept(folder)
+            return self._keeping
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:
