@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 from collections import deque
@@ -66,7 +67,7 @@ class Traffic:
         self.error: BaseException | None = None
         """What the listener has raised in the thread that looks."""
         self._lock = threading.Lock()
-        self._waiting: dict[object, tuple[float, str]] = {}
+        self._waiting: dict[object, tuple[bool, float, str]] = {}
         self._said = 0.0
         self._listener: Listener | None = None
         self._planned = self._base_bytes = self._base_retries = 0
@@ -89,6 +90,11 @@ class Traffic:
             if seconds and n >= TELLING:
                 self.rate = max(self.rate, n / seconds)
 
+    def forget(self) -> None:
+        """Drop what is kept of what has come: it may be damaged."""
+        if self.keep is not None:
+            shutil.rmtree(self.keep, ignore_errors=True)
+
     def retried(self, why: str) -> None:
         """Count a request that failed and is made again."""
         with self._lock:
@@ -96,11 +102,11 @@ class Traffic:
             self.failed = why
 
     @contextmanager
-    def waiting(self, what: str) -> Iterator[None]:
-        """Know what is being waited for within the block."""
+    def waiting(self, what: str, outer: bool = False) -> Iterator[None]:
+        """Know what is being waited for within the block; `outer` if what it waits for itself is better told."""
         key = object()
         with self._lock:
-            self._waiting[key] = (self.clock(), what)
+            self._waiting[key] = (outer, self.clock(), what)
             self._look()
         try:
             yield
@@ -149,12 +155,13 @@ class Traffic:
         with self._lock:
             if not self._waiting:
                 return None
-            begun, what = min(self._waiting.values())
+            outer, begun, what = min(self._waiting.values())
             now = self.clock()
             if now - max(begun, self.last, self._said) < QUIET:
                 return None
             self._said = now
-            more = f" and {len(self._waiting) - 1} more" if len(self._waiting) > 1 else ""
+            others = sum(one[0] == outer for one in self._waiting.values()) - 1
+            more = f" and {others} more" if others else ""
             return Waiting(now - max(begun, self.last), what + more, self.failed)
 
     def raise_error(self) -> None:

@@ -83,17 +83,17 @@ class Chains:
         with Proxy(self.server, self.delay, self.rate) as line:
             arguments = ["s3://census/soma", self.organism, self.reader, str(self.out), json.dumps(settings(line.port))]
             command = [sys.executable, "-c", EXPORT, *arguments]
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            if kill_at is None:
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
                 assert process.stdout is not None
-                said = process.stdout.readline()  # when all is looked up
-                self.opening, self.planned = line.bytes, int(said.split()[1]) if said else 0
-            while process.poll() is None:
-                if kill_at is not None and line.bytes >= kill_at:
-                    process.send_signal(signal.SIGKILL)
-                time.sleep(0.005)
-            wrong = process.stderr.read() if process.stderr else ""
-            assert process.returncode in (0, -signal.SIGKILL), wrong
+                assert process.stderr is not None
+                if kill_at is None:
+                    said = process.stdout.readline()  # when all is looked up
+                    self.opening, self.planned = line.bytes, int(said.split()[1]) if said else 0
+                while process.poll() is None:
+                    if kill_at is not None and line.bytes >= kill_at:
+                        process.send_signal(signal.SIGKILL)
+                    time.sleep(0.005)
+                assert process.returncode in (0, -signal.SIGKILL), process.stderr.read()
             return line.bytes, process.returncode != 0
 
     def campaign(self, kills: int, seed: int) -> dict[str, Any]:

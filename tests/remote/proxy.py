@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import socket
 import threading
 import time
@@ -47,14 +48,14 @@ ever; "long", "less": Content-Length says more, or less, than comes; "flip": one
 
 @dataclass
 class Rule:
-    """Faults by what is asked for: the requests whose first line holds `match`, without the first `skip` of them.
+    """Faults by what is asked for: the requests whose first line has `match`, without the first `skip` of them.
 
     Parameters
     ----------
     fault
         One of `FAULTS`.
     match
-        A part of the request's first line.
+        A regular expression for a part of the request's first line.
     skip, times
         How many such requests pass before, and to how many it then happens.
     """
@@ -67,7 +68,7 @@ class Rule:
 
     def hits(self, line: str) -> bool:
         """Count a request; return whether the fault is its own."""
-        if self.match not in line:
+        if not re.search(self.match, line):
             return False
         self.seen += 1
         return self.skip < self.seen <= self.skip + self.times

@@ -11,7 +11,8 @@ import pytest
 from headrace.errors import InputError, LineError, SourceError
 from headrace.events import Waiting
 from headrace.support.amounts import parse_rate, parse_seconds
-from headrace.support.retry import DAMAGE_TRIES, LONGEST_PAUSE, call, failure, resumed, until
+from headrace.support.faults import failure
+from headrace.support.retry import DAMAGE_TRIES, LONGEST_PAUSE, call, resumed, until
 from headrace.traffic import QUIET, Traffic
 
 

@@ -81,7 +81,7 @@ class Catalog:
             with reading(where):
                 return self.root["census_info"][name].read().concat().to_pandas()
 
-        return call(self.location.traffic, where, read)
+        return call(self.location.traffic, where, read, lambda: self.__dict__.pop("root", None))
 
     def canonical_organism(self, organism: str) -> str:
         """Return the Census's name of an organism, e.g. of "Homo sapiens"; raise `InputError` if it has none."""

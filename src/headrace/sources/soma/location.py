@@ -15,7 +15,8 @@ from typing import Any
 import tiledbsoma as soma
 
 from ...errors import InputError, SourceError
-from ...support.retry import MISSING, call, failure
+from ...support.faults import MISSING, failure
+from ...support.retry import call
 from ...traffic import RETRY_FOR, Traffic
 
 BUFFER_BYTES = 4 << 20

@@ -61,6 +61,8 @@ class XReader:
         The new number of every gene joinid, or -1 to drop it, shape (largest joinid + 1,).
     where, stored
         Where the array is, and how many values it holds: to know the bytes of what is read.
+    add_up
+        Whether to add up the values of each cell, over all genes, in `totals`.
     """
 
     def __init__(
@@ -71,9 +73,12 @@ class XReader:
         gene_map: npt.NDArray[np.int32],
         where: Location | None = None,
         stored: int = 0,
+        add_up: bool = False,
     ) -> None:
         self.array, self.joinids, self.nnz, self.gene_map = array, joinids, nnz, gene_map
-        self.where, self.stored = where, stored
+        self.where, self.stored, self.add_up = where, stored, add_up
+        self.totals: dict[int, npt.NDArray[np.float64]] = {}
+        """By the start of a span, until somebody takes them."""
         self.n_vars = int(gene_map.max()) + 1
 
     @cached_property
@@ -167,6 +172,9 @@ class XReader:
                 return
             X = rows.finish()
             for span in block:
+                if self.add_up:
+                    first = block[0].start
+                    self.totals[span.start] = rows.totals[span.start - first : span.stop - first]
                 yield X if len(block) == 1 else _slice(X, span.start - block[0].start, span.stop - block[0].start)
 
     def _read_one(self, span: CellRange) -> sparse.csr_array:
@@ -182,6 +190,8 @@ class XReader:
                 f"X has {chunk.seen} values for cells {self.joinids[span.start]} to {self.joinids[span.stop - 1]}, "
                 f"but their obs['nnz'] says {chunk.expected}: the source contradicts itself"
             )
+        if self.add_up:
+            self.totals[span.start] = chunk.totals
         return chunk.finish()
 
     def _columns(self, joinids: npt.NDArray[np.int64]) -> Iterator[tuple[Any, Any, Any]]:
@@ -215,6 +225,7 @@ class _Rows:
         self.cursor = self.limit[:-1].copy()
         self.indices = np.empty(self.limit[-1], dtype=np.int32)
         self.data = np.empty(self.limit[-1], dtype=np.float32)
+        self.totals = np.zeros(len(joinids) if reader.add_up else 0)
         self.seen = 0
         self.unsorted = False
 
@@ -223,6 +234,7 @@ class _Rows:
 
         Values of cells or genes that are not wanted are dropped.
         """
+        begun = at
         at, seen, status = kernels.scatter(
             rows,
             cols,
@@ -237,6 +249,10 @@ class _Rows:
             self.data,
         )
         self.seen += seen
+        if len(self.totals):
+            places = self.row_map[np.clip(rows[begun:at] - self.first, 0, len(self.row_map) - 1)]
+            wanted = places >= 0
+            self.totals += np.bincount(places[wanted], vals[begun:at][wanted], len(self.totals))
         self.unsorted |= bool(status & kernels.UNSORTED)
         if status & kernels.OVERFLOW:
             raise SourceError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,16 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ...chunk import Chunk, StreamSpec
+from ...chunk import StreamSpec
 from ...errors import InputError, SourceError
 from ...support.retry import call
-from ..ranges import CellRange
 from .catalog import Catalog
 from .cells import absent_values
 from .genes import Genes, choose
 from .location import reading
 from .source import SomaSource
-from .sums import compare_sums
 
 MEDIAN_LENGTH_SINCE = "2025-01-30"
 FEW_GENES = 1000
@@ -58,7 +55,7 @@ class CensusQuery(SomaSource):
 
     def resolve(self) -> None:
         """Look cells and genes up, so that whatever is wrong with the query is said now."""
-        call(self.traffic, f"obs of {self.where}", self.look_up)
+        call(self.traffic, f"obs of {self.where}", self.look_up, self._forget)
         if self.primary_only is None:
             n = self._n_duplicates
             if n:
@@ -77,11 +74,14 @@ class CensusQuery(SomaSource):
                 stacklevel=3,
             )
 
-    def _chunks(self, refs: Sequence[CellRange], again: bool) -> Iterator[Chunk]:
-        for chunk in super()._chunks(refs, again):
-            if self.traffic is not None and self.layer == "raw":
-                compare_sums(chunk)
-            yield chunk
+    @property
+    def _compared(self) -> bool:  # type: ignore[override]
+        return self.traffic is not None and self.layer == "raw"
+
+    @property
+    def _complete(self) -> bool:  # type: ignore[override]
+        """Whether every value of the cells is of a gene of the query: those of one dataset are of genes it measured."""
+        return self.rule == "all" or (self.rule in ("measured", "any") and len(self._datasets) == 1)
 
     def _describe(self) -> StreamSpec:
         return replace(super()._describe(), measured=self._measured, presence_aware=self.rule == "any", uns=self._known)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InputError, LineError, SourceError, nearest
-from ...support.retry import call, failure
+from ...support.faults import failure
+from ...support.retry import call
 from ...traffic import RETRY_FOR, Traffic
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...chunk import Chunk, Cost, Holds, StreamSpec
-from ...errors import InputError, nearest
+from ...errors import InputError
 from ...protocols import Source
 from ...support.prefetch import prefetch
 from ...support.retry import call, resumed
@@ -27,10 +27,12 @@ from ..tiles.rows import TileReader
 from .cells import Cells, absent_values, select_cells
 from .choice import Choice, Reader, choose_reader
 from .genes import Genes, choose, id_column
+from .layers import layer_of, measurement_of
 from .location import BUFFER_BYTES, TILE_BYTES, Location, reading
 from .matrix import BLOCK_NNZ, MIN_TILE_BYTES, XReader
 from .obs import TILE, Annotations
 from .spans import largest_band, spans
+from .sums import compare_totals
 from .tables import to_frame
 
 ENOUGH_FOR_TILES = 240_000_000
@@ -72,7 +74,7 @@ class SomaSource(Source[CellRange]):
     @cached_property
     def spec(self) -> StreamSpec:
         """What is known of the stream before X is read."""
-        return call(self.traffic, f"obs of {self.where}", self._describe)
+        return call(self.traffic, f"obs of {self.where}", self._describe, self._forget)
 
     def _describe(self) -> StreamSpec:
         nnz = None if self.cells.nnz is None else int(self.cells.nnz.sum())
@@ -94,11 +96,14 @@ class SomaSource(Source[CellRange]):
         return resumed(self.traffic, f"X of {self.where}", self._chunks, refs)
 
     def _chunks(self, refs: Sequence[CellRange], again: bool) -> Iterator[Chunk]:
-        if again:  # nothing of what may be damaged is used
-            for name in ("_array", "_reader", "_choice"):
-                self.__dict__.pop(name, None)
-        for span, X in zip(refs, prefetch(self._reader.read(refs)), strict=True):
-            yield Chunk(X, self._annotations.read(span.start, span.stop))
+        if again:
+            self._forget()
+        reader = self._reader
+        for span, X in zip(refs, prefetch(reader.read(refs)), strict=True):
+            obs = self._annotations.read(span.start, span.stop)
+            if span.start in reader.totals:
+                compare_totals(reader.totals.pop(span.start), X, obs, self._complete)
+            yield Chunk(X, obs)
 
     def value_counts(self, column: str) -> dict[str, int]:
         """Count the cells of each value of a column of obs, without reading X."""
@@ -171,6 +176,16 @@ class SomaSource(Source[CellRange]):
         """The SOMA value filter of the cells."""
         return self.obs_filter
 
+    _compared = _complete = False
+    """Whether the total of each cell is compared with obs; whether none of its values can be of another gene."""
+
+    def _forget(self) -> None:
+        """Open all anew: what was opened may be damaged, and TileDB keeps what it has read."""
+        if self.traffic is not None:
+            self.traffic.forget()
+        for name in ("_experiment", "_measurement", "_stored_array", "_array", "_reader", "_choice", "_annotations"):
+            self.__dict__.pop(name, None)
+
     @cached_property
     def cells(self) -> Cells:
         """The cells of the query."""
@@ -213,12 +228,7 @@ class SomaSource(Source[CellRange]):
 
     @cached_property
     def _measurement(self) -> Any:
-        known = list(self._experiment.ms)
-        if self.measurement not in known:
-            raise InputError(
-                f"{self.where} has no measurement {self.measurement!r}; {nearest(self.measurement, known)}"
-            )
-        return self._experiment.ms[self.measurement]
+        return measurement_of(self._experiment, self.measurement, self.where)
 
     @cached_property
     def _var(self) -> pd.DataFrame:
@@ -230,15 +240,7 @@ class SomaSource(Source[CellRange]):
     @cached_property
     def _stored_array(self) -> Any:
         """X as the measurement gives it."""
-        known = list(self._measurement.X) if "X" in self._measurement else []
-        if self.layer not in known:
-            raise InputError(
-                f"{self.where}/ms/{self.measurement}/X has no layer {self.layer!r}; {nearest(self.layer, known)}"
-            )
-        array = self._measurement.X[self.layer]
-        if not getattr(array, "is_sparse", False):
-            raise InputError(f"layer {self.layer!r} of {self.where} is dense; headrace reads sparse layers")
-        return array
+        return layer_of(self._measurement, self.layer, f"{self.where}/ms/{self.measurement}/X")
 
     @cached_property
     def _choice(self) -> Choice:
@@ -283,8 +285,9 @@ class SomaSource(Source[CellRange]):
     def _reader(self) -> XReader | TileReader:
         asked = self.cells.joinids, self.cells.nnz, self.columns.gene_map
         if not self._choice.fragments:
-            return XReader(self._array, *asked, self.location, self._stored)
-        return TileReader(self._choice.fragments, *asked, line=self._line, small=self._tile_base < TILE_BYTES)
+            return XReader(self._array, *asked, self.location, self._stored, self._compared)
+        small = self._tile_base < TILE_BYTES
+        return TileReader(self._choice.fragments, *asked, line=self._line, small=small, add_up=self._compared)
 
     def open_x(self) -> None:
         """Find X and who reads it, so that a wrong measurement, layer or reader is named now, not later."""

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import SourceError
-from ...support.retry import call, failure
+from ...support.faults import failure
+from ...support.retry import call
 from ...traffic import Traffic
 from .generic import Declined
 from .kept import Kept
