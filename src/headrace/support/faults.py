@@ -16,7 +16,10 @@ NETWORK = "check the network"
 PROXY = "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY, or vfs.s3.proxy_host"
 ADDRESS = "check the address, and vfs.s3.endpoint_override if it is set"
 KEYS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or vfs.s3.aws_access_key_id"
-RIGHTS = "ask for permission to read it, or check the credentials; a public bucket needs vfs.s3.no_sign_request=true"
+RIGHTS = (
+    "ask for permission to read it, or check the credentials (a public bucket needs vfs.s3.no_sign_request=true), and "
+    "check the network: a proxy may answer so"
+)
 LATER = "try again later"
 
 UNKNOWN_HOST = "the name of the server cannot be looked up (DNS)"
