@@ -133,7 +133,8 @@ class Session:
     def _outcome(self) -> str:
         if self._target is not None and _identity(self._target[0]) != self._target[1]:
             return f"{self._target[0]} had been written before, and is whole"
-        if self._spool is not None and any(self._is_new(part) for part in self._spool.glob("*/*.part")):
+        kept = () if self._spool is None else (*self._spool.glob("*/*.part"), *self._spool.glob("*/*/*.bytes"))
+        if any(self._is_new(part) for part in kept):
             return f"nothing was written; run it again to go on from what is kept in {self._spool}"
         return "nothing was written"
 
