@@ -45,10 +45,10 @@ test-lowest:
 	.venv-lowest/bin/python -m pip install --quiet $(LOWEST) -e '.[test]'; \
 	.venv-lowest/bin/python -m pytest -q
 
-# What reads a Census, again with TileDB as the reader of X.
+# The suite again with TileDB as the reader of X; without the folders whose tests never read X of a Census.
 test-tiledb: $(READY)
-	HEADRACE_READER=tiledb $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile tests/sources/soma tests/laws tests/engine \
-		tests/against/test_notebook.py tests/against/test_scanpy_census.py
+	HEADRACE_READER=tiledb $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile tests \
+		$(addprefix --ignore=tests/,sources/h5ad sources/tables sources/tenx sources/tiles stats support)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -14,6 +14,9 @@ from hypothesis import settings
 settings.register_profile("headrace", deadline=None, derandomize=True)
 settings.load_profile("headrace")
 
+# what tests fetch is not kept where the user's is; those that try the cache name a folder of their own
+os.environ["HEADRACE_CACHE"] = "off"
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 LIVER = "4546e757-34d0-4d17-be06-538318925fcd"

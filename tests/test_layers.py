@@ -31,6 +31,7 @@ ONLY = {
     "skmisc": {"stats"},
     "scanpy": set(),
     "lazy_loader": {"__init__.py"},
+    "platformdirs": {"support/cache.py"},
 }
 """Which library is known where."""
 

@@ -13,13 +13,16 @@ The public names are in the stub beside this file (`__init__.pyi`); each is impo
 from __future__ import annotations
 
 import gc
+import sys
 from typing import Any
 
 import lazy_loader
 
-from .support.allocator import keep_freed_memory
+from .support.allocator import keep_freed_memory, map_little
+from .support.limits import LIBRARIES, check_address_space
 
 keep_freed_memory()  # before anything else allocates from threads
+map_little()  # before pyarrow is imported
 
 __version__ = "0.1.0"
 
@@ -28,6 +31,8 @@ _import, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is asked for, without garbage collection: imports make little, a search is slow."""
+    if "numba" not in sys.modules:
+        check_address_space(LIBRARIES, "headrace")
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -6,6 +6,7 @@ from .chunk import StreamSpec as StreamSpec
 from .engine.executors import Serial as Serial
 from .engine.executors import Threads as Threads
 from .engine.plan import Plan as Plan
+from .errors import CodeCacheWarning as CodeCacheWarning
 from .errors import CountsError as CountsError
 from .errors import FractionalCountsWarning as FractionalCountsWarning
 from .errors import HeadraceError as HeadraceError
@@ -17,6 +18,7 @@ from .errors import OutputError as OutputError
 from .errors import PlanError as PlanError
 from .errors import RoundedCountsWarning as RoundedCountsWarning
 from .errors import SourceError as SourceError
+from .errors import StorageWarning as StorageWarning
 from .sinks.h5ad.verify import Verdict as Verdict
 from .sinks.h5ad.verify import verify_h5ad as verify_h5ad
 from .sinks.table import Table as Table

@@ -74,6 +74,10 @@ class StreamSpec:
         Whether counts, in `X` or a layer, need not be whole; None: the source says that they are counts, and no more.
     whole
         Whether `X` was made whole on the way (`RoundCounts`): counts of the source need no check then.
+    whole_obs
+        All of the source's `obs`, where it is in memory: sinks look at its texts before anything is read.
+    samples
+        Whether a row is a sample (bulk, or a sum of cells) and not a cell: its matrices are written dense.
 
     Examples
     --------
@@ -97,6 +101,8 @@ class StreamSpec:
     values: Callable[[str], Mapping[str, int]] | None = None
     fractional: bool | None = False
     whole: bool = False
+    whole_obs: pd.DataFrame | None = None
+    samples: bool = False
 
     def __repr__(self) -> str:
         return f"StreamSpec({self})"

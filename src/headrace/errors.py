@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -48,6 +49,10 @@ class LineError(SourceError):
         """Whether it was tried again, as long as that was of use."""
 
 
+class ContradictionError(SourceError):
+    """The source holds what cannot be: reading it again does not help."""
+
+
 class OutputError(HeadraceError):
     """Writing failed or was refused; nothing was left under the final name."""
 
@@ -62,6 +67,24 @@ class FractionalCountsWarning(UserWarning):
 
 class NotCarriedWarning(UserWarning):
     """Something of a file is of a kind that a stream does not carry: the output will not have it."""
+
+
+class StorageWarning(UserWarning):
+    """Where something is written there may be too little space, or there are no locks; the run goes on."""
+
+
+class CodeCacheWarning(UserWarning):
+    """Compiled code cannot be kept for the next run, which takes some seconds longer for that."""
+
+
+def without_docstrings(error: AttributeError) -> Exception:
+    """Say why a library cannot be imported where Python leaves out docstrings; elsewhere return the error itself."""
+    if sys.flags.optimize < 2:
+        return error
+    return InputError(
+        "anndata, and with it tiledbsoma, cannot be imported under python -OO (or PYTHONOPTIMIZE=2), which leaves out "
+        f"docstrings ({error}); use -O (PYTHONOPTIMIZE=1), or neither"
+    )
 
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:

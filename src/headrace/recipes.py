@@ -14,6 +14,7 @@ from .steps.rates import Libsize, LogCPM
 from .steps.scale import Scale
 from .steps.select import FilterGenes, SelectGenes
 from .steps.totals import NormalizeTotal, SizeFactors
+from .support.given import check_call
 
 
 def full_length(
@@ -39,6 +40,7 @@ def full_length(
     >>> [type(step).__name__ for step in hr.recipes.full_length()][3:5]
     ['NormalizeLength', 'NormalizeTotal']
     """
+    check_call(full_length, locals())
     return [
         SaveLayer("counts"),
         FilterCells(min_genes=min_genes),
@@ -114,6 +116,7 @@ def workbench(
     >>> [type(step).__name__ for step in hr.recipes.workbench()][-3:]
     ['HighlyVariableGenes', 'SelectGenes', 'Scale']
     """
+    check_call(workbench, locals())
     return [
         SaveLayer("counts"),
         NormalizeTotal(target_sum=target_sum),
@@ -148,6 +151,7 @@ def cpm(
     >>> [type(step).__name__ for step in hr.recipes.cpm(layer="counts", out_layer="cpm")]
     ['UseLayer', 'Libsize', 'NormalizeTotal', 'SaveLayer']
     """
+    check_call(cpm, locals())
     if keep_x and out_layer is None:
         raise InputError("cpm(keep_x=True): name the layer for the result with out_layer='cpm'")
     before = f"X before {out_layer}"
@@ -178,6 +182,7 @@ def bulk_workbench(*, prior_count: float = 2, max_value: float = 10) -> list[Any
     >>> [type(step).__name__ for step in hr.recipes.bulk_workbench()]
     ['SaveLayer', 'NormFactors', 'LogCPM', 'SaveLayer', 'Scale']
     """
+    check_call(bulk_workbench, locals())
     return [
         SaveLayer("counts"),
         NormFactors(),

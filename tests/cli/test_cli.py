@@ -152,7 +152,7 @@ def test_a_reader_that_has_read_enough() -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
-    assert process.returncode == 1
+    assert process.returncode == 0, "the run did all that was asked"
 
 
 # ------------------------------------------------------------------------------------------------ export

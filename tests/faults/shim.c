@@ -72,6 +72,20 @@ static int meet_fd(char kind, int fd) {
     return meet(kind, path);
 }
 
+/* of a path that begins at an open folder */
+static int meet_at(char kind, int at, const char *path) {
+    if (path[0] == '/' || at == AT_FDCWD) return meet(kind, path);
+    if (!now || !now->armed) return 0;
+    char link[64], whole[4200];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", at);
+    int kept = errno;
+    ssize_t length = syscall(SYS_readlinkat, AT_FDCWD, link, whole, 4000);
+    errno = kept;
+    if (length <= 0) return 0;
+    snprintf(whole + length, sizeof whole - length, "/%s", path);
+    return meet(kind, whole);
+}
+
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 #define HALF(n) ((n) > 1 ? (n) / 2 : (n))
 
@@ -148,13 +162,22 @@ int posix_fallocate64(int fd, off64_t at, off64_t size) {
         return real give;                                                         \
     }
 ON_PATH('r', int, rename, (const char *from, const char *path), (from, path))
-ON_PATH('r', int, renameat, (int a, const char *from, int b, const char *path), (a, from, b, path))
-ON_PATH('r', int, renameat2, (int a, const char *from, int b, const char *path, unsigned how), (a, from, b, path, how))
 ON_PATH('t', int, truncate, (const char *path, off_t size), (path, size))
 ON_PATH('t', int, truncate64, (const char *path, off64_t size), (path, size))
 ON_PATH('m', int, mkdir, (const char *path, mode_t mode), (path, mode))
 ON_PATH('u', int, unlink, (const char *path), (path))
 ON_PATH('u', int, rmdir, (const char *path), (path))
+
+#define ON_PATH_AT(kind, name, more, give)                                        \
+    int name more {                                                               \
+        static int(*real) more;                                                   \
+        if (!real) real = (int(*) more)dlsym(RTLD_NEXT, #name);                   \
+        if (meet_at(kind, at, path) == 1) return -1;                              \
+        return real give;                                                         \
+    }
+ON_PATH_AT('r', renameat, (int a, const char *from, int at, const char *path), (a, from, at, path))
+ON_PATH_AT('r', renameat2, (int a, const char *from, int at, const char *path, unsigned how), (a, from, at, path, how))
+ON_PATH_AT('u', unlinkat, (int at, const char *path, int how), (at, path, how))
 
 static char opened(int how) {
     return (how & O_ACCMODE) != O_RDONLY || how & (O_CREAT | O_TRUNC) ? 'o' : 'O';
@@ -180,7 +203,7 @@ OPEN(open64)
         va_start(more, how);                                                      \
         mode_t mode = va_arg(more, mode_t);                                       \
         va_end(more);                                                             \
-        if (meet(opened(how), path) == 1) return -1;                              \
+        if (meet_at(opened(how), at, path) == 1) return -1;                       \
         return real(at, path, how, mode);                                         \
     }
 OPENAT(openat)

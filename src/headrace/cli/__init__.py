@@ -9,9 +9,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ..cli import bulk, datasets, demo, export, spool, verify
+from ..cli import bulk, cache, datasets, demo, export, spool, verify
+from ..support.limits import LIBRARIES, check_address_space
 from .console import DONE, Session, leave, plain_warnings, stoppable
 from .group import headrace
+from .streams import open_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns
     -------
-    The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted (143 terminated, 129 hung up).
 
     Examples
     --------
@@ -32,9 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     headrace 0.1.0
     0
     """
+    if arguments is None:
+        open_streams()
     session = Session()
     with stoppable(session, for_good=arguments is None), plain_warnings(session):
         try:
+            asked = sys.argv[1:] if arguments is None else arguments
+            if asked and not {"--help", "-h", "--version"} & set(asked):
+                check_address_space(LIBRARIES, "headrace")
             headrace.main(args=arguments, prog_name="headrace", standalone_mode=False, obj=session)
             sys.stdout.flush()
         except BaseException as error:  # whatever it is, it becomes an exit code
@@ -45,4 +52,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return DONE
 
 
-__all__ = ["bulk", "datasets", "demo", "export", "headrace", "main", "spool", "verify"]
+__all__ = ["bulk", "cache", "datasets", "demo", "export", "headrace", "main", "spool", "verify"]

@@ -62,7 +62,12 @@ OPTIONS = (
         help="Which column of STAR's ReadsPerGene.out.tab.",
         section=TABLE,
     ),
-    option("--tx2gene", metavar="FILE", help="Transcripts and their genes, for salmon and its kin.", section=TABLE),
+    option(
+        "--tx2gene",
+        metavar="FILE|gene_id",
+        help="Transcripts and their genes, for salmon and its kin; gene_id: as in RSEM's files.",
+        section=TABLE,
+    ),
     option(
         "--counts-from-abundance",
         type=click.Choice(["no", "scaledTPM", "lengthScaledTPM"]),
@@ -108,7 +113,19 @@ OPTIONS = (
         section=RUN,
     ),
     option("--overwrite", is_flag=True, help="Replace the file if it exists.", section=RUN),
-    option("--dense", is_flag=True, help="Write an .h5ad file's matrices dense, e.g. for pydeseq2.", section=RUN),
+    option(
+        "--dense/--sparse",
+        default=None,
+        help="Write an .h5ad file's matrices as dense arrays (the default, as pydeseq2 needs), or sparse.",
+        section=RUN,
+    ),
+    option(
+        "--counts",
+        type=click.Choice(["float32", "int32"]),
+        help="The type of an .h5ad file's counts; float32 by default.",
+        section=RUN,
+    ),
+    option("--no-checksum", is_flag=True, help="Leave an .h5ad file's checksums (fletcher32) out.", section=RUN),
     option("--memory", metavar="AMOUNT", help="The most memory to take, e.g. 1GB.", section=RUN),
 )
 
@@ -132,7 +149,8 @@ def bulk(session: Session, /, tables: tuple[str, ...], **given: Any) -> None:
 
     import headrace as hr
 
-    from ..engine.run import SPOOLS, Settings
+    from ..engine.leftover import SPOOLS
+    from ..engine.run import Settings
     from ..support.atomic import check_target
     from ..support.memory import default_budget, parse_bytes
     from .progress import Progress
@@ -158,7 +176,13 @@ def bulk(session: Session, /, tables: tuple[str, ...], **given: Any) -> None:
     with Progress(session) as progress:
         if sink is None:
             spec = plan.write_h5ad(
-                out, memory=memory, overwrite=given["overwrite"], dense=given["dense"], on_event=progress
+                out,
+                memory=memory,
+                overwrite=given["overwrite"],
+                checksum=not given["no_checksum"],
+                dense=given["dense"],
+                counts=given["counts"] or "float32",
+                on_event=progress,
             )
         else:
             spec = plan.write(sink, Settings(memory, on_event=progress))

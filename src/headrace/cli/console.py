@@ -1,6 +1,6 @@
 """What the command line says besides its results, and how it ends.
 
-Exit codes: 0 done, 1 a failure told in one line, 2 wrong usage, 130 interrupted (143 if terminated).
+Exit codes: 0 done, 1 a failure told in one line, 2 wrong usage, 130 interrupted (143 terminated, 129 hung up).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -25,7 +25,7 @@ from ..errors import HeadraceError
 from .spelled import spelled
 
 DONE, FAILED, USAGE = 0, 1, 2
-SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 
 
 class Interrupted(BaseException):
@@ -53,13 +53,16 @@ class Session:
     _signals: list[int] = field(default_factory=list)
     _target: tuple[Path, tuple[int, int] | None] | None = None
     _spool: Path | None = None
+    _parts: Collection[tuple[str, int, int]] = ()
+    """Those of the spool when the run began, told apart without a clock: that of the disk may go otherwise."""
 
     def say(self, text: str) -> None:
         """Write one line to stderr, above the progress bar."""
-        if self.bar is None:
-            click.echo(text, err=True)
-        else:
-            self.bar.write(text, file=sys.stderr)
+        with suppress(OSError, ValueError):  # a terminal that is gone, a reader who has read enough: the run goes on
+            if self.bar is None:
+                click.echo(text, err=True)
+            else:
+                self.bar.write(text, file=sys.stderr)
 
     def seconds(self) -> float:
         """Return how long the run has taken so far."""
@@ -75,7 +78,7 @@ class Session:
         spool
             The folder of the plan's spool, if it has one: it is kept for the next run of the same plan.
         """
-        self._target, self._spool = (target, _identity(target)), spool
+        self._target, self._spool, self._parts = (target, _identity(target)), spool, _parts(spool)
 
     def check(self) -> None:
         """Raise `Interrupted` if the run is to stop: whoever caught the first one must not keep it going."""
@@ -90,7 +93,8 @@ class Session:
             raise Interrupted
         if len(self._signals) > 2:
             os._exit(128 + number)
-        os.write(2, b"\nstopping; once more leaves at once, and may leave a hidden .partial file behind\n")
+        with suppress(OSError):
+            os.write(2, b"\nstopping; once more leaves at once, and may leave a hidden .partial file behind\n")
 
     def on_ignored(self, ignored: Any) -> None:
         """Let a signal come again that Python ignores, since it came in a finaliser."""
@@ -118,7 +122,7 @@ class Session:
         if isinstance(error, BrokenPipeError):
             # Whoever read has read enough. What is left must not be tried again when Python ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return FAILED
+            return DONE
         if self.debug:
             traceback.print_exception(error)
         if isinstance(error, click.ClickException):
@@ -133,13 +137,9 @@ class Session:
     def _outcome(self) -> str:
         if self._target is not None and _identity(self._target[0]) != self._target[1]:
             return f"{self._target[0]} had been written before, and is whole"
-        kept = () if self._spool is None else (*self._spool.glob("*/*.part"), *self._spool.glob("*/*/*.bytes"))
-        if any(self._is_new(part) for part in kept):
+        if not _parts(self._spool) <= set(self._parts):
             return f"nothing was written; run it again to go on from what is kept in {self._spool}"
         return "nothing was written"
-
-    def _is_new(self, path: Path) -> bool:
-        return path.stat().st_mtime > time.time() - self.seconds()
 
 
 def one_line(error: BaseException) -> str:
@@ -161,8 +161,9 @@ def leave(code: int) -> NoReturn:
 
     Python's own way out would wait for reads that hang, and tell of the errors of objects that are half made.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
     os._exit(code)
 
 
@@ -180,7 +181,9 @@ def stoppable(session: Session, for_good: bool) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, session.on_signal) for number in SIGNALS}
+    # nohup lets a hang-up be ignored, and so it stays
+    heard = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, session.on_signal) for number in heard}
     hook, sys.unraisablehook = sys.unraisablehook, session.on_ignored
     try:
         yield
@@ -281,6 +284,12 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns
+
+
+def _parts(spool: Path | None) -> set[tuple[str, int, int]]:
+    """Return the parts of all spools in a folder."""
+    found = {str(path): _identity(path) for path in ([] if spool is None else spool.glob("*/*.part"))}
+    return {(name, *identity) for name, identity in found.items() if identity is not None}
 
 
 def _wrong_usage(error: click.UsageError) -> int:

@@ -32,7 +32,7 @@ def demo(session: Session, *, out: str) -> None:
     """
     import headrace as hr
 
-    from ..engine.run import SPOOLS
+    from ..engine.leftover import SPOOLS
 
     folder, file = Path(out), Path(out) / "liver.h5ad"
     built = _needs_building(folder)

@@ -54,7 +54,7 @@ def export(session: Session, /, **given: Any) -> None:
 
     Without steps, the counts are written as they are. The file appears whole or not at all.
     """
-    from ..engine.run import SPOOLS
+    from ..engine.leftover import SPOOLS
     from .plans import job
 
     todo = job(given, needs_out=True)
@@ -68,6 +68,7 @@ def export(session: Session, /, **given: Any) -> None:
             overwrite=given["overwrite"],
             compression=todo.compression,
             checksum=not given["no_checksum"],
+            counts=given["counts"] or "float32",
             dense=given["dense"],
             spool=spool,
             resume=given["resume"],

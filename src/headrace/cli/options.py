@@ -86,7 +86,8 @@ H5AD = (
     option("--genome", metavar="NAME", help="Which genome of --tenx, if there are several.", section=SOURCE),
     option("--soma", metavar="PATH|URI", help="A SOMA experiment, instead of a Census.", section=SOURCE),
     option("--measurement", metavar="NAME", help="Which measurement of --soma; RNA by default.", section=SOURCE),
-    option("--h5ad", metavar="FILE", help="A local .h5ad file, instead of a Census.", section=SOURCE),
+    option("--h5ad", metavar="FILE", help="A local .h5ad or .h5mu file, instead of a Census.", section=SOURCE),
+    option("--modality", metavar="NAME", help="Which modality of an .h5mu, e.g. rna.", section=SOURCE),
     option("--raw", is_flag=True, help="Read raw.X of the file, with the genes of raw.var.", section=SOURCE),
     option(
         "--holds",
@@ -103,7 +104,7 @@ H5AD = (
     option(
         "--var-names",
         metavar="COLUMN",
-        help="Column of var to call genes by, e.g. feature_name; not for --tenx. Ids are kept in feature_id.",
+        help="Column of var to call genes by, e.g. feature_name. Ids are kept in feature_id.",
         section=SOURCE,
     ),
 )
@@ -197,7 +198,18 @@ OUTPUT = (
         help="Leave HDF5's checksums (fletcher32) out, for programs that do not know them, such as kerchunk.",
         section=RUN,
     ),
-    option("--dense", is_flag=True, help="Write X and layers as dense arrays, e.g. for pydeseq2.", section=RUN),
+    option(
+        "--counts",
+        type=click.Choice(["float32", "int32"]),
+        help="The type of X and layers that hold counts; float32 by default.",
+        section=RUN,
+    ),
+    option(
+        "--dense/--sparse",
+        default=None,
+        help="Write X and layers as dense arrays (the default for samples, as pydeseq2 needs), or sparse (for cells).",
+        section=RUN,
+    ),
     option(
         "--memory",
         metavar="AMOUNT",

@@ -26,8 +26,8 @@ TAKES = {
     | {"tiledb_config", "reader", "retry_for"},
     "soma": {"obs_filter", "obs_joinids", "genes", "layer", "measurement", "var_index", "var_names"}
     | {"tiledb_config", "reader", "retry_for"},
-    "h5ad": {"layer", "raw", "holds", "var_index", "var_names"},
-    "tenx": {"feature_type", "genome"},
+    "h5ad": {"layer", "raw", "holds", "var_index", "var_names", "modality"},
+    "tenx": {"feature_type", "genome", "var_names"},
 }
 """What may be said of each."""
 
@@ -42,11 +42,9 @@ def asked(given: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]
     """Return all that is said of the source: on the command line, which wins, and in a recipe file."""
     said = {
         **{name: given[name] for name in ("organism", "obs_filter", "primary_only", "measurement")},
-        **{
-            name: given[name] or None
-            for name in ("raw", "holds", "var_index", "tiledb_config", "reader", "var_names", "retry_for")
-        },
-        **{name: given[name] for name in ("feature_type", "genome")},
+        **{name: given[name] or None for name in ("raw", "holds", "var_index", "tiledb_config", "reader", "var_names")},
+        **{name: given[name] for name in ("retry_for",)},
+        **{name: given[name] for name in ("feature_type", "genome", "modality")},
         "dataset_id": list(given["dataset_id"]) or None,
         "genes": None if given["genes"] is None else read_genes(given["genes"]),
         "layer": given["layer_in"],

@@ -33,6 +33,8 @@ RULES = (
     ("--holds", r"\bholds='(\w+)'", r"--holds \1"),
     ("--holds", r"\bholds=$", "--holds"),
     ("--var-index", r"\bvar_index='([^']*)'", r"--var-index \1"),
+    ("--modality", r"\bmodality='([^']*)'", r"--modality \1"),
+    ("--counts", r"\bcounts='int32'", "--counts int32"),
     ("--var-names", r"\bvar_names='([^']*)'", r"--var-names \1"),
     ("--soma", r"\bhr\.open_soma\b", "--soma"),
     ("--census", r"\bhr\.open_soma\b", "hr.open_soma in Python"),

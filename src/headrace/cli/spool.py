@@ -9,7 +9,7 @@ import click
 from .console import Session
 from .group import headrace
 
-FOLDER = click.argument("folder", metavar="[FOLDER]", default=".headrace-spool", type=click.Path(path_type=Path))
+FOLDER = click.argument("folder", metavar="[FOLDER]", required=False, type=click.Path(path_type=Path))
 
 
 @headrace.group()
@@ -23,22 +23,24 @@ def spool() -> None:
 
 @spool.command("list")
 @FOLDER
-def list_(folder: Path) -> None:
-    """List the spools in FOLDER (.headrace-spool here): size, parts, what they are of."""
+def list_(folder: Path | None) -> None:
+    """List spools: folder, size, parts, what they are of."""
+    from headrace.engine.leftover import places
     from headrace.engine.spool import found
 
-    for entry in found(folder):
+    for entry in (entry for place in places(folder) for entry in found(place)):
         query = entry["about"].get("source", {}).get("query", {})
-        asked = ", ".join(f"{name}={value}" for name, value in query.items())
+        asked = ", ".join(f"{name}={value}" for name, value in query.items()) if isinstance(query, dict) else ""
         click.echo(f"{entry['folder']}  {entry['bytes'] / 1e6:,.1f} MB in {entry['parts']} parts  {asked}")
 
 
 @spool.command()
 @FOLDER
 @click.pass_obj
-def clean(session: Session, *, folder: Path) -> None:
-    """Remove the spools in FOLDER (.headrace-spool here) that no run is using."""
+def clean(session: Session, *, folder: Path | None) -> None:
+    """Remove the spools that no run is using."""
+    from headrace.engine.leftover import places
     from headrace.engine.spool import clean as remove
 
-    n = remove(folder)
+    n = sum(remove(place) for place in places(folder))
     session.say(f"removed {n} spool{'' if n == 1 else 's'}")

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..chunk import Holds, StreamSpec
-from ..errors import OutputError
+from ..errors import OutputError, StorageWarning
 from ..protocols import Sink, Source, Step, Transform
 from ..steps.check import CheckCounts
 from ..steps.totals import ScaledTwiceWarning
+from ..support.atomic import followed
+from ..support.target import check_space, no_locks, same_disk, try_target
 
 
 def count_checks(source: Source[Any], steps: Sequence[Step]) -> tuple[Transform, ...]:
@@ -58,6 +60,37 @@ def refuse_to_overwrite(source: Source[Any], sink: Sink) -> None:
         for read in source.files:
             if _same(target, read):
                 raise OutputError(f"{target} is what this plan reads; write to another name")
+
+
+def check_outputs(sink: Sink, spool: Path | None, certain: int, likely: int, spooled: int) -> None:
+    """Try, before anything is read, where a plan will write; warn of what may go wrong there.
+
+    Parameters
+    ----------
+    sink
+        What writes.
+    spool
+        The folder of the spool, if there will be one.
+    certain, likely
+        Bytes of the output, at least and at most; 0 where that is not known.
+    spooled
+        Bytes of the spool that are still to be written.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
+    """
+    folders = dict.fromkeys(followed(path).parent for path in sink.files)
+    for path in sink.files:
+        try_target(path)
+    told = [no_locks(folder) for folder in dict.fromkeys([*folders, *([] if spool is None else [spool])])]
+    for folder in folders:
+        beside = spooled if spool is not None and same_disk(folder, spool) else 0
+        told.append(check_space(folder, certain, likely, beside))
+    for message in dict.fromkeys(told):
+        if message is not None:
+            warnings.warn(message, StorageWarning, stacklevel=4)
 
 
 def _same(target: Path, read: Path) -> bool:

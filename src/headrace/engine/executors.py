@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
 from ..protocols import Executor
+from ..support.given import check_fields, check_range
+from ..support.workers import Workers
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
+
+MOST_THREADS = 4096
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,10 @@ class Serial(Executor):
     """In this thread, one item at a time. The reference the others must agree with."""
 
     in_flight: int = 1
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_range(self, "in_flight", 1, MOST_THREADS)
 
     def map(self, fn: Callable[[Item], Out], items: Iterable[Item]) -> Iterator[Out]:
         """Yield `fn(item)` for every item, in order."""
@@ -35,10 +43,15 @@ class Threads(Executor):
     workers: int = 2
     in_flight: int = 3
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_range(self, "workers", 1, MOST_THREADS)
+        check_range(self, "in_flight", 1, MOST_THREADS)
+
     def map(self, fn: Callable[[Item], Out], items: Iterable[Item]) -> Iterator[Out]:
         """Yield `fn(item)` for every item, in order."""
         pending: deque[Future[Out]] = deque()
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="headrace") as pool:
+        with Workers(self.workers, "headrace") as pool:
             try:
                 for item in items:
                     pending.append(pool.submit(fn, item))

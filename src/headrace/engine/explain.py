@@ -172,7 +172,7 @@ def _assay_names(source: Source[Any], counts: dict[str, int]) -> dict[str, str]:
 def _size(spec: StreamSpec, out: StreamSpec, steps: Sequence[Step], nnz: int, index: int) -> int:
     """Return the bytes of the file that is written, at most, if nothing is compressed."""
     cells = out.n_obs * out.n_vars
-    n_dense = _dense_matrices(spec, steps)
+    n_dense = 1 + len(out.layers) if out.samples else _dense_matrices(spec, steps)
     n_sparse = 1 + len(out.layers) - n_dense
     parts = [cells * 4] * n_dense + [min(nnz, cells) * 4, min(nnz, cells) * index, out.n_obs * index] * n_sparse
     # a whole number of chunks, unless it is less than one
@@ -180,6 +180,23 @@ def _size(spec: StreamSpec, out: StreamSpec, steps: Sequence[Step], nnz: int, in
     aside: int = sum(out.n_obs * each.shape[1] * each.itemsize for each in out.obsm.values())
     aside += sum(each.nbytes for each in out.varm.values())
     return matrices + aside + _table_size(out.obs, out.n_obs) + _table_size(out.var, out.n_vars) + FILE_BYTES
+
+
+def predicted(source: Source[Any], steps: Sequence[Step], out: StreamSpec, dense: bool) -> tuple[int, int]:
+    """Return the bytes of an .h5ad file, at least and at most, uncompressed; `dense` if all its matrices are."""
+    spec, nnz = source.spec, source.cost().nnz
+    index = 8 if spec.nnz is None or spec.nnz > 2**31 - 1 else 4
+    most = _size(spec, out, steps, nnz, index)
+    # that all is written is known only where nothing is left out; of a Census, genes may be
+    all_of_it = out.n_obs == spec.n_obs and out.n_vars == spec.n_vars and out.filters == spec.filters
+    left_out = any(step.chooses_genes or step.becomes_source for step in steps) or source.spooled or spec.nnz is None
+    matrices = 1 + len(out.layers)
+    if dense:
+        least = out.n_obs * out.n_vars * 4 * matrices
+        most += least
+    else:
+        least = nnz * (4 + index) * (matrices - _dense_matrices(spec, steps))
+    return (least if all_of_it and not left_out else 0), most
 
 
 def _dense_matrices(spec: StreamSpec, steps: Sequence[Step]) -> int:

@@ -24,11 +24,14 @@ from ..steps.bounds import need_cells
 from ..steps.normalize import length_normalized
 from ..support.amounts import parse_rate
 from ..support.atomic import check_target
+from ..support.given import check_call
 from ..support.memory import MAX_CHUNK_NNZ, Budget, default_budget, divide, parse_bytes
-from .checks import count_checks, refuse_to_overwrite, warn_if_scaled_twice
-from .explain import Explanation, described, explain
-from .run import SPOOLS, Run, Settings
+from .checks import check_outputs, count_checks, refuse_to_overwrite, warn_if_scaled_twice
+from .explain import Explanation, described, explain, predicted
+from .leftover import SPOOLS
+from .run import Run, Settings
 from .schedule import flatten, passes, preview, source_passes
+from .spool import need
 
 
 class Plan:
@@ -96,6 +99,7 @@ class Plan:
         A plain-text plan (print it): cells, genes, non-zeros, bytes to read or fetch, passes over the source and
         why, index dtypes, predicted peak memory and output size, and what each assay gets.
         """
+        check_call(Plan.explain, locals())
         settings = Settings(_bytes(memory), spool=Path(SPOOLS))
         line = None if rate is None else parse_rate(rate)
         budget, kept = self._budget(settings), settings.keeps(self.source, self.steps)
@@ -109,7 +113,7 @@ class Plan:
         overwrite: bool = False,
         compression: Compression = None,
         checksum: bool = True,
-        dense: bool = False,
+        dense: bool | None = None,
         counts: Literal["float32", "int32"] = "float32",
         spool: str | os.PathLike[str] | None = None,
         resume: bool = True,
@@ -131,6 +135,7 @@ class Plan:
             Whether HDF5 is to check every chunk of numbers when it is read (fletcher32).
         dense
             Whether X and layers are written as dense arrays, cells x genes x 4 bytes each: pydeseq2 takes no others.
+            None: those of samples are (`open_counts`, `Pseudobulk`), those of cells are not.
         counts
             How X and layers that hold counts are stored: "int32" for programs that ask for whole numbers (brisc).
         spool
@@ -150,6 +155,7 @@ class Plan:
         -------
         The description of what was written: cells, genes with their statistics, `uns`.
         """
+        check_call(Plan.write_h5ad, locals())
         target = Path(os.path.abspath(path))
         check_target(target, overwrite)
         if compression not in (None, "gzip"):
@@ -164,31 +170,43 @@ class Plan:
             resume=resume,
             keep_spool=keep_spool,
         )
-        sink = H5ad(target, overwrite, compression, checksum, counts)
-        return self.write(Dense(sink) if dense else sink, settings)
+        least, most = predicted(self.source, self.steps, self._preview, self._is_dense(dense))
+        sink = self._form(H5ad(target, overwrite, compression, checksum, counts), dense)
+        return self._write(sink, settings, (0 if compression else least, most))
 
     def to_anndata(
-        self, *, memory: int | str | None = None, executor: Executor | None = None, dense: bool = False
+        self, *, memory: int | str | None = None, executor: Executor | None = None, dense: bool | None = None
     ) -> Any:
-        """Run the plan and return an AnnData, with `dense` arrays if asked; the result is not within the budget."""
+        """Run the plan and return an AnnData, which is not within the budget; `dense` as in `write_h5ad`."""
+        check_call(Plan.to_anndata, locals())
         sink = InMemory()
-        self.write(Dense(sink) if dense else sink, Settings(_bytes(memory), executor))
+        self.write(self._form(sink, dense), Settings(_bytes(memory), executor))
         return sink.result[0]
 
     def var(self, *, memory: int | str | None = None, executor: Executor | None = None) -> pd.DataFrame:
         """Run the plan without writing X, and return the table of genes with their statistics."""
+        check_call(Plan.var, locals())
         return self.write(Discard(), Settings(_bytes(memory), executor)).var
 
     def chunks(self, *, memory: int | str | None = None, executor: Executor | None = None) -> Iterator[Chunk]:
         """Run the plan and yield the chunks of its last pass, in order."""
+        check_call(Plan.chunks, locals())
         with self._run(Settings(_bytes(memory), executor)) as running:
             yield from running.last_pass()
 
     def write(self, sink: Sink, settings: Settings | None = None) -> StreamSpec:
         """Run the plan into any sink; see `write_h5ad`."""
+        check_call(Plan.write, locals())
+        return self._write(sink, settings or Settings(_bytes(None)))
+
+    def _write(self, sink: Sink, settings: Settings, size: tuple[int, int] = (0, 0)) -> StreamSpec:
+        """Run the plan into a sink whose file takes so many bytes, at least and at most."""
         refuse_to_overwrite(self.source, sink)
         sink.check(self._preview)
-        with self._run(settings or Settings(_bytes(None))) as running:
+        spooled = self.source.spooled and source_passes(self.steps) > 1
+        spool = need(self.source.spec.n_obs, self.source.cost().nnz) if spooled else 0
+        check_outputs(sink, settings.spool if spooled else None, *size, spool)
+        with self._run(settings) as running:
             running.fit()
             written, corrected = 0, Counter[str]()
             with sink.open(running.expected) as writer:
@@ -200,6 +218,14 @@ class Plan:
                 spec = self._recounted(running.finished(written), corrected)
                 writer.finish(spec)
         return spec
+
+    def _is_dense(self, dense: bool | None) -> bool:
+        """Return whether matrices are written dense: as asked, or else those of samples."""
+        return self._preview.samples if dense is None else dense
+
+    def _form(self, sink: Sink, dense: bool | None) -> Sink:
+        """Return what gives a sink dense matrices, or sparse ones as they come."""
+        return Dense(sink) if self._is_dense(dense) else sink
 
     def _recounted(self, spec: StreamSpec, corrected: Mapping[str, int]) -> StreamSpec:
         """Have the provenance count the cells that were written of each corrected assay, not those that were read."""

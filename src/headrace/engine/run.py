@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,23 +21,25 @@ from ..events import ChunkDone, Listener, Notice, PassFinished, PassStarted, ign
 from ..protocols import Accumulator, Executor, Source, Step, Transform
 from ..steps.bounds import need_cells
 from ..support.allocator import release_freed_memory
+from ..support.inputs import close_inputs
 from ..support.memory import Budget, n_cores, resident
+from ..support.private import temporary_folder
 from ..traffic import Traffic
 from .executors import Serial, Threads
+from .leftover import SPOOLS, is_of_use, tell
+from .preflight import check_room, load
 from .provenance import parameters, provenance, release
 from .schedule import Node, Pass, answer, next_pass, passes, run_path, source_passes
 from .spool import Spool, check_space, need
+
+FETCHED = "fetched"
+"""The folder in a spool for what has come from far away and is no part yet."""
 
 PRESSURE = 0.85
 """The part of the budget from which on freed memory goes back to the system: the heap is fragmented by then."""
 
 PRESSURE_EVERY = 4
 """Chunks between two measurements of it."""
-
-SPOOLS = ".headrace-spool"
-
-FETCHED = "fetched"
-"""The folder in a spool for what has come from far away and is no part yet."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ class Settings:
         passes = source_passes(steps)
         return source.spooled and (passes > 1 or (self.spool is not None and self.resume and bool(source.traffic)))
 
+    def __post_init__(self) -> None:
+        if self.spool is not None:  # the process may be in another folder when it is used
+            object.__setattr__(self, "spool", Path(os.path.abspath(self.spool)))
+
     def workers(self) -> Executor:
         """Return the executor."""
         cores = n_cores()
@@ -103,8 +109,8 @@ class Run:
         self.settings, self.executor = settings, settings.workers()
         self.on_event = one_at_a_time(settings.on_event)
         self.origin, self.steps, self.before = source, steps, before
-        self.source = source.within(settings.memory // 4)
-        self.chunk_nnz = budget.chunk_nnz
+        self.source = self.within = source.within(settings.memory // 4)
+        self.budget, self.chunk_nnz = budget, budget.chunk_nnz
         self.refs = self.source.refs(self.chunk_nnz)
         self.spec = self.source.spec
         self.nodes = [Node.of(step) for step in steps]
@@ -112,13 +118,17 @@ class Run:
         self.number = 0
         self.writing: Pass | None = None
         self.spool: Spool | None = None
+        self.opened_spool: Spool | None = None
         self.stack = ExitStack()
         self.kept: set[Any] = set()
         self.storing = True
         self.fetched = False
 
     def __enter__(self) -> Run:
-        if self.settings.keeps(self.source, self.steps):
+        spooled = self.settings.keeps(self.source, self.steps)
+        load(spooled)
+        check_room(self.budget, self.executor.in_flight)
+        if spooled:
             try:
                 self._open_spool()
             except OutputError as error:
@@ -127,10 +137,19 @@ class Run:
                 self._do_without(error)
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        if self.source.traffic is not None:
-            self.source.traffic.keep = None
-        self.stack.__exit__(*error)
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        spool = self.opened_spool
+        if self.within.traffic is not None:
+            self.within.traffic.keep = None
+        if error is None or spool is None or is_of_use(spool, error):
+            self.stack.__exit__(kind, error, trace)
+        else:
+            self.stack.close()  # as if all had gone well: what was read is of no use
+        if error is not None:
+            close_inputs(self.origin)
+            close_inputs(self.within)
+            if spool is not None:
+                tell(spool, error)
 
     def fit(self) -> None:
         """Do all passes but the last."""
@@ -188,8 +207,9 @@ class Run:
             chunk = self._kept(ref, chunk)
             return chunk.n_obs, replace(run_path(path, locks, chunk), unlogged=None)  # nothing reads it any more
 
-        with self._fetching() as traffic:
-            for number, (n_obs, chunk) in enumerate(self.executor.map(work, self._read())):
+        # an error keeps what it was raised in, and that would keep the input open
+        with closing(self._read()) as items, self._fetching() as traffic:
+            for number, (n_obs, chunk) in enumerate(self.executor.map(work, items)):
                 self.on_event(ChunkDone(n_obs, chunk.nnz))
                 yield chunk
                 if number % PRESSURE_EVERY == 0 and resident() > PRESSURE * self.settings.memory:
@@ -212,7 +232,7 @@ class Run:
         with traffic.told(self.on_event, int(self.source.cost().bytes * share)):
             yield traffic
 
-    def _read(self) -> Iterator[tuple[Any, Chunk | None]]:
+    def _read(self) -> Generator[tuple[Any, Chunk | None]]:
         """Yield each chunk with its reference; None where the spool has it."""
         for there, group in groupby(self.refs, lambda ref: ref in self.kept):
             run = list(group)
@@ -252,16 +272,16 @@ class Run:
                 return
 
     # ----------------------------------------------------------------------------------------------- the spool
-    @property
+    @cached_property
     def disk(self) -> Path:
         """The folder for what does not fit in memory."""
-        return self.settings.spool or Path(tempfile.gettempdir()) / f"{SPOOLS.strip('.')}-{os.getuid()}"
+        return self.settings.spool or temporary_folder(SPOOLS.strip("."))
 
     def _open_spool(self) -> None:
         about = {"source": self.source.provenance(), "steps": [parameters(step) for step in self.steps]}
         spool = Spool(self.disk / self._fingerprint(about), self.spec.obs)
         check_space(self.disk, 0 if spool.folder.exists() else need(self.spec.n_obs, self.source.cost().nnz))
-        self.spool = self.stack.enter_context(spool.opened(about, self.settings.keep_spool))
+        self.spool = self.opened_spool = self.stack.enter_context(spool.opened(about, self.settings.keep_spool))
         if self.settings.resume:
             if self.source.traffic is not None:
                 self.source.traffic.keep = spool.folder / FETCHED

@@ -9,7 +9,7 @@ alone (`by_gene`) share a pass. The second sees all genes, and its accumulator f
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,15 +20,22 @@ from ..chunk import Chunk, StreamSpec
 from ..errors import PlanError
 from ..protocols import Accumulator, Fit, Source, Step, Transform
 
+DEEPEST = 100
+"""Lists of steps within one another."""
 
-def flatten(steps: Iterable[Any]) -> list[Step]:
+
+def flatten(steps: Iterable[Any], depth: int = 0) -> list[Step]:
     """Unnest recipes within recipes; raise `PlanError` for what is not a step."""
+    if isinstance(steps, (str, bytes, Mapping)) or not isinstance(steps, Iterable):
+        raise PlanError(f"steps are a list, not {type(steps).__name__}")
+    if depth > DEEPEST:
+        raise PlanError(f"the lists of steps are more than {DEEPEST} deep, or one is within itself; give one list")
     flat: list[Step] = []
     for step in steps:
         if isinstance(step, Step):
             flat.append(step)
-        elif isinstance(step, Sequence) and not isinstance(step, str):
-            flat.extend(flatten(step))
+        elif isinstance(step, Sequence) and not isinstance(step, (str, bytes)):
+            flat.extend(flatten(step, depth + 1))
         elif isinstance(step, type) and issubclass(step, Step):
             raise PlanError(f"{step!r} is not a step; did you mean {step.__name__}()?")
         elif callable(step):

@@ -13,9 +13,9 @@ import re
 import shutil
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ import pandas as pd
 from ..chunk import Chunk, csr
 from ..errors import OutputError, SourceError
 from ..stats import kernels
-from ..support.atomic import locked, write_atomically
+from ..support.atomic import locked, write_within
 from ..support.packed import pack, pack_frame, unpack, unpack_frame
+from ..support.private import Folder, own_folder
 
 MAGIC = b"headrace spool 2\n"
 NAME = r"[0-9a-f]{16,64}"
@@ -51,6 +52,7 @@ class Spool:
 
     folder: Path
     obs: pd.DataFrame
+    held: list[Folder] = field(default_factory=list, compare=False, repr=False)
 
     @contextmanager
     def opened(self, about: dict[str, Any], keep: bool) -> Iterator[Spool]:
@@ -61,19 +63,23 @@ class Spool:
         OutputError
             If it cannot be made, or another run uses it.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"cannot make the spool {self.folder}: {error.strerror}; choose another folder with spool="
-            ) from error
-        with locked(self.folder, "the spool"):
-            if not (self.folder / "about.json").exists():
-                self._place("about.json", json.dumps(about, default=str).encode())
-            yield self
+        with (
+            own_folder(self.folder, "the spool", "choose another folder with spool=") as held,
+            locked(self.folder, "the spool"),
+        ):
+            if held.doubtful:
+                held.empty()  # whatever it says it is, somebody else may have put it there
+            self.held[:] = [held]
+            try:
+                if not (self.folder / "about.json").exists():
+                    self._place("about.json", json.dumps(about, default=str).encode())
+                yield self
+            finally:
+                self.held.clear()
             if not keep:
-                shutil.rmtree(self.folder, ignore_errors=True)
+                held.empty()
                 with suppress(OSError):  # not empty: other plans have theirs there
+                    self.folder.rmdir()
                     self.folder.parent.rmdir()
 
     def path(self, start: int, stop: int) -> Path:
@@ -82,7 +88,7 @@ class Spool:
 
     def store(self, start: int, stop: int, chunk: Chunk) -> None:
         """Keep a chunk."""
-        self._place(self.path(start, stop).name, encode(chunk))
+        self._place(self.path(start, stop).name, encode(chunk, self._of(start, stop)))
 
     def load(self, start: int, stop: int) -> Chunk:
         """Return a chunk, bit for bit.
@@ -94,7 +100,7 @@ class Spool:
         """
         path = self.path(start, stop)
         try:
-            return decode(path.read_bytes(), self.obs)
+            return decode(self.held[0].read(path.name), self.obs, self._of(start, stop))
         except FileNotFoundError:
             raise SourceError(f"the spool's part {path} has vanished; run again to read it anew") from None
         except OSError as error:
@@ -102,33 +108,37 @@ class Spool:
                 f"the spool's part {path} cannot be read: {error.strerror}; run again to read it anew"
             ) from error
         except ValueError as error:
-            _remove(path)
+            self.held[0].remove(path.name)
             raise SourceError(f"the spool's part {path} is damaged ({error}); run again to read it anew") from None
 
     def whole(self, start: int, stop: int) -> bool:
-        """Check a part of an earlier run by its checksums; a damaged one is removed."""
-        path = self.path(start, stop)
+        """Check a part of an earlier run: its checksums, and what it says it is of; a wrong one is removed."""
+        name = self.path(start, stop).name
         try:
-            sections(path.read_bytes())
+            described(sections(self.held[0].read(name)), self._of(start, stop))
         except OSError:
             return False  # whatever is wrong with it, a new one takes its place
         except ValueError:
-            _remove(path)
+            self.held[0].remove(name)
             return False
         return True
 
+    def _of(self, start: int, stop: int) -> list[str | int]:
+        """Say what a part is of: the plan by its fingerprint, and the cells."""
+        return [self.folder.name, start, stop]
+
     def _place(self, name: str, data: bytes) -> None:
         try:
-            write_atomically(data, self.folder / name)
+            write_within(self.held[0].handle, name, data)
         except OSError as error:
             raise OutputError(
                 f"cannot write to the spool {self.folder}: {error.strerror}; free some space or choose another "
-                "folder with spool=; what was read so far is kept there for the next run"
+                "folder with spool="
             ) from error
 
 
-def encode(chunk: Chunk) -> bytes:
-    """Turn a chunk without layers into bytes."""
+def encode(chunk: Chunk, of: Sequence[str | int] = ()) -> bytes:
+    """Turn a chunk without layers into bytes that say what they are of."""
     X = chunk.X
     assert not isinstance(X, np.ndarray), "a source's chunks are sparse"
     assert not chunk.layers, "a source's chunks have no layers"
@@ -146,6 +156,8 @@ def encode(chunk: Chunk) -> bytes:
         "large": len(escaped),
         "obsm": [(name, values.dtype.str, values.shape[1]) for name, values in chunk.obsm.items()],
     }
+    if of:
+        meta["of"] = of
     values = pack(counts if large >= 0 else X.data)
     parts = [json.dumps(meta).encode(), *pack_frame(chunk.obs), pack(lengths), pack(deltas), values, pack(escaped)]
     parts += [pack(values.ravel()) for values in chunk.obsm.values()]
@@ -154,10 +166,11 @@ def encode(chunk: Chunk) -> bytes:
     return b"".join([start, struct.pack("<I", zlib.crc32(start)), *parts])
 
 
-def decode(stored: bytes, empty: pd.DataFrame) -> Chunk:
+def decode(stored: bytes, empty: pd.DataFrame, of: Sequence[str | int] = ()) -> Chunk:
     """Undo `encode`; raise ValueError if the bytes are not right. `empty` is the stream's `obs` without rows."""
-    described, numbers, text, others, *arrays = sections(stored)
-    meta = json.loads(bytes(described))
+    parts = sections(stored)
+    meta = described(parts, of)
+    _, numbers, text, others, *arrays = parts
     (n_obs, n_vars), nnz = meta["shape"], meta["nnz"]
     indptr = np.zeros(n_obs + 1, dtype=np.int32)
     np.cumsum(unpack(arrays[0], np.uint32, n_obs), out=indptr[1:])
@@ -172,6 +185,14 @@ def decode(stored: bytes, empty: pd.DataFrame) -> Chunk:
         for (name, dtype, k), part in zip(meta["obsm"], arrays[4:], strict=True)
     }
     return Chunk(csr(data, indices, indptr, n_vars), unpack_frame(numbers, text, others, empty, n_obs), obsm=obsm)
+
+
+def described(parts: list[memoryview], of: Sequence[str | int]) -> dict[str, Any]:
+    """Return what a part says of itself, or raise ValueError if it is of other cells or another plan than `of`."""
+    meta: dict[str, Any] = json.loads(bytes(parts[0]))
+    if of and (meta.get("of") != list(of) or meta["shape"][0] != of[2] - of[1]):  # type: ignore[operator] # numbers
+        raise ValueError("it is of other cells, or of another run")
+    return meta
 
 
 def sections(stored: bytes) -> list[memoryview]:
@@ -222,21 +243,19 @@ def found(folder: Path) -> list[dict[str, Any]]:
         if not re.fullmatch(NAME, each.name):
             continue  # not one of ours
         parts = list(each.glob("*.part"))
-        about: dict[str, Any] = {}
+        about: Any = {}
         size = 0
-        with suppress(OSError, ValueError):  # a run that was killed at its very beginning or end has none
+        with suppress(
+            OSError, ValueError, RecursionError
+        ):  # a run that was killed at its very beginning or end has none
             about = json.loads((each / "about.json").read_text())
+        if not isinstance(about, dict) or not isinstance(about.get("source", {}), dict):
+            about = {}  # whoever wrote that
         for part in parts:
             with suppress(FileNotFoundError):  # a run ends just now
                 size += part.stat().st_size
         out.append({"folder": str(each), "bytes": size, "parts": len(parts), "about": about})
     return out
-
-
-def _remove(path: Path) -> None:
-    """Remove a part that is damaged; if it cannot be, a new one takes its place."""
-    with suppress(OSError):
-        path.unlink()
 
 
 def clean(folder: Path, on_each: Callable[[Path], None] = lambda path: None) -> int:

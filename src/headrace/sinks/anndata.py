@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import sparse
 
 from ..chunk import Chunk, Matrix, StreamSpec
+from ..errors import without_docstrings
 from ..protocols import Sink, Writer
 from ..support.columns import without_unused_colors
 
@@ -22,6 +23,14 @@ class InMemory(Sink):
     """Collects the cells; `result` holds the AnnData afterwards."""
 
     result: list[Any] = field(default_factory=list)
+
+    def check(self, spec: StreamSpec) -> None:
+        """Import what `finish` needs, which takes seconds, or fails, before anything is read."""
+        del spec
+        try:
+            import anndata  # noqa: F401
+        except AttributeError as error:
+            raise without_docstrings(error) from error
 
     @contextmanager
     def open(self, spec: StreamSpec) -> Iterator[InMemoryWriter]:

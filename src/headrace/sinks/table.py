@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from ..chunk import Chunk, Matrix, StreamSpec
 from ..errors import InputError, OutputError
 from ..protocols import Sink, Writer
 from ..support.atomic import atomic_file, check_target
+from ..support.given import check_fields
 
 ENDING = re.compile(r"\.(csv|tsv|csv\.gz|tsv\.gz|parquet)$")
 
@@ -68,7 +70,8 @@ class Table(Sink):
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        path = Path(self.path)
+        check_fields(self)
+        path = Path(os.path.abspath(self.path))  # the process may be in another folder when it is written
         object.__setattr__(self, "path", path)
         if not ENDING.search(path.name):
             raise InputError(
@@ -84,26 +87,30 @@ class Table(Sink):
         stem, ending = path.name[: found.start()], found[0]
         return path, path.with_name(f"{stem}.samples{ending}"), path.with_name(f"{stem}.genes{ending}")
 
-    @contextmanager
-    def open(self, spec: StreamSpec) -> Iterator[TableWriter]:
-        """Begin with no samples; leaving the block normally writes the files."""
+    def check(self, spec: StreamSpec) -> None:
+        """Raise our error if there is no such layer, or a file may not be written."""
         if self.layer is not None and self.layer not in spec.layers:
             raise InputError(f"Table(layer={self.layer!r}): there is no such layer")
         for path in self.files:
-            check_target(path.absolute(), self.overwrite)
+            check_target(path, self.overwrite)
+
+    @contextmanager
+    def open(self, spec: StreamSpec) -> Iterator[TableWriter]:
+        """Begin with no samples; leaving the block normally writes the files."""
+        self.check(spec)
         writer = TableWriter(self.layer)
         yield writer
         assert writer.var is not None, "finish() was called"
         counts, samples, genes = self.files
         try:
             for path, frame, name in ((samples, writer.obs(), "sample"), (genes, writer.var, "gene")):
-                with atomic_file(path, self.overwrite) as partial:
-                    _write_frame(frame.rename_axis(name), partial, path)
+                with atomic_file(path, self.overwrite) as partial, partial.file() as raw:
+                    _write_frame(frame.rename_axis(name), raw, path)
             if counts.suffix == ".parquet":
-                with atomic_file(counts, self.overwrite) as partial:
-                    writer.write_parquet(partial)
+                with atomic_file(counts, self.overwrite) as partial, partial.file() as raw:
+                    writer.write_parquet(raw)
                 return
-            with atomic_file(counts, self.overwrite) as partial, partial.open("wb") as raw:
+            with atomic_file(counts, self.overwrite) as partial, partial.file() as raw:
                 packed = gzip.GzipFile("", "wb", 6, raw, mtime=0) if counts.suffix == ".gz" else raw
                 writer.write_table(packed, "\t" if ".tsv" in counts.suffixes[-2:] else ",")  # type: ignore[arg-type] # a GzipFile is binary
                 packed.close()
@@ -133,7 +140,7 @@ class TableWriter(Writer):
         """Return the table of samples."""
         return pd.concat(self.frames)
 
-    def write_parquet(self, path: Path) -> None:
+    def write_parquet(self, file: IO[bytes]) -> None:
         """Write the numbers as parquet: a column "gene", which pandas takes for the index, and one per sample."""
         X, genes, samples, whole = self._matrix()
         name = next(one for one in ("gene", "gene_id", "__gene__") if one not in set(samples))
@@ -142,7 +149,7 @@ class TableWriter(Writer):
         fields = [*(pa.field(one, pa.from_numpy_dtype(kind)) for one in samples), pa.field(name, pa.string())]
         schema = pa.schema(fields, pa.Schema.from_pandas(like).metadata)
         step = max(1, BLOCK_VALUES // max(1, len(samples)))
-        with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as out:
+        with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as out:
             for start in range(0, len(genes), step):
                 block = _dense(X[:, start : start + step]).astype(kind, copy=False)
                 columns = [*(pa.array(row) for row in block), pa.array(genes[start : start + step])]
@@ -177,17 +184,16 @@ class TableWriter(Writer):
                 out.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 
-def _write_frame(frame: pd.DataFrame, partial: Path, path: Path) -> None:
+def _write_frame(frame: pd.DataFrame, raw: IO[bytes], path: Path) -> None:
     """Write what describes samples or genes, as the ending of `path` says."""
     if path.suffix == ".parquet":
         mixed = [name for name in frame if frame[name].dtype == object]
         whole = frame.assign(**{name: frame[name].where(frame[name].isna(), frame[name].astype(str)) for name in mixed})
-        whole.to_parquet(partial)
+        whole.to_parquet(raw)
         return
-    with partial.open("wb") as raw:
-        packed: Any = gzip.GzipFile("", "wb", 6, raw, mtime=0) if path.suffix == ".gz" else raw
-        frame.to_csv(packed, sep="\t" if ".tsv" in path.suffixes[-2:] else ",", lineterminator="\n")
-        packed.close()
+    packed: Any = gzip.GzipFile("", "wb", 6, raw, mtime=0) if path.suffix == ".gz" else raw
+    frame.to_csv(packed, sep="\t" if ".tsv" in path.suffixes[-2:] else ",", lineterminator="\n")
+    packed.close()
 
 
 def _dense(X: Any) -> npt.NDArray[np.float32]:

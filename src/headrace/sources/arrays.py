@@ -75,6 +75,7 @@ class ArraySource(Source[tuple[int, int]]):
             self.holds,
             uns=self.uns,
             values=self.value_counts,
+            whole_obs=self.obs,
             fractional=self._fractional,
         )
 

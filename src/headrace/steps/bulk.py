@@ -20,6 +20,7 @@ from ..stats.libraries import USES, Settings, factors
 from ..stats.moments import Moments, MomentSums
 from ..stats.representation import Representation
 from ..stats.samples import PerSample
+from ..support.given import check_fields
 from .rates import measure_sizes, need_counts
 from .select import KeepGenes
 
@@ -71,6 +72,7 @@ class NormFactors(Settings, Fit):
     """
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.method not in USES:
             raise InputError(f"NormFactors(method={self.method!r}): {nearest(str(self.method), USES)}")
         for field in fields(self):
@@ -181,6 +183,7 @@ class FilterByExpr(Fit):
     passes = 2
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("min_count", "min_total_count", "large_n", "min_prop"):
             if not getattr(self, name) > 0:
                 raise InputError(f"FilterByExpr({name}={getattr(self, name)!r}): a number above 0")

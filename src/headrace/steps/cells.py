@@ -15,6 +15,7 @@ from ..protocols import Accumulator, Fit, Transform
 from ..stats.cells import ValuesByGroup, library_sizes
 from ..stats.groups import Groups
 from ..support.columns import floats
+from ..support.given import check_fields
 from .bounds import check_bounds, check_numeric, check_zero, filtered, within
 from .select import take_cells
 
@@ -54,6 +55,7 @@ class FilterCells(Transform):
     keeps_values = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_bounds("FilterCells", self)
 
     def __call__(self, chunk: Chunk) -> Chunk:
@@ -131,6 +133,7 @@ class FilterOutliers(Fit):
     def __post_init__(self) -> None:
         if not isinstance(self.column, str):
             raise InputError(f"FilterOutliers({self.column!r}): the name of one column of obs; a step for each column")
+        check_fields(self)
         if not self.nmads > 0:
             raise InputError(f"FilterOutliers(nmads={self.nmads!r}): above 0")
         if self.side not in ("both", "lower", "higher"):

@@ -10,6 +10,7 @@ from ..protocols import Fit, Step
 from ..stats.bygroup import SumsByGroup
 from ..stats.dispersion import Cutoffs
 from ..stats.histograms import HistogramsByGroup
+from ..support.given import check_fields, check_range
 from .flavors import Fitting, Parameters, by_dispersion, by_residuals, by_trend
 
 _CUTOFFS = ("min_mean", "max_mean", "min_disp", "max_disp")
@@ -87,6 +88,7 @@ class HighlyVariableGenes(Parameters, Fit):
     annotates = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.flavor not in _TAKES:
             raise InputError(f"HighlyVariableGenes(flavor={self.flavor!r}): one of {', '.join(map(repr, _TAKES))}")
         if self.batch_key is not None and not isinstance(self.batch_key, str):
@@ -103,8 +105,9 @@ class HighlyVariableGenes(Parameters, Fit):
         for one in fields(self):
             if one.name in others and getattr(self, one.name) != one.default:
                 raise InputError(f"HighlyVariableGenes: flavor={self.flavor!r} does not use {one.name}; leave it out")
-        if self.n_bins < 1:
-            raise InputError(f"HighlyVariableGenes(n_bins={self.n_bins!r}): at least 1")
+        check_range(self, "n_bins", 1, 100_000)
+        if self.batch_key is not None and not self.batch_key:
+            raise InputError("HighlyVariableGenes(batch_key=()): the list is empty; name columns of obs, or None")
         if not 0 < self.span <= 1:
             raise InputError(f"HighlyVariableGenes(span={self.span!r}): above 0, at most 1")
         if not self.theta > 0:

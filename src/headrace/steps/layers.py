@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from ..chunk import Chunk, StreamSpec
 from ..errors import PlanError, nearest
 from ..protocols import Transform
+from ..support.given import check_fields
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,17 @@ class SaveLayer(Transform):
     reads_obs = ()
     keeps_values = True
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.name == "X" or any(part in ("", ".", "..") for part in self.name.split("/")):
+            raise PlanError(f"SaveLayer: {self.name!r} cannot be the name of a layer; use e.g. 'counts'")
+
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the cells with the layer; nothing is copied."""
         return replace(chunk, layers={**chunk.layers, self.name: chunk.X})
 
     def out(self, spec: StreamSpec) -> StreamSpec:
         """Describe the stream with the layer."""
-        if not self.name or self.name == "X":
-            raise PlanError(f"SaveLayer: {self.name!r} cannot be the name of a layer; use e.g. 'counts'")
         if self.name in spec.layers:
             raise PlanError(f"SaveLayer: a layer {self.name!r} was saved before; use another name")
         return replace(spec, layers={**spec.layers, self.name: spec.holds})
@@ -60,6 +64,9 @@ class UseLayer(Transform):
     """
 
     name: str
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the cells with the layer as `X`; nothing is copied."""
@@ -88,6 +95,9 @@ class DropLayer(Transform):
 
     name: str
     keeps_values = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the cells without the layer."""
@@ -129,6 +139,9 @@ class SaveRaw(Transform):
     by_gene = True
     reads_obs = ()
     keeps_values = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the same cells."""

@@ -17,6 +17,7 @@ from ..chunk import Chunk, Holds, StreamSpec
 from ..errors import InputError, PlanError, nearest
 from ..protocols import Accumulator, Fit, Transform
 from ..stats import kernels
+from ..support.given import check_fields
 from .select import KeepGenes
 
 FULL_GENE_ASSAYS = MappingProxyType(
@@ -89,10 +90,13 @@ class NormalizeLength(Fit):
     needs_counts = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if isinstance(self.assays, str) and self.assays != "all":
             raise InputError(f"NormalizeLength(assays={self.assays!r}): give a list of EFO ids, or 'all'")
         if not isinstance(self.assays, str):
             object.__setattr__(self, "assays", tuple(self.assays))
+            if not self.assays:
+                raise InputError("NormalizeLength(assays=[]): the list is empty; give EFO ids, or leave the step out")
         if self.unit not in ("base", "kilobase"):
             raise InputError(f"NormalizeLength(unit={self.unit!r}): 'base' or 'kilobase'")
         if self.missing not in ("error", "drop"):
@@ -220,6 +224,7 @@ class Log1p(Transform):
     reads_obs = ()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.base is not None and not (self.base > 0 and self.base != 1 and isfinite(self.base)):
             raise InputError(f"Log1p(base={self.base!r}): a positive number other than 1, or None for e")
 

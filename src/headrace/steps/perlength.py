@@ -16,6 +16,7 @@ from ..protocols import Accumulator, Fit, Transform
 from ..stats import rates
 from ..stats.representation import Representation
 from ..support.columns import floats
+from ..support.given import check_fields
 from .normalize import Chain
 from .rates import need_counts, refuse_empty, sample_sizes
 from .select import KeepGenes
@@ -25,8 +26,6 @@ Floats = npt.NDArray[np.float64]
 
 def lengths_of(spec: StreamSpec, column: str, missing: str, step: str) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Return the lengths of the genes that have one, and which genes these are; raise as `missing` says."""
-    if missing not in ("error", "drop"):
-        raise InputError(f"{step}(missing={missing!r}): 'error' or 'drop'")
     if column not in spec.var:
         raise PlanError(
             f"{step}: var has no column {column!r} with gene lengths; {nearest(column, spec.var)}. "
@@ -69,6 +68,11 @@ class RPKM(Fit):
     missing: Literal["error", "drop"] = "error"
     normalized_libsize: bool = True
     passes = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.missing not in ("error", "drop"):
+            raise InputError(f"{type(self).__name__}(missing={self.missing!r}): 'error' or 'drop'")
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise unless X holds counts and genes have lengths."""
@@ -126,6 +130,11 @@ class TPM(Fit):
     missing: Literal["error", "drop"] = "error"
     normalized: bool = False
     passes = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.missing not in ("error", "drop"):
+            raise InputError(f"{type(self).__name__}(missing={self.missing!r}): 'error' or 'drop'")
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise unless X holds counts, genes have lengths, and samples their factors if asked for."""

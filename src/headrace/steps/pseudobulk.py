@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from ..sources.arrays import ArraySource, rounded
 from ..stats.groupsums import GroupSums, GroupTotals
 from ..stats.representation import Representation
 from ..support.columns import column
+from ..support.given import check_fields
 from .bounds import need_cells
 
 Integers = npt.NDArray[np.int64]
@@ -64,7 +65,7 @@ class Pseudobulk(Fit):
     Notes
     -----
     One pass; sums are exact and sparse, about 12 bytes per non-zero of the result. The same sums as decoupler's
-    `pseudobulk` and `scanpy.get.aggregate`.
+    `pseudobulk` and `scanpy.get.aggregate`. X is written dense, as pydeseq2 needs it; `dense=False` keeps it sparse.
 
     Examples
     --------
@@ -80,6 +81,7 @@ class Pseudobulk(Fit):
     becomes_source = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "by", (self.by,) if isinstance(self.by, str) else tuple(self.by))
         if not self.by or len(set(self.by)) < len(self.by):
             raise InputError(f"Pseudobulk(by={list(self.by)!r}): one or more columns of obs, each once")
@@ -105,6 +107,7 @@ class Pseudobulk(Fit):
         obs = spec.obs[[*self.by, *kept]].iloc[:0]
         n_obs = max(1, spec.n_obs // self.min_cells)
         made = StreamSpec(spec.var, obs, n_obs, spec.nnz, holds, values=spec.values, fractional=spec.fractional)
+        made = replace(made, samples=True)
         return made.with_obs(n_cells="int64", n_counts="float64", psbulk_cells="int64", psbulk_counts="float64")
 
     def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Source[Any]]:

@@ -21,6 +21,7 @@ from ..stats.combined import Combined
 from ..stats.groups import Groups
 from ..stats.moments import GeneCells
 from ..stats.representation import Representation
+from ..support.given import check_fields
 from .annotate import AnnotateGenes
 
 Floats = npt.NDArray[np.float64]
@@ -70,9 +71,10 @@ class QCMetrics(Sequence[Any]):
     def __post_init__(self) -> None:
         if isinstance(self.qc_vars, str):
             object.__setattr__(self, "qc_vars", (self.qc_vars,))
-        elif not isinstance(self.qc_vars, Mapping):
-            object.__setattr__(self, "qc_vars", tuple(self.qc_vars))
-        object.__setattr__(self, "percent_top", tuple(sorted(set(self.percent_top or ()))))
+        if self.percent_top is None:
+            object.__setattr__(self, "percent_top", ())
+        check_fields(self)
+        object.__setattr__(self, "percent_top", tuple(sorted(set(self.percent_top))))
         if any(n < 1 for n in self.percent_top):
             raise InputError(f"QCMetrics(percent_top={self.percent_top!r}): numbers of genes, at least 1")
 

@@ -20,6 +20,7 @@ from ..stats.cells import library_sizes
 from ..stats.representation import Representation
 from ..stats.samples import PerSample
 from ..support.columns import floats
+from ..support.given import FLOAT32, check_fields, check_range
 
 Floats = npt.NDArray[np.float64]
 
@@ -77,6 +78,9 @@ class Libsize(Transform):
 
     key_added: str = "libsize"
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the samples with the column."""
         return chunk.with_obs(**{self.key_added: library_sizes(chunk.X)})
@@ -109,6 +113,9 @@ class CPM(Transform):
     """
 
     normalized_libsize: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the scaled samples."""
@@ -157,8 +164,10 @@ class LogCPM(Fit):
     densifies = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not (self.prior_count > 0 and isfinite(self.prior_count)):
             raise InputError(f"LogCPM(prior_count={self.prior_count!r}): a number above 0")
+        check_range(self, "prior_count", *FLOAT32)
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise unless X holds counts here."""

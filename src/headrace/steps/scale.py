@@ -18,6 +18,7 @@ from ..stats import kernels
 from ..stats.bygroup import MomentsByGroup, SumsByGroup
 from ..stats.cells import library_sizes
 from ..stats.groups import Groups
+from ..support.given import check_fields
 
 Floats = npt.NDArray[np.float64]
 
@@ -55,6 +56,7 @@ class Scale(Fit):
     zero_center: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.max_value is not None and not self.max_value > 0:
             raise InputError(f"Scale(max_value={self.max_value!r}): a positive number, or None not to clip")
 
@@ -144,6 +146,7 @@ class NormalizePearsonResiduals(Fit):
     densifies = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.theta > 0:
             raise InputError(f"NormalizePearsonResiduals(theta={self.theta!r}): above 0")
         if self.clip is not None and not self.clip >= 0:

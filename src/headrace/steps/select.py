@@ -16,6 +16,7 @@ from ..stats import kernels
 from ..stats.combined import Combined
 from ..stats.groups import Groups
 from ..stats.moments import GeneCells, MomentSums
+from ..support.given import check_fields
 from .bounds import check_bounds, check_zero, need_cells, within
 
 
@@ -91,6 +92,7 @@ class FilterGenes(Fit):
     chooses_genes = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_bounds("FilterGenes", self)
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
@@ -144,8 +146,11 @@ class SelectGenes(Fit):
     passes = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not isinstance(self.genes, str):
             object.__setattr__(self, "genes", tuple(self.genes))
+            if not self.genes:
+                raise InputError("SelectGenes([]): the list is empty; give the genes to keep, or leave the step out")
         elif self.genes != "highly_variable":
             raise InputError(f"SelectGenes({self.genes!r}): give a list of feature_ids, or 'highly_variable'")
 

@@ -15,6 +15,7 @@ from ..errors import InputError, PlanError
 from ..protocols import Accumulator, Fit, Transform
 from ..stats import kernels
 from ..stats.cells import DominantGenes, LibrarySizes, Sizes
+from ..support.given import FLOAT32, check_fields, check_range
 from .bounds import check_numeric
 from .normalize import Log1p
 
@@ -71,10 +72,12 @@ class NormalizeTotal(Fit):
     scales_cells = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.target_sum is not None and not (self.target_sum > 0 and isfinite(self.target_sum)):
             raise InputError(
                 f"NormalizeTotal(target_sum={self.target_sum!r}): a positive number, or None for the median"
             )
+        check_range(self, "target_sum", *FLOAT32)
         if not 0 <= self.max_fraction <= 1:
             raise InputError(f"NormalizeTotal(max_fraction={self.max_fraction!r}): between 0 and 1")
         if self.max_fraction != 0.05 and not self.exclude_highly_expressed:
@@ -163,6 +166,9 @@ class SizeFactors(Fit):
     key_added: str = "sizeFactor"
     needs_counts = True
     scales_cells = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise if totals have no meaning here."""

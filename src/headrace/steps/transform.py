@@ -12,6 +12,7 @@ from ..chunk import Chunk, Holds, StreamSpec
 from ..errors import InputError, PlanError
 from ..protocols import Transform
 from ..stats import kernels
+from ..support.given import FLOAT32, check_fields, check_range
 
 
 def map_values(chunk: Chunk, values: npt.NDArray[np.float32]) -> Chunk:
@@ -76,8 +77,10 @@ class Arcsinh(Transform):
     cofactor: float = 1.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not (self.cofactor > 0 and isfinite(self.cofactor)):
             raise InputError(f"Arcsinh(cofactor={self.cofactor!r}): a positive number")
+        check_range(self, "cofactor", *FLOAT32)
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the transformed values."""

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import os
+
+from .limits import address_limits
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # malloc.h
+
+
+def map_little() -> None:
+    """Have Arrow not reserve 1 GiB of addresses in advance where `ulimit -v` or `-d` limits them."""
+    if address_limits():
+        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
 def release_freed_memory() -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import psutil
 
 from ..chunk import Cost, StreamSpec
 from ..errors import InputError, MemoryBudgetError
+from .limits import memory_limits, processors
 
 MOST = 4 * 10**9
 MIN_CHUNK_NNZ = 1 << 16
-MAX_CHUNK_NNZ = 1_600_000
+MAX_CHUNK_NNZ = 800_000
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
@@ -38,21 +37,13 @@ def parse_bytes(text: int | str) -> int:
 
 
 def available() -> int:
-    """Return how much memory this process may use: the machine's, or its cgroup's."""
-    total = int(psutil.virtual_memory().total)
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            value = Path(limit).read_text().strip()
-        except OSError:
-            continue
-        if value.isdigit():
-            total = min(total, int(value))
-    return total
+    """Return how much memory this process may use: the machine's, or the least that limits it (`memory_limits`)."""
+    return min([int(psutil.virtual_memory().total), *memory_limits().values()])
 
 
 def n_cores() -> int:
     """Count the processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return processors()
 
 
 def default_budget() -> int:
@@ -161,7 +152,9 @@ def _choose(total: int, spec: StreamSpec, cost: Cost, in_flight: int, most: int,
     room = (total - fixed) // per_nnz
     chunk_nnz = most
     while chunk_nnz > room and chunk_nnz > largest:
-        chunk_nnz //= 2  # few sizes, so that an interrupted run is likely to find the parts it left
+        chunk_nnz = max(
+            chunk_nnz // 2, largest
+        )  # few sizes, so that an interrupted run is likely to find the parts it left
     if chunk_nnz > room:
         least = fixed + per_nnz * largest
         given = f"{total / 1e6:.0f} MB" if total >= 10**6 else f"{total:,} bytes (a budget is written e.g. '1GB')"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, TypeVar
+
+from .workers import end
 
 Item = TypeVar("Item")
 
@@ -49,8 +51,8 @@ def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
             put((_END, error))
 
     thread = threading.Thread(target=run, name="headrace-prefetch", daemon=True)
-    thread.start()
     try:
+        thread.start()
         while True:
             item, error = out.get()
             if error is not None:
@@ -61,4 +63,6 @@ def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
             del item
     finally:
         stop.set()
-        thread.join(LONGEST_WAIT)
+        end(thread)
+        if isinstance(items, Generator):
+            items.close()

@@ -15,14 +15,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import tiledbsoma as soma
 
-from headrace.errors import InputError, nearest
+from headrace.errors import InputError, nearest, without_docstrings
 from headrace.testing import layout
 from headrace.testing.assemble import Experiment, assemble, normalized, summary_cell_counts
 from headrace.testing.datasets import Dataset, check_organism
 from headrace.testing.datasets import genes as packaged_genes
 from headrace.testing.simulate import SimulatedDataset
+
+try:
+    import tiledbsoma as soma
+except AttributeError as error:
+    raise without_docstrings(error) from error
 
 LAYERS = ("raw", "normalized")
 SORTED = soma.TileDBWriteOptions(sort_coords=False)

@@ -16,7 +16,7 @@ from headrace.sinks.h5ad.reorder import ReorderBuffer
 
 def written(path: Path, parts: list[Any], compression: Compression, checksum: bool, **options: Any) -> None:
     outbox = ReorderBuffer(threads=2)
-    with h5py.File(path, "w", libver=("v110", "latest"), **ALIGNED) as file:
+    with h5py.File(path, "w", libver=("v108", "latest"), **ALIGNED) as file:
         dtype = parts[0].dtype
         appender = Appender(file, "d", dtype, Storage(compression, checksum, outbox), **options)
         for part in parts:

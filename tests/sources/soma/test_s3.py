@@ -21,7 +21,7 @@ import pytest
 import headrace as hr
 from tests.conftest import LIVER
 
-boto3 = pytest.importorskip("boto3")
+botocore_session = pytest.importorskip("botocore.session")
 
 
 def weed() -> str | None:
@@ -69,7 +69,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory, demo_census: Path) -> Iterator[
         server = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         endpoint = f"http://127.0.0.1:{ports['s3']}"
-        client = boto3.client(
+        client = botocore_session.Session().create_client(
             "s3", endpoint_url=endpoint, aws_access_key_id="any", aws_secret_access_key="any", region_name="us-east-1"
         )
         fill(client, demo_census, server, folder / "log")

@@ -12,7 +12,9 @@ import threading
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -40,7 +42,7 @@ def test_summary_rows_are_no_genes(tmp_path: Path) -> None:
     with pytest.warns(hr.SummaryRowsWarning, match=r"__no_feature \(900\), __ambiguous \(5\)"):
         source = hr.open_counts(put(tmp_path / "s7.htseq.txt", HTSEQ))
     made = hr.Plan(source, [hr.CPM()]).to_anndata()
-    assert made.X.toarray().tolist() == [[600_000, 400_000]]
+    assert made.X.tolist() == [[600_000, 400_000]]
     assert made.obs_names.tolist() == ["s7"]
     assert made.obs[["__no_feature", "__ambiguous"]].to_numpy().tolist() == [[900, 5]]
     old = "gene\ta\tb\ng1\t60\t1\ng2\t40\t2\nno_feature\t900\t4\ntoo_low_aQual\t1\t1\nnot_aligned\t1\t1\n"
@@ -203,8 +205,34 @@ def test_what_quantifiers_write(tmp_path: Path) -> None:
     assert (rsem.obs.index.tolist(), rsem.X.toarray().tolist()) == (["r1"], [[3, 3.5]])
     assert rsem.var["transcript_id(s)"].tolist() == ["T1,T2", "T3"]
     assert rsem.var["feature_length"].tolist() == [50.5, 50]
+    with pytest.raises(InputError, match="files of RSEM are of genes already"):
+        hr.open_counts(tmp_path / "r1.genes.results", tx2gene="gene_id")
+    with pytest.raises(InputError, match="files of salmon do not say the genes"):
+        hr.open_counts(tmp_path / "s1/quant.sf", tx2gene="gene_id")
     with pytest.raises(InputError, match="needs transcripts"):
         hr.open_counts(tmp_path / "r1.genes.results", counts_from_abundance="scaledTPM")
+
+
+ISOFORMS = "transcript_id\tgene_id\tlength\teffective_length\texpected_count\tTPM\tFPKM\tIsoPct\n"
+
+
+@pytest.mark.parametrize("how", ["no", "scaledTPM", "lengthScaledTPM"])
+def test_isoforms_of_rsem_by_their_own_genes(how: Any, tmp_path: Path) -> None:
+    rows = ["T1\tA\t1000\t800\t6\t10\t1\t25", "T2\tA\t500\t0.5\t9\t30\t1\t75", "T3\tB\t700\t500\t25\t60\t1\t100"]
+    for sample in ("s1", "s2"):
+        put(tmp_path / f"{sample}.isoforms.results", ISOFORMS + "\n".join(rows) + "\n")
+    own = hr.open_counts(tmp_path, tx2gene="gene_id", counts_from_abundance=how)
+    table = pd.DataFrame({"tx": ["T1", "T2", "T3"], "gene": ["A", "A", "B"]})
+    by_table = hr.open_counts(tmp_path, tx2gene=table, counts_from_abundance=how)
+    assert own.var.index.tolist() == ["A", "B"]
+    np.testing.assert_array_equal(own.X.toarray(), by_table.X.toarray())
+    if how == "no":
+        assert own.X.toarray().tolist() == [[15, 25]] * 2
+        length = (10 * 800 + 30 * 1) / 40  # tximport takes effective lengths below one base for one
+        np.testing.assert_allclose(hr.Plan(own).to_anndata().layers["length"], [[length, 500]] * 2)
+    out = tmp_path / "out.h5ad"
+    assert main(["bulk", str(tmp_path), "--tx2gene", "gene_id", "--method", "none", "--out", str(out)]) == 0
+    assert anndata.read_h5ad(out).X.tolist() == [[15, 25]] * 2
 
 
 def test_frames_of_all_kinds() -> None:

@@ -19,7 +19,7 @@ X = "census_data/homo_sapiens/ms/RNA/X/raw"
 
 @pytest.fixture(scope="module")
 def server(demo_census: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    pytest.importorskip("boto3")
+    pytest.importorskip("botocore.session")
     with serve(demo_census / X, tmp_path_factory.mktemp("tiles-s3")) as port:
         yield port
 

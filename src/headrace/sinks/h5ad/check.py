@@ -24,6 +24,10 @@ def check_spec(spec: StreamSpec) -> None:
     headrace.errors.OutputError: obs has a column 'a/', which cannot be a name in an .h5ad file: it begins or ends ...
     """
     check_frame("obs", spec.obs)
+    known = spec.obs if spec.whole_obs is None else spec.whole_obs
+    for name in spec.obs:
+        if name in known and known[name].dtype == spec.obs[name].dtype:
+            _check_values(f"obs[{name!r}]", known[name])
     check_frame("var", spec.var)
     for kind, names in (("layer", spec.layers), ("array of obsm", spec.obsm), ("array of varm", spec.varm)):
         for name in names:
@@ -82,7 +86,10 @@ def _check_values(what: str, values: pd.Series) -> None:
 
 
 def _check_text(what: str, values: Any, one: str) -> None:
-    """Raise if there is something among texts that is none; of `obs`, only categories are known before reading."""
+    """Raise if there is something among texts that is none, or has a NUL.
+
+    Of an `obs` that is not in memory only categories are known before reading.
+    """
     if values.dtype != object and not isinstance(values.dtype, pd.StringDtype):
         return
     for value in values:
@@ -93,6 +100,10 @@ def _check_text(what: str, values: Any, one: str) -> None:
             )
         if "\0" in value:
             raise OutputError(f"{what} has {one} {value!r}, with a NUL (\\0) that HDF5 cannot hold; replace it")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise OutputError(f"{what} has {one} {value!r}, which is no Unicode ({error}); replace it") from None
 
 
 def _storable(dtype: Any) -> bool:

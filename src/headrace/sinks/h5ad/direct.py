@@ -11,10 +11,11 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from ...support.atomic import Partial
 
 PAGE = 4096
 """What the disk is written in, at least; chunks begin and, where they can, end at multiples of it."""
@@ -31,16 +32,16 @@ class DirectWriter:
 
     Parameters
     ----------
-    path
-        An existing file.
+    partial
+        The file in the making.
     otherwise
         A handle of it to write to where the file system says only then that it cannot be done directly.
     failed
         Told of the first error; what comes after it is dropped.
     """
 
-    def __init__(self, path: Path, otherwise: int, failed: Callable[[Exception], None]) -> None:
-        self.handle = open_direct(path)
+    def __init__(self, partial: Partial, otherwise: int, failed: Callable[[Exception], None]) -> None:
+        self.handle = open_direct(partial)
         self.otherwise, self.failed = otherwise, failed
         self.refused = self.lost = False
         self.waiting: queue.Queue[tuple[npt.NDArray[np.uint8], int] | None] = queue.Queue(WAITING)
@@ -90,9 +91,9 @@ class DirectWriter:
                 self.refused = True
 
 
-def open_direct(path: Path) -> int | None:
+def open_direct(partial: Partial) -> int | None:
     """Open a file for writing past the system's memory, or return None where that cannot be done."""
     try:
-        return os.open(path, os.O_WRONLY | os.O_DIRECT)
+        return partial.open(os.O_WRONLY | os.O_DIRECT)
     except (AttributeError, OSError):  # no such flag on this system, or not on this file system
         return None

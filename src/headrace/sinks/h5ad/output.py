@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import OutputError
+from ...support.atomic import Partial
 from .direct import DirectWriter
 
 
@@ -28,22 +29,22 @@ class Output:
 
     Parameters
     ----------
-    path
-        An existing file.
+    partial
+        The file in the making.
     target
         What it will become, for messages.
     """
 
     STRIDE = 32 << 20
 
-    def __init__(self, path: Path, target: Path) -> None:
+    def __init__(self, partial: Partial, target: Path) -> None:
         self.target = target
         self.error: Exception | None = None
         try:
-            self.handle = os.open(path, os.O_RDWR)
+            self.handle = partial.open(os.O_RDWR)
         except OSError as error:
             raise self.failure(error) from error
-        self.direct = DirectWriter(path, self.handle, self._failed)
+        self.direct = DirectWriter(partial, self.handle, self._failed)
         self.lent: npt.NDArray[np.uint8] | None = None
         self.position = 0
         self.buffered = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -17,9 +18,10 @@ from scipy import sparse
 
 from ...chunk import Chunk, Matrix, StreamSpec
 from ...protocols import Sink, Writer
-from ...support.atomic import atomic_file
+from ...support.atomic import Partial, atomic_file
 from ...support.columns import without_unused_colors
 from ...support.memory import n_cores
+from ...support.workers import Workers
 from .check import check_spec
 from .digests import RowDigest, record, row_checksums
 from .elements import empty_dict, link_raw, write_element
@@ -56,6 +58,9 @@ class H5ad(Sink):
     checksum: bool = True
     counts: Literal["float32", "int32"] = "float32"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(os.path.abspath(self.path)))
+
     @property
     def files(self) -> tuple[Path, ...]:
         """The file."""
@@ -72,25 +77,25 @@ class H5ad(Sink):
         """Begin the file; leaving the block normally moves it into place."""
         with (
             atomic_file(self.path, self.overwrite) as beside,
-            ThreadPoolExecutor(1, thread_name_prefix="headrace-hdf5") as thread,
+            Workers(1, "headrace-hdf5") as thread,
             _apart(self._file(beside, spec), thread) as writer,
         ):
             yield writer
 
     @contextmanager
-    def _file(self, beside: Path, spec: StreamSpec) -> Iterator[H5adWriter]:
+    def _file(self, beside: Partial, spec: StreamSpec) -> Iterator[H5adWriter]:
         """Open the HDF5 file and close it."""
         with ExitStack() as stack:
             output = Output(beside, self.path)
             stack.callback(output.close)
             try:
-                with h5py.File(output, "w", libver=("v110", "latest"), **ALIGNED) as file:
+                with h5py.File(output, "w", libver=("v108", "latest"), **ALIGNED) as file:
                     outbox = ReorderBuffer(threads=n_cores())
                     stack.callback(outbox.close)
                     storage = Storage(self.compression, self.checksum, outbox, output.lending)
                     with output.told():
                         whole = counted(spec) if self.counts == "int32" else ()
-                        writer = H5adWriter(file, spec, beside.parent, storage, output.told, whole)
+                        writer = H5adWriter(file, spec, beside.path.parent, storage, output.told, whole)
                     stack.callback(writer.close)
                     yield writer
                 output.wait()
@@ -109,9 +114,8 @@ def _apart(file: AbstractContextManager[H5adWriter], thread: ThreadPoolExecutor)
     HDF5 calls back into Python for every write. In the main thread, Ctrl-C may be raised in the middle of that, which
     HDF5 does not survive; here it is raised where the main thread waits.
     """
-    opened = thread.submit(file.__enter__)
     try:
-        writer = _Apart(opened.result(), thread)
+        writer = _Apart(thread.submit(file.__enter__).result(), thread)
         yield writer
         writer.wait()
     except BaseException as error:

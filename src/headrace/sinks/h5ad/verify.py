@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ...chunk import csr
 from ...errors import InputError
 from ...stats import kernels
+from ...support.given import check_call
 from .digests import ROWS, WHERE, RowDigest, digests, is_encoded
 from .digests import recorded as recorded_digest
 
@@ -84,11 +85,12 @@ def verify_h5ad(path: str | os.PathLike[str]) -> Verdict:
     >>> hr.verify_h5ad(folder + "/mouse.h5ad").problems
     ()
     """
+    check_call(verify_h5ad, locals())
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; .h5ad files are what is checked")
     if not path.is_file():
-        raise InputError(f"there is no file {path}")
+        raise InputError(f"{path} is a pipe or device" if path.exists() else f"there is no file {path}")
     if not path.stat().st_size:
         raise InputError(f"{path} is empty, 0 bytes: whatever made it did not finish; make it again")
     try:
@@ -100,8 +102,12 @@ def verify_h5ad(path: str | os.PathLike[str]) -> Verdict:
             raise InputError(f"{path} is cut off; copy or make it again: {error}") from None
         raise InputError(f"{path} is no HDF5 file, so it is no .h5ad, or its beginning is broken: {error}") from None
     with file:
-        check = _Check(file)
-        if not check.recorded and "obs" not in file and "var" not in file:
+        try:
+            check = _Check(file)
+            unknown = not check.recorded and "obs" not in file and "var" not in file
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"{path} is HDF5, but its list of members is broken: {error}; copy it again") from None
+        if unknown:
             raise InputError(f"{path} is an HDF5 file, but no .h5ad: it has neither obs nor var")
         return check.run()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import SourceError
-from .file import check_storage, member, reading, text
+from .blocks import Blocks
+from .file import attribute, check_storage, member, members, reading, text
 from .table import Table
 
 BLOCK_BYTES = 8 << 20
@@ -41,8 +41,6 @@ class Array:
 class Aligned:
     """The arrays of `obsm` or `varm` that are carried over: dense ones of numbers, and tables of numbers.
 
-    Keeps the two blocks last used, so that chunks in order read each block once.
-
     Parameters
     ----------
     root
@@ -59,17 +57,17 @@ class Aligned:
         self.left: dict[str, str] = {}
         """What is not carried over, and why."""
         group = member(root, path)
-        for name in group if isinstance(group, h5py.Group) else ():
-            found = self._array(name, f"{path}[{name!r}] of {root.filename}")
+        for name in members(group):
+            found = self._array(name, f"{path}[{name!r}] of {root.file.filename}")
             if isinstance(found, str):
                 self.left[name] = found
             else:
                 self.arrays[name] = found
         row = sum(array.width * array.dtype.itemsize for array in self.arrays.values())
-        self.block = max(1, min(length, BLOCK_BYTES // max(1, row)))
-        self.memory = 3 * self.block * row if self.arrays else 0
-        self.lock = threading.Lock()
-        self.blocks: dict[int, dict[str, npt.NDArray[Any]]] = {}
+        self.blocks: Blocks[dict[str, npt.NDArray[Any]]] = Blocks(
+            length, max(1, min(length, BLOCK_BYTES // max(1, row)))
+        )
+        self.memory = 3 * self.blocks.size * row if self.arrays else 0
 
     def empty(self) -> dict[str, npt.NDArray[Any]]:
         """Return no rows: names, widths and types."""
@@ -77,11 +75,10 @@ class Aligned:
 
     def read(self, start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
         """Return the rows between two positions."""
-        parts = []
-        for number in range(start // self.block, (max(stop, start + 1) - 1) // self.block + 1) if self.arrays else ():
-            first = number * self.block
-            a, b = max(start, first) - first, min(stop, first + self.block) - first
-            parts.append({name: values[a:b] for name, values in self._block(number).items()})
+        if not self.arrays:
+            return {}
+        blocks = self.blocks.parts(start, stop, self._load)
+        parts = [{name: values[a:b] for name, values in arrays.items()} for arrays, a, b in blocks]
         if len(parts) == 1:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in self.arrays}
@@ -90,20 +87,15 @@ class Aligned:
         """Return all rows."""
         return self.read(0, self.length)
 
-    def _block(self, number: int) -> dict[str, npt.NDArray[Any]]:
-        with self.lock:
-            if number not in self.blocks:
-                self.blocks = {n: arrays for n, arrays in self.blocks.items() if n == number - 1}
-                start, stop = number * self.block, min((number + 1) * self.block, self.length)
-                with reading(f"{self.path} of {self.root.filename}, rows {start} to {stop}"):
-                    self.blocks[number] = {name: array.read(start, stop) for name, array in self.arrays.items()}
-            return self.blocks[number]
+    def _load(self, start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
+        with reading(f"{self.path} of {self.root.file.filename}, rows {start} to {stop}"):
+            return {name: array.read(start, stop) for name, array in self.arrays.items()}
 
     def _array(self, name: str, where: str) -> Array | str:
         """Return an array, or why it is not carried over."""
-        found = member(self.root[self.path], name)
+        found = member(member(self.root, self.path), name)
         if isinstance(found, h5py.Group):
-            kind = text(found.attrs.get("encoding-type", "a group"))
+            kind = text(attribute(found, "encoding-type", "a group"))
             if kind != "dataframe":
                 return f"it is encoded as {kind!r}"
             try:
@@ -111,6 +103,8 @@ class Aligned:
             except SourceError as error:
                 return str(error)
             return self._table(table, where)
+        if not isinstance(found, h5py.Dataset):
+            return "it is neither an array nor a table"
         if found.ndim != 2:
             return f"it has {found.ndim} dimensions"
         if found.dtype.kind not in "biuf" or found.dtype.itemsize > 8:

@@ -97,7 +97,7 @@ def reading(what: str) -> Iterator[None]:
     """Turn an error of HDF5 within the block into a `SourceError` that says what was being read."""
     try:
         yield
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
         if isinstance(error, (SourceError, InputError)):
             raise
         detail = str(error).strip("\"'").split("\n")[0]
@@ -114,6 +114,8 @@ def open_file(path: str) -> h5py.File:
         if known := foreign(path):
             raise InputError(known)
         raise InputError(f"{path!r} is a folder; headrace reads .h5ad files (for a SOMA experiment: hr.open_soma)")
+    if not os.path.isfile(path):
+        raise InputError(f"{path!r} is a pipe or device; HDF5 is read here and there, so write it to a file first")
     try:
         return h5py.File(path, "r", locking="best-effort")
     except OSError as error:
@@ -139,13 +141,16 @@ def member(root: h5py.Group, path: str, depth: int = 0) -> Any:
     for name in path.strip("/").split("/"):
         if not isinstance(here, h5py.Group):
             return None
+        if not name:
+            continue  # "/": all of it
         links, raw = here.id.links, name.encode()
-        where = f"{here.name.rstrip('/')}/{name} of {root.file.filename}"
-        if not links.exists(raw):
-            return None
-        kind = links.get_info(raw).type
+        where = f"{(here.name or '').rstrip('/')}/{name} of {root.file.filename}"
+        with reading(where):
+            if not links.exists(raw):
+                return None
+            kind = links.get_info(raw).type
+            target = links.get_val(raw).decode() if kind == h5l.TYPE_SOFT else ""
         if kind == h5l.TYPE_SOFT:
-            target = links.get_val(raw).decode()
             start = root.file if target.startswith("/") else here
             found = member(start, target, depth + 1) if depth < MOST_LINKS else None
             if found is None:
@@ -162,6 +167,20 @@ def member(root: h5py.Group, path: str, depth: int = 0) -> Any:
     return here
 
 
+def members(group: Any) -> list[str]:
+    """Return the names in a group; none if it is no group."""
+    if not isinstance(group, h5py.Group):
+        return []
+    with reading(f"{group.name} of {group.file.filename}"):
+        return list(group)
+
+
+def attribute(element: h5py.Group | h5py.Dataset, name: str, default: Any = None) -> Any:
+    """Return an attribute of a group or dataset, or `default` if there is none."""
+    with reading(f"{name!r} of {element.name} of {element.file.filename}"):
+        return element.attrs.get(name, default)
+
+
 def text(value: Any) -> str:
     """Return the text of an attribute: of variable or of fixed length, alone or in an array of one."""
     if isinstance(value, np.ndarray) and value.size == 1:
@@ -172,12 +191,14 @@ def text(value: Any) -> str:
 def check_storage(dataset: h5py.Dataset) -> tuple[int, ...]:
     """Return the filters of a dataset, or raise `SourceError` if it cannot be read from this file alone."""
     where = f"{dataset.name} of {dataset.file.filename}"
-    if dataset.is_virtual:
+    with reading(where):
+        virtual, external = dataset.is_virtual, dataset.external
+        plist = dataset.id.get_create_plist()
+        filters = tuple(int(plist.get_filter(i)[0]) for i in range(plist.get_nfilters()))
+    if virtual:
         raise SourceError(f"{where} is a virtual dataset, made of other files; copy it into one file first")
-    if dataset.external:
-        raise SourceError(f"{where} has its numbers in another file ({dataset.external[0][0]}); copy it into one first")
-    plist = dataset.id.get_create_plist()
-    filters = tuple(int(plist.get_filter(i)[0]) for i in range(plist.get_nfilters()))
+    if external:
+        raise SourceError(f"{where} has its numbers in another file ({external[0][0]}); copy it into one first")
     for code in filters:
         if code in (GZIP, SHUFFLE, FLETCHER32) or (code in BY_LIBRARY and h5z.filter_avail(code)):
             continue
@@ -198,6 +219,11 @@ def locate(dataset: h5py.Dataset) -> Stored:
         If they are not in this file, need a plugin, or are no numbers.
     """
     filters = check_storage(dataset)
+    with reading(f"{dataset.name} of {dataset.file.filename}"):
+        return _located(dataset, filters)
+
+
+def _located(dataset: h5py.Dataset, filters: tuple[int, ...]) -> Stored:
     dtype = dataset.dtype
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise SourceError(f"{dataset.name} of {dataset.file.filename} holds no numbers, but {dtype}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 BY_NAME = {
     ".loom": ("a loom file", "scanpy.read_loom({0}).write_h5ad('new.h5ad')"),
@@ -20,7 +19,6 @@ BY_NAME = {
     ".csv": ("a table of text", "hr.open_counts({0}), which reads it"),
     ".tsv": ("a table of text", "hr.open_counts({0}), which reads it"),
     ".txt": ("a table of text", "hr.open_counts({0}), which reads it"),
-    ".h5mu": ("a MuData file", "mudata.read_h5ad({0}, mod='rna').write_h5ad('new.h5ad')"),
     ".gz": ("a compressed file", "gunzip it first"),
     ".bz2": ("a compressed file", "bunzip2 it first"),
     ".xz": ("a compressed file", "unxz it first"),
@@ -60,24 +58,10 @@ def foreign(path: str) -> str | None:
         with open(path, "rb") as file:
             start = file.read(16)
         kind = next((end for magic, end in BY_CONTENT if start.startswith(magic)), None)
-    return None if kind is None else _said(path, kind)
+    return None if kind is None else said(path, kind)
 
 
-def inside(path: str, file: Any) -> str | None:
-    """Say what an HDF5 file is that is no .h5ad; None if it is one, or not known."""
-    if "obs" in file or "var" in file:
-        return None
-    if {"matrix", "row_attrs", "col_attrs"} <= set(file):
-        return _said(path, ".loom")
-    if "assays" in file and "cell.names" in file:
-        return _said(path, ".h5seurat")
-    if "mod" in file:
-        return _said(path, ".h5mu")
-    if "matrix" in file and "barcodes" in file["matrix"]:
-        return f"{path!r} is a matrix of 10x Genomics, no .h5ad: hr.open_10x({path!r}) reads it"
-    return None
-
-
-def _said(path: str, kind: str) -> str:
+def said(path: str, kind: str) -> str:
+    """Return what a file of a kind is, and the line that makes an .h5ad of it."""
     what, line = BY_NAME[kind]
     return f"{path!r} is {what}, no .h5ad: {line.format(repr(path))}"

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
-from ...errors import InputError, SourceError
-from .file import Stored, locate, member, reading, text
+from ...errors import InputError, SourceError, nearest
+from .file import Stored, attribute, locate, member, members, reading, text
+from .foreign import said
 from .matrix import Csr, Dense, Matrix
 from .preads import Disk
 from .transposed import Csc
 from .values import Names
 
 
-def locate_matrix(disk: Disk, layer: str, shape: tuple[int, int], names: Names, scratch: str) -> Matrix:
+def locate_matrix(
+    disk: Disk, root: h5py.Group, layer: str, shape: tuple[int, int], names: Names, scratch: str
+) -> Matrix:
     """Return a matrix of the file.
 
     Parameters
     ----------
+    root
+        The file, or the modality in it.
     layer
-        Its path in the file.
+        Its path there.
     shape
         What obs and var say that it has.
     scratch
         Folder for temporary files, if it needs one.
     """
-    found = member(disk.hdf5, layer)
+    found = member(root, layer)
     if found is None:
-        raise InputError(f"{disk.path} has no {layer}; it has {', '.join(matrices(disk.hdf5)) or 'no matrix at all'}")
+        raise InputError(f"{disk.path} has no {layer}; it has {', '.join(matrices(root)) or 'no matrix at all'}")
     where = f"{layer} of {disk.path}"
     if isinstance(found, h5py.Dataset):
         if found.ndim != 2:
@@ -37,23 +43,16 @@ def locate_matrix(disk: Disk, layer: str, shape: tuple[int, int], names: Names, 
         stored = locate(found)
         _agree(where, stored.shape, shape)
         return Dense(disk, stored, names)
-    form = text(found.attrs.get("encoding-type", found.attrs.get("h5sparse_format", "")))
+    form = text(attribute(found, "encoding-type", attribute(found, "h5sparse_format", "")))
     form = {"csr_matrix": "csr", "csc_matrix": "csc"}.get(form, form)
     if form not in ("csr", "csc"):
         raise SourceError(f"{where} is encoded as {form or 'a group'!r}; headrace reads CSR, CSC and dense matrices")
-    parts: dict[str, Stored] = {}
-    for name in ("data", "indices", "indptr"):
-        part = member(found, name)
-        if not isinstance(part, h5py.Dataset) or part.ndim != 1:
-            raise SourceError(f"{where} has no {name}; the file is broken")
-        parts[name] = locate(part)
-    _agree(where, tuple(int(n) for n in found.attrs.get("shape", found.attrs.get("h5sparse_shape", shape))), shape)
-    with reading(f"{where}, indptr"):
-        indptr = member(found, "indptr")[:].astype(np.int64)
+    data, indices, indptr = vectors(found, where)
+    written = np.asarray(attribute(found, "shape", attribute(found, "h5sparse_shape", shape)))
+    if written.dtype.kind not in "iuf" or written.shape != (2,):
+        raise SourceError(f"{where} says that its shape is {written.tolist()}; the file is broken")
+    _agree(where, tuple(int(n) for n in written), shape)
     lines, what = (shape[0], names.cell) if form == "csr" else (shape[1], names.gene)
-    data, indices = parts["data"], parts["indices"]
-    if indices.dtype.kind not in "iu":
-        raise SourceError(f"{where} has indices of type {indices.dtype}; the file is broken")
     if len(indptr) != lines + 1 or indptr[0] != 0:
         raise SourceError(f"{where}: indptr has {len(indptr)} entries, not {lines + 1}, or begins above 0; broken")
     back = indptr[1:] < indptr[:-1]
@@ -70,16 +69,73 @@ def locate_matrix(disk: Disk, layer: str, shape: tuple[int, int], names: Names, 
     return Csc(disk, data, indices, indptr, shape[0], names, scratch)
 
 
+def vectors(group: h5py.Group, where: str) -> tuple[Stored, Stored, npt.NDArray[np.int64]]:
+    """Return values, indices and indptr of a sparse matrix.
+
+    Raises
+    ------
+    SourceError
+        If one is missing or of the wrong kind.
+    """
+    parts: dict[str, Stored] = {}
+    for name in ("data", "indices", "indptr"):
+        part = member(group, name)
+        if not isinstance(part, h5py.Dataset) or part.ndim != 1:
+            raise SourceError(f"{where} has no {name}; the file is broken")
+        parts[name] = locate(part)
+        if name != "data" and parts[name].dtype.kind not in "iu":
+            raise SourceError(f"{where} has {name} of type {parts[name].dtype}; the file is broken")
+    with reading(f"{where}, indptr"):
+        indptr = np.asarray(member(group, "indptr")[:], dtype=np.int64)
+    return parts["data"], parts["indices"], indptr
+
+
 def _agree(where: str, found: Sequence[int], shape: tuple[int, int]) -> None:
     if tuple(found) != shape:
         size = " x ".join(map(str, found))
         raise SourceError(f"{where} is {size}, but obs and var have {shape[0]} and {shape[1]} rows; the file is broken")
 
 
-def matrices(file: h5py.File) -> list[str]:
+def modality_of(path: str, file: h5py.File, asked: str | None) -> str | None:
+    """Return which modality of a file is read; None if the file is an .h5ad.
+
+    Raises
+    ------
+    InputError
+        If the file is neither .h5ad nor .h5mu; if it has several modalities and none is asked for, or not that one.
+    """
+    there = set(members(file))
+    known = members(member(file, "mod"))
+    if not known:
+        if what := _inside(path, file, there):
+            raise InputError(what)
+        if asked is not None:
+            raise InputError(f"modality={asked!r} is for .h5mu files; {path} is none, so leave it out")
+        return None
+    shown = " or ".join(f"modality={name!r}" for name in known)
+    if asked is None and len(known) > 1:
+        raise InputError(f"{path} is an .h5mu with {len(known)} modalities; say which: {shown}")
+    if asked is not None and asked not in known:
+        raise InputError(f"modality={asked!r}: {path} has no such modality, but {shown}; {nearest(asked, known)}")
+    return asked or known[0]
+
+
+def _inside(path: str, file: h5py.File, there: Collection[str]) -> str | None:
+    """Say what an HDF5 file is that is no .h5ad; None if it is one, or not known."""
+    if "obs" in there or "var" in there:
+        return None
+    if {"matrix", "row_attrs", "col_attrs"} <= set(there):
+        return said(path, ".loom")
+    if {"assays", "cell.names"} <= set(there):
+        return said(path, ".h5seurat")
+    if "matrix" in there and member(file, "matrix/barcodes") is not None:
+        return f"{path!r} is a matrix of 10x Genomics, no .h5ad: hr.open_10x({path!r}) reads it"
+    return None
+
+
+def matrices(file: h5py.Group) -> list[str]:
     """Return what `layer=` and `raw=` can name, by their paths."""
-    layers = member(file, "layers")
-    names = [f"layers/{name}" for name in layers] if isinstance(layers, h5py.Group) else []
+    names = [f"layers/{name}" for name in members(member(file, "layers"))]
     return [name for name in ("X", "raw/X") if member(file, name) is not None] + names
 
 

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from scipy import sparse
 
 from ...stats.rates import from_dense
-from ..arrays import rounded
 from ..ranges import MOST_CELLS, CellRange, cut
 from .file import Stored
 from .preads import Disk, Reader, threads
@@ -27,7 +26,6 @@ from .values import (
     read_indices,
     read_values,
     stacked,
-    too_large,
     working,
 )
 
@@ -194,7 +192,7 @@ class Dense:
         rows = reader.read(start, stop)
         values, lossy = float32(rows.reshape(-1))
         X = from_dense(values.reshape(rows.shape), np.float32)
-        if lossy and self.names.counts:
-            row, column = divmod(int(rounded(rows.reshape(-1).astype(np.float64))[0]), rows.shape[1])
-            raise too_large(self.names, rows[row, column], start + row, column)
+        if lossy:
+            n_vars = rows.shape[1]
+            self.names.check_rounded(rows.reshape(-1), lambda at: (start + at // n_vars, at % n_vars))
         return finished(X.indptr, X.indices, (X.data, None), start, rows.shape[1], self.names)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Literal, get_args
+from dataclasses import replace
+from typing import Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from ...chunk import Holds
 from ...errors import CountsError, FractionalCountsWarning, InputError, NotCarriedWarning, SourceError, nearest
+from ...support.given import check_call
 from .aligned import shown
 from .file import member
-from .foreign import inside
-from .locate import asked_as, matrices
+from .locate import asked_as, matrices, modality_of
 from .preads import stamp
 from .source import H5adSource, Holding
 
@@ -21,17 +23,25 @@ MOST_LOOKED_AT = 8
 """Other matrices of the file that are looked at for counts."""
 
 
-def refuse_if_no_counts(source: H5adSource) -> None:
-    """Raise `CountsError` if the matrix does not begin with counts; name those of the file that do."""
-    values = source._matrix.peek()
+def refuse_if_no_counts(source: H5adSource, values: npt.NDArray[Any] | None = None) -> None:
+    """Raise `CountsError` if values of a matrix are no counts; name those of the file that are.
+
+    Parameters
+    ----------
+    values
+        Those that are looked at; None: the first ones.
+    """
+    first = values is None
+    values = source._matrix.peek() if values is None else values
     values = values[np.isfinite(values)]  # others are refused when they are read, and their cells named
     broken = values[(values < 0) | (values != np.floor(values))]
     if not len(broken):
         return
+    among = "its first" if first else "its values"
     with_counts = []
     for other in [name for name in matrices(source._file) if name != source.layer][:MOST_LOOKED_AT]:
         try:
-            there = H5adSource(source.path, source.stamp, other)._matrix.peek()
+            there = replace(source, layer=other)._matrix.peek()
         except (InputError, SourceError):
             continue  # it cannot be asked for either
         if len(there) and ((there >= 0) & (there == np.floor(there))).all():
@@ -45,7 +55,7 @@ def refuse_if_no_counts(source: H5adSource) -> None:
             "holds='counts' if they are counts that are not whole (SoupX, CellBender, RSEM, ...), or holds='normalized'"
         )
     raise CountsError(
-        f"{source.layer} of {source.path} holds no counts: values such as {broken[0]:g} are among its first. "
+        f"{source.layer} of {source.path} holds no counts: values such as {broken[0]:g} are among {among}. "
         + (f"Whole numbers are what {'; '.join(with_counts)}. " if with_counts else "No other matrix of it does. ")
         + f"To go on with {source.layer} as it is, say what it holds: {said}"
     )
@@ -60,9 +70,10 @@ def open_h5ad(
     var_index: str | None = None,
     var_names: str | None = None,
     uns: Literal["keep"] | None = None,
+    modality: str | None = None,
     scratch: str | os.PathLike[str] | None = None,
 ) -> H5adSource:
-    """Open a local .h5ad file as a source of cells.
+    """Open a local .h5ad file, or a modality of an .h5mu, as a source of cells.
 
     The matrix may be stored as CSR, CSC or dense, in any numbers, contiguous or chunked, compressed by what HDF5 has
     by itself (gzip, lzf, ...). It is streamed in flat memory. CSC is turned into rows through a temporary file of 12
@@ -92,6 +103,8 @@ def open_h5ad(
     uns
         "keep" carries uns over, in memory, as anndata reads it, without "log1p", which tells of the file's X, and what
         refers to obsp. Colours of categories that no cell has any more go with these.
+    modality
+        Of an .h5mu file (MuData), what is read, e.g. "rna". It must be said if there are several.
     scratch
         Folder for the temporary file that CSC needs; the system's by default (TMPDIR).
 
@@ -102,7 +115,7 @@ def open_h5ad(
     Raises
     ------
     InputError
-        If there is no such file, layer or column; if it has no cells or genes; if names of genes come twice.
+        If there is no such file, modality, layer or column; if it has no cells or genes; if names of genes come twice.
     CountsError
         If no `holds` is given and the first values are no counts: says where in the file there are some.
         While reading: if a whole number above 2**24 is no float32.
@@ -123,6 +136,7 @@ def open_h5ad(
     array([[10.,  0.],
            [ 4.,  6.]], dtype=float32)
     """
+    check_call(open_h5ad, locals())
     if raw and layer is not None:
         raise InputError(f"raw=True reads raw.X, layer={layer!r} a layer: give one of them")
     if holds is not None and holds not in get_args(Holding):
@@ -138,8 +152,7 @@ def open_h5ad(
     source = H5adSource(
         full, there, place, kind, var_index, None if scratch is None else os.path.abspath(scratch), var_names, uns
     )
-    if what := inside(full, source._file):
-        raise InputError(what)
+    source = replace(source, modality=modality_of(full, source._file, modality))
     known = matrices(source._file)
     if place not in known:
         layers = [name.removeprefix("layers/") for name in known if name.startswith("layers/")]
@@ -149,6 +162,7 @@ def open_h5ad(
     n_obs, n_vars = source._obs.length, len(source.var)
     if not n_obs or not n_vars:
         raise InputError(f"{full} has {n_obs} cells and {n_vars} genes: there is nothing to do")
+    source._obs.check_texts()
     source._matrix  # noqa: B018 # what is broken is named now, not later
     if holds is None:
         refuse_if_no_counts(source)

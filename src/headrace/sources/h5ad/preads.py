@@ -42,8 +42,13 @@ class Disk:
         self.path, self.stamp = path, stamp
         self.hdf5: h5py.File = open_file(path)
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        weakref.finalize(self, os.close, self.fd)
+        self._close = weakref.finalize(self, os.close, self.fd)
         self.check()
+
+    def close(self) -> None:
+        """Close it now."""
+        self.hdf5.close()
+        self._close()
 
     def check(self) -> None:
         """Raise `SourceError` if the file is not the one it was."""

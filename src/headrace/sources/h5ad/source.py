@@ -6,7 +6,8 @@ import copy
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import e
@@ -18,8 +19,9 @@ import numpy as np
 import pandas as pd
 
 from ...chunk import Chunk, Cost, Holds, StreamSpec
-from ...errors import InputError, nearest
+from ...errors import InputError, SourceError, nearest
 from ...protocols import Source
+from ...support.inputs import close_inputs, opened
 from ...support.prefetch import prefetch
 from ..names import named
 from ..ranges import CellRange
@@ -30,7 +32,7 @@ from .matrix import Matrix
 from .preads import Disk
 from .table import Table
 from .uns import others, read_uns
-from .values import Names
+from .values import Names, Rounding
 
 Holding = Literal["counts", "normalized", "logged", "standardized"]
 
@@ -52,6 +54,10 @@ class H5adSource(Source[CellRange]):
         Its size and time of change, in ns, when it was opened: it must still have them when it is read.
     layer
         Where the matrix is in the file: "X", "raw/X" or "layers/<name>".
+    modality
+        Of an .h5mu, which group of "mod" is read as a file; None: the file itself is.
+    rounding
+        What to do about counts that are no float32.
     """
 
     path: str
@@ -62,6 +68,8 @@ class H5adSource(Source[CellRange]):
     scratch: str | None = None
     var_names: str | None = None
     uns: Literal["keep"] | None = None
+    modality: str | None = None
+    rounding: Rounding = "refuse"
     most_nnz = 1_200_000  # of a chunk: larger ones take memory and gain nothing
 
     def __getstate__(self) -> dict[str, Any]:
@@ -79,7 +87,6 @@ class H5adSource(Source[CellRange]):
         """What is known of the stream before X is read."""
         base = {"base": e if self._log_base is None else self._log_base}
         uns = {**self._uns[0], **({"log1p": base} if self.holds is Holds.LOGGED else {})}
-        table = self._obs  # and not self: the file is to be closed as soon as the source is gone
         return StreamSpec(
             self.var,
             self._obs.empty(),
@@ -89,7 +96,7 @@ class H5adSource(Source[CellRange]):
             obsm=self._obsm.empty(),
             varm=self._varm.all(),
             uns=uns,
-            values=table.value_counts,
+            values=self._counts_anyhow(),
             fractional=self._fractional,
         )
 
@@ -122,7 +129,8 @@ class H5adSource(Source[CellRange]):
 
     def identity(self) -> str:
         """Return the file, its size and time of change, and which matrix of it, as a text."""
-        return json.dumps([self.path, *self.stamp, self.layer, self.var_index, self.var_names, *self._obsm.arrays])
+        asked = [self.layer, self.var_index, self.var_names, *([self.modality] if self.modality else [])]
+        return json.dumps([self.path, *self.stamp, *asked, *self._obsm.arrays])
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -132,6 +140,7 @@ class H5adSource(Source[CellRange]):
     def provenance(self) -> dict[str, Any]:
         """Say which matrix of which file it is, in plain values; not in which folder the file was."""
         asked = {"file": os.path.basename(self.path), "matrix": self.layer, "holds": str(self.holds)}
+        asked |= {} if self.modality is None else {"modality": self.modality}
         left = others(self._file, self.layer, self.uns == "keep")
         for name, refused in self.refused.items():
             left.setdefault(name, []).extend(refused)
@@ -164,12 +173,42 @@ class H5adSource(Source[CellRange]):
         return {name: left for name, left in found.items() if left}
 
     @property
-    def _file(self) -> h5py.File:
-        return self._disk.hdf5
+    def _file(self) -> h5py.Group:
+        """The file, or the modality that is read of it."""
+        if self.modality is None:
+            return self._disk.hdf5
+        found = member(self._disk.hdf5, f"mod/{self.modality}")
+        if not isinstance(found, h5py.Group):
+            raise SourceError(f"{self.path} has no modality {self.modality!r}")
+        return found
 
     @cached_property
     def _disk(self) -> Disk:
+        opened(self, self._closed)
         return Disk(self.path, self.stamp)
+
+    def _closed(self) -> None:
+        """Close the file, and forget what was looked up in it."""
+        disk = self.__dict__.get("_disk")
+        for name in ("_disk", "_obs", "_obsm", "_varm", "_matrix"):
+            self.__dict__.pop(name, None)
+        if disk is not None:
+            disk.close()
+
+    def _counts_anyhow(self) -> Callable[[str], dict[str, int]]:
+        """Return `value_counts` for a stream that may outlive the source, without holding the file open for it."""
+        alive, again = weakref.ref(self), copy.copy(self)
+
+        def counts(column: str) -> dict[str, int]:
+            source = alive()
+            if source is not None:
+                return source.value_counts(column)
+            try:
+                return again.value_counts(column)
+            finally:
+                close_inputs(again)
+
+        return counts
 
     @cached_property
     def _obs(self) -> Table:
@@ -209,8 +248,9 @@ class H5adSource(Source[CellRange]):
         shape = (self._obs.length, len(self.var))
         counts = self.holds in (Holds.COUNTS, Holds.UNKNOWN)
         index = self.var.index  # and not self: the file is to be closed as soon as the source is gone
-        names = Names(f"{self.layer} of {self.path}", self._obs.name, lambda j: str(index[j]), counts)
-        return locate_matrix(self._disk, self.layer, shape, names, self.scratch or tempfile.gettempdir())
+        rounding = self.rounding if counts else "ignore"
+        names = Names(f"{self.layer} of {self.path}", self._obs.name, lambda j: str(index[j]), rounding)
+        return locate_matrix(self._disk, self._file, self.layer, shape, names, self.scratch or tempfile.gettempdir())
 
 
 def reindexed(var: pd.DataFrame, column: str, where: str) -> pd.DataFrame:

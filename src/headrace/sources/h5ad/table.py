@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +10,9 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from ...errors import SourceError
-from .file import check_storage, member, reading, text
+from ...errors import InputError, SourceError
+from .blocks import Blocks
+from .file import attribute, check_storage, member, members, reading, text
 
 BLOCK = 65536
 """Rows per block."""
@@ -35,18 +35,19 @@ class Column:
         What a row takes in memory.
     held
         Bytes of its categories.
+    padded
+        Whether it is text of fixed length, which may have a NUL in it.
     """
 
     length: int
     read: Callable[[int, int], Any]
     row_bytes: int
     held: int = 0
+    padded: bool = False
 
 
 class Table:
     """A dataframe in a file.
-
-    Keeps the two blocks last used, so that chunks in order read each block once.
 
     Parameters
     ----------
@@ -57,28 +58,28 @@ class Table:
     """
 
     def __init__(self, root: h5py.File, path: str) -> None:
-        self.where = f"{path} of {root.filename}"
+        self.where = f"{path} of {root.file.filename}"
         group = member(root, path)
         if group is None:
-            raise SourceError(f"{root.filename} has no {path}: it is no .h5ad file")
+            raise SourceError(f"{root.file.filename} has no {path}: it is no .h5ad file")
         if isinstance(group, h5py.Dataset):
             raise SourceError(
                 f"{self.where} is in the form that anndata had before 0.7 (2019); write the file again with anndata: "
                 "anndata.read_h5ad(path).write_h5ad(new_path)"
             )
         self.group = group
-        name = text(group.attrs.get("_index", "_index"))
+        name = text(attribute(group, "_index", "_index"))
         self.index_name = None if name == "_index" else name  # as anndata reads it
         self.index = self._column(name, "the index")
         self.length = self.index.length
-        names = group.attrs.get("column-order")
-        names = [key for key in group if key not in (name, "__categories")] if names is None else np.atleast_1d(names)
-        self.columns = {text(key): self._column(text(key), f"column {text(key)!r}") for key in names}
+        names = attribute(group, "column-order")
+        if names is None:
+            names = [key for key in members(group) if key not in (name, "__categories")]
+        self.columns = {text(key): self._column(text(key), f"column {text(key)!r}") for key in np.atleast_1d(names)}
         for key, column in self.columns.items():
             if column.length != self.length:
                 raise SourceError(f"{self.where}: column {key!r} has {column.length} rows, the index {self.length}")
-        self.lock = threading.Lock()
-        self.blocks: dict[int, pd.DataFrame] = {}
+        self.blocks: Blocks[pd.DataFrame] = Blocks(self.length, BLOCK)
 
     @property
     def memory(self) -> int:
@@ -96,11 +97,18 @@ class Table:
 
     def read(self, start: int, stop: int) -> pd.DataFrame:
         """Return the rows between two positions."""
-        parts = []
-        for number in range(start // BLOCK, (max(stop, start + 1) - 1) // BLOCK + 1):
-            first = number * BLOCK
-            parts.append(self._block(number).iloc[max(start, first) - first : min(stop, first + BLOCK) - first])
+        parts = [rows.iloc[a:b] for rows, a, b in self.blocks.parts(start, stop, self._load)]
         return parts[0] if len(parts) == 1 else pd.concat(parts)
+
+    def check_texts(self) -> None:
+        """Raise `InputError` if a text has a NUL, which no .h5ad of today holds: only one of fixed length may."""
+        for key, column in {"the index": self.index, **self.columns}.items():
+            for start in range(0, column.length if column.padded else 0, BLOCK):
+                with reading(self.where):
+                    texts = column.read(start, min(start + BLOCK, column.length))
+                wrong = next((text for text in texts if "\0" in text), None)
+                if wrong is not None:
+                    raise InputError(f"{self.where}: {key!r} has {wrong!r}, with a NUL (\\0) in it; replace it")
 
     def value_counts(self, key: str) -> dict[str, int]:
         """Count the rows of each value of a column, most first; none if there is no such column."""
@@ -120,13 +128,6 @@ class Table:
         """Return the name of a row."""
         return str(self.index.read(row, row + 1)[0])
 
-    def _block(self, number: int) -> pd.DataFrame:
-        with self.lock:
-            if number not in self.blocks:
-                self.blocks = {n: table for n, table in self.blocks.items() if n == number - 1}
-                self.blocks[number] = self._load(number * BLOCK, min((number + 1) * BLOCK, self.length))
-            return self.blocks[number]
-
     def _load(self, start: int, stop: int) -> pd.DataFrame:
         with reading(f"{self.where}, rows {start} to {stop}"):
             names = np.asarray(self.index.read(start, stop))
@@ -143,10 +144,10 @@ class Table:
         where = f"{what} of {self.where}"
         if element is None:
             raise SourceError(f"{where} is not there")
-        encoding = text(element.attrs.get("encoding-type", ""))
+        encoding = text(attribute(element, "encoding-type", ""))
         if isinstance(element, h5py.Dataset):
             column = self._plain(element, where)
-            old = element.attrs.get("categories")
+            old = attribute(element, "categories")
             return column if old is None else self._categorical(column, self._categories(old, where), where)
         if encoding == "categorical":
             codes = self._column(f"{key}/codes", f"{what}/codes")
@@ -155,14 +156,22 @@ class Table:
             return self._nullable(element, encoding, where)
         raise SourceError(f"{where} is encoded as {encoding or 'a group'!r}, which headrace does not read; drop it")
 
-    def _plain(self, dataset: h5py.Dataset, where: str) -> Column:
+    def _plain(self, dataset: Any, where: str) -> Column:
         """Return a column of numbers, booleans or text."""
+        if not isinstance(dataset, h5py.Dataset):
+            raise SourceError(f"{where} is a group where values should be; the file is broken")
         check_storage(dataset)
         if dataset.ndim != 1:
             raise SourceError(f"{where} has {dataset.ndim} dimensions, not one; drop it, or move it to obsm or varm")
         if h5py.check_string_dtype(dataset.dtype) is not None:
             texts = dataset.asstr()
-            return Column(len(dataset), lambda start, stop: np.asarray(texts[start:stop], dtype=object), STRING_BYTES)
+            padded = h5py.check_string_dtype(dataset.dtype).length is not None
+            return Column(
+                len(dataset),
+                lambda start, stop: np.asarray(texts[start:stop], dtype=object),
+                STRING_BYTES,
+                padded=padded,
+            )
         if dataset.dtype.kind not in "biuf":
             raise SourceError(f"{where} holds {dataset.dtype}, which headrace does not read; drop it")
         dtype = dataset.dtype.newbyteorder("=")
@@ -180,14 +189,18 @@ class Table:
         if found is None:
             raise SourceError(f"{where} has no categories")
         if isinstance(found, h5py.Group):
-            column = self._nullable(found, text(found.attrs.get("encoding-type", "")), where)
+            column = self._nullable(found, text(attribute(found, "encoding-type", "")), where)
         else:
             column = self._plain(found, where)
         with reading(where):
             values = column.read(0, column.length)
         if isinstance(values, pd.api.extensions.ExtensionArray):
             values = values.to_numpy()
-        return pd.Index(values, dtype=values.dtype), bool(about.attrs.get("ordered", False))
+        try:
+            index = pd.Index(values, dtype=values.dtype)
+        except NotImplementedError as error:  # of float16, which no pandas that wrote them can have meant
+            raise SourceError(f"{where} has categories of {values.dtype}: {error}; drop it") from error
+        return index, bool(np.all(attribute(about, "ordered", False)))
 
     def _categorical(self, codes: Column, categories: tuple[Any, bool], where: str) -> Column:
         values, ordered = categories

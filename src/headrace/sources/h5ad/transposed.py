@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,10 @@ from ...chunk import csr
 from ...errors import OutputError, SourceError
 from ...stats import kernels
 from ...support.scratch import Scratch
-from ..arrays import rounded
 from ..ranges import CellRange, cut
 from .file import Stored
 from .preads import Disk, Reader, threads
-from .values import Names, decoding, finished, peek, read_indices, read_values, stacked, too_large
+from .values import Names, decoding, finished, peek, read_indices, read_values, stacked
 
 BAND_NNZ = 1_200_000
 """Non-zeros per band of cells: as many as the largest chunk has."""
@@ -156,12 +155,15 @@ class Csc:
                 self.disk.check()
                 stop = min(start + BLOCK_NNZ, self.nnz)
                 rows, (data, wide) = read_indices(cells, start, stop, self.n_obs), read_values(numbers, start, stop)
-                if wide is not None and self.names.counts:
-                    at = int(rounded(wide.astype(np.float64))[0])
-                    raise too_large(self.names, wide[at], int(rows[at]), self._column(start + at))
+                if wide is not None:
+                    self.names.check_rounded(wide, partial(self._place, start, rows))
                 column = bands.deal(rows, data, start, self.indptr, column, band_of)
         bands.finish()
         return bands
+
+    def _place(self, start: int, rows: npt.NDArray[np.int32], at: int) -> tuple[int, int]:
+        """Return cell and gene of a value, by its position after `start`."""
+        return int(rows[at]), self._column(start + at)
 
     def _column(self, at: int) -> int:
         """Return the gene that a value belongs to, by the value's position."""

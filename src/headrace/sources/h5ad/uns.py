@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 import h5py
 
 from ...errors import SourceError
-from .file import check_storage, member
+from .file import check_storage, member, members
 
 REPLACED = ("headrace", "log1p")
 """Entries that describe the file's own X, or how headrace made the file: a run writes its own."""
@@ -27,12 +26,12 @@ def read_uns(file: h5py.File) -> tuple[dict[str, Any], dict[str, str]]:
     group = member(file, "uns")
     kept: dict[str, Any] = {}
     left: dict[str, str] = {}
-    for name in group if isinstance(group, h5py.Group) else ():
+    for name in members(group):
         element = member(group, name)
         if name in REPLACED:
             continue
         _check_inside(element)
-        if isinstance(element, h5py.Group) and "connectivities_key" in element:
+        if member(element, "connectivities_key") is not None:
             left[name] = "it refers to obsp, which is not carried over"
             continue
         try:
@@ -47,7 +46,7 @@ def _check_inside(element: h5py.Group | h5py.Dataset) -> None:
     if isinstance(element, h5py.Dataset):
         check_storage(element)
         return
-    for name in element:
+    for name in members(element):
         inner = member(element, name)
         if inner is None:
             raise SourceError(f"{element.name}/{name} of {element.file.filename} is not there")
@@ -64,10 +63,6 @@ def others(file: h5py.File, layer: str, uns: bool) -> dict[str, list[str]]:
     uns
         Whether uns is carried over.
     """
-    there = {name: _names(member(file, name)) for name in ("layers", "obsp", "varp", *(() if uns else ("uns",)))}
+    there = {name: members(member(file, name)) for name in ("layers", "obsp", "varp", *(() if uns else ("uns",)))}
     there["layers"] = [name for name in there["layers"] if layer != f"layers/{name}"]
     return {name: sorted(members) for name, members in there.items() if members}
-
-
-def _names(group: Any) -> Collection[str]:
-    return list(group) if isinstance(group, h5py.Group) else []

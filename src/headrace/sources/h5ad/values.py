@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from ...chunk import csr
-from ...errors import CountsError, SourceError
+from ...errors import CountsError, RoundedCountsWarning, SourceError
 from ...stats import kernels
 from ..arrays import rounded
 from .file import Stored
@@ -35,15 +36,43 @@ class Names:
         What the matrix is called, with its file.
     cell, gene
         Return the name of a cell or gene, by position.
-    counts
-        Whether whole numbers must stay what they are.
+    rounding
+        What to do about whole numbers that are no float32.
     """
 
     matrix: str
     cell: Callable[[int], str]
     gene: Callable[[int], str]
-    counts: bool
+    rounding: Rounding
 
+    def check_rounded(self, values: npt.NDArray[Any], place: Callable[[int], tuple[int, int]]) -> None:
+        """Raise `CountsError`, or warn, of numbers some of which are no float32; do nothing if that is no matter.
+
+        Parameters
+        ----------
+        place
+            Returns the cell and gene of a value, by its position.
+        """
+        if self.rounding == "ignore":
+            return
+        large = rounded(values.astype(np.float64))
+        cell, gene = place(int(large[0]))
+        what = f"{values[large[0]]:.0f} for gene {self.gene(gene)!r}"
+        if self.rounding == "warn":
+            warnings.warn(
+                f"{self.matrix}: {len(large)} counts are no float32 numbers and are rounded, by at most 6e-8 of their "
+                f"value: cell {self.cell(cell)!r} has {what}",
+                RoundedCountsWarning,
+                stacklevel=3,
+            )
+            return
+        raise CountsError(
+            f"{self.matrix}: cell {self.cell(cell)!r} has {what}: X is float32, which "
+            "does not hold every whole number above 16777216. If these are no counts, say what they are with holds="
+        )
+
+
+Rounding = Literal["refuse", "warn", "ignore"]
 
 Values = tuple[npt.NDArray[np.float32], npt.NDArray[Any] | None]
 """As float32, and as they were in the file where a whole number was rounded."""
@@ -111,9 +140,8 @@ def finished(
         If a whole number is no float32 and counts are wanted.
     """
     data, wide = values
-    if wide is not None and names.counts:
-        at = int(rounded(wide.astype(np.float64))[0])
-        raise too_large(names, wide[at], first + _row(indptr, at), int(indices[at]))
+    if wide is not None:
+        names.check_rounded(wide, lambda at: (first + _row(indptr, at), int(indices[at])))
     found = kernels.inspect_csr(indptr, indices, data, n_vars)
     if found & kernels.OUTSIDE:
         at = int(np.flatnonzero((indices < 0) | (indices >= n_vars))[0])
@@ -172,11 +200,3 @@ def working(stored: Stored, wanted: npt.DTypeLike) -> int:
 
 def _row(indptr: npt.NDArray[np.int32], at: int) -> int:
     return int(np.searchsorted(indptr, at, side="right")) - 1
-
-
-def too_large(names: Names, value: Any, cell: int, gene: int) -> CountsError:
-    """Return the error of a whole number that is no float32."""
-    return CountsError(
-        f"{names.matrix}: cell {names.cell(cell)!r} has {value:.0f} for gene {names.gene(gene)!r}: X is float32, which "
-        "does not hold every whole number above 16777216. If these are no counts, say what they are with holds="
-    )

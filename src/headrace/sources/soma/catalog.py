@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import pandas as pd
 
 from ...errors import InputError, nearest
 from ...support.retry import call
+from .arrays import Frame
 from .choice import Reader
 from .location import Location, reading
+from .replica import Replica, census_replica
 
 COMMON_NAMES = {
     "human": "homo_sapiens",
@@ -65,7 +67,7 @@ class Catalog:
     @cached_property
     def root(self) -> Any:
         """The open SOMA collection; raises `InputError` if it is no Census."""
-        root = self.location.open()
+        root = self.location.open() if self.replica is None else self.replica.open()
         if not call(self.location.traffic, self.location.uri, lambda: {"census_data", "census_info"} <= set(root)):
             raise InputError(
                 f"{self.location.uri!r} is a {getattr(root, 'soma_type', 'SOMA object')}, not a Census: it has no "
@@ -73,15 +75,40 @@ class Catalog:
             )
         return root
 
+    @cached_property
+    def replica(self) -> Replica | None:
+        """The files of the Census, if it is far away; its tables are fetched with the first."""
+        return census_replica(self.location, self.release)
+
+    def has_table(self, name: str) -> bool:
+        """Return whether there is a table of `census_info`."""
+        return name in self.root["census_info"]
+
     def table(self, name: str) -> pd.DataFrame:
-        """Read a table of `census_info` whole: "summary", "datasets", ..."""
-        where = f"{self.location.uri}/census_info/{name}"
+        """Return a table of `census_info` whole: "summary", "datasets", ...; it is read once."""
+        if name not in self._tables:
+            where = f"{self.location.uri}/census_info/{name}"
+            read = partial(self._read_table, name, where)
+            self._tables[name] = call(self.location.traffic, where, read, lambda: self.__dict__.pop("root", None))
+        return self._tables[name].copy()
 
-        def read() -> pd.DataFrame:
-            with reading(where):
-                return self.root["census_info"][name].read().concat().to_pandas()
+    def _read_table(self, name: str, where: str) -> pd.DataFrame:
+        if self.replica is not None:
+            self.replica.fetch(self.replica.at("census_info", name).table())
+        with reading(where):
+            return self.root["census_info"][name].read().concat().to_pandas()
 
-        return call(self.location.traffic, where, read, lambda: self.__dict__.pop("root", None))
+    @cached_property
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        return {}
+
+    def obs(self, organism: str) -> Frame:
+        """Return the cells of an organism."""
+        replica = None if self.replica is None else self.replica.at("census_data", organism)
+        if replica is not None:
+            replica.fetch(replica.collection(), replica.at("obs").array())
+        opened = self.root["census_data"][organism].obs
+        return Frame(opened, None if replica is None else replica.part(opened.uri))
 
     def canonical_organism(self, organism: str) -> str:
         """Return the Census's name of an organism, e.g. of "Homo sapiens"; raise `InputError` if it has none."""
@@ -106,8 +133,7 @@ class Catalog:
         for name in self.organisms:
             there: set[str] = set()
             with reading(f"{self.location.uri}/census_data/{name}/obs"):
-                obs = self.root["census_data"][name].obs
-                for table in obs.read(value_filter=value_filter, column_names=["dataset_id"]):
+                for table in self.obs(name).read(["dataset_id"], None, value_filter):
                     there.update(map(str, table["dataset_id"].to_pandas().unique()))
             if there:
                 found[name] = [one for one in ids if one in there]
@@ -117,9 +143,8 @@ class Catalog:
         """Count cells by dataset and assay: columns `dataset_id`, `assay`, `n_obs`; reads two columns of obs."""
         parts = []
         for name in organisms:
-            obs = self.root["census_data"][name].obs
             with reading(f"{self.location.uri}/census_data/{name}/obs"):
-                for table in obs.read(column_names=["dataset_id", "assay"]):
+                for table in self.obs(name).read(["dataset_id", "assay"]):
                     part = table.to_pandas().groupby(["dataset_id", "assay"], observed=True).size()
                     parts.append(part.rename("n_obs").reset_index().astype({"dataset_id": str, "assay": str}))
         return pd.concat(parts).groupby(["dataset_id", "assay"], as_index=False)["n_obs"].sum()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ...errors import InputError, SourceError, nearest
+from ..tiles.layout import Rows
+from .arrays import Frame
+from .filters import read_filter
 from .location import reading
+from .tables import to_frame
 
 Joinids = npt.NDArray[np.int64]
 
@@ -37,7 +42,7 @@ class Cells:
 
 
 def select_cells(
-    obs: Any, value_filter: str | None, joinids: Joinids | None, columns: Sequence[str], where: str
+    obs: Frame, value_filter: str | None, joinids: Joinids | None, columns: Sequence[str], where: str
 ) -> Cells:
     """Find the cells that match a SOMA value filter and are among the joinids, if any are given.
 
@@ -45,40 +50,38 @@ def select_cells(
     ------
     InputError
         If the filter cannot be parsed or names no column; if a joinid is not there, or is given twice.
+    SourceError
+        If two cells have one joinid.
     """
-    names = [field.name for field in obs.schema]
-    if value_filter is not None:
-        _check_names(value_filter, names, where)
+    names, schema = obs.names, obs.array.schema
+    chosen = None if value_filter is None else read_filter(value_filter, schema, partial(_levels, obs), where)
     wanted = ["soma_joinid", *(["nnz"] if "nnz" in names else []), *columns]
-    coords: tuple[Any, ...] = ()
+    if chosen is not None and not chosen.exact:
+        wanted += chosen.columns
+    rows: Rows = None
     if joinids is not None:
         if not len(joinids):
             raise InputError("obs_joinids is empty")
         if len(np.unique(joinids)) < len(joinids):
             values, counts = np.unique(joinids, return_counts=True)
             raise InputError(f"obs_joinids has {values[counts > 1][0]} more than once")
-        first, last = obs.domain[0]
+        first, last = obs.array.domain[0]
         outside = joinids[(joinids < first) | (joinids > last)]
         if len(outside):
             raise InputError(f"{len(outside)} of {len(joinids)} obs_joinids are not in {where}/obs, e.g. {outside[0]}")
-        coords = (np.sort(joinids),)
-    try:
-        with reading(f"{where}/obs"):
-            reader = obs.read(coords=coords, value_filter=value_filter, column_names=list(dict.fromkeys(wanted)))
-            table = reader.concat()
-    except SourceError as error:
-        if value_filter is None:
-            raise
-        detail = str(error.__cause__).split("\n")[0].split("\n\nAt:")[0]
-        raise InputError(
-            f"the filter {value_filter!r} cannot be used: {detail}. "
-            "A filter compares columns of obs with values, e.g. "
-            "\"tissue == 'liver' and cell_type in ['B cell', 'T cell']\""
-        ) from None
+        rows = np.sort(joinids)
+    with reading(f"{where}/obs"):
+        said = None if chosen is None else chosen.soma
+        table = pa.concat_tables(obs.read(list(dict.fromkeys(wanted)), rows, said))
+    if chosen is not None and not chosen.exact:
+        table = table.filter(pa.array(chosen.passed(table)))
     found = table["soma_joinid"].to_numpy()
     if len(found) > 1 and not (np.diff(found) > 0).all():
         order = np.argsort(found, kind="stable")
         table, found = table.take(order), found[order]
+        if (np.diff(found) == 0).any():
+            twice = found[1:][np.diff(found) == 0][0]
+            raise SourceError(f"{where}/obs has several cells with the soma_joinid {twice}: which values are whose?")
     if joinids is not None and value_filter is None and len(found) < len(joinids):
         missing = np.setdiff1d(joinids, found)
         raise InputError(f"{len(missing)} of {len(joinids)} obs_joinids are not in {where}/obs, e.g. {missing[0]}")
@@ -86,19 +89,9 @@ def select_cells(
     return Cells(found, nnz, table.select(list(columns)))
 
 
-def _check_names(value_filter: str, names: Sequence[str], where: str) -> None:
-    """Raise if the filter compares something that is not a column."""
-    if not value_filter.strip():
-        raise InputError("the filter is empty; leave it out for all cells")
-    text = re.sub(r"'[^']*'|\"[^\"]*\"", "''", value_filter)
-    for name in re.findall(
-        r"""attr\(\s*([A-Za-z_]\w*)|([A-Za-z_]\w*)\s*(?:==|!=|<=|>=|<|>|\bin\b|\bnot\s+in\b)""", text
-    ):
-        column = name[0] or name[1]
-        if column not in names and column not in ("and", "or", "not", "in"):
-            raise InputError(
-                f"the filter {value_filter!r} names {column!r}, which {where}/obs has not; {nearest(column, names)}"
-            )
+def _levels(obs: Frame, name: str) -> list[Any]:
+    """Return the categories of a column, in their order."""
+    return list(to_frame(obs.empty([name]))[name].cat.categories)
 
 
 MANY = 20_000
@@ -108,7 +101,7 @@ _TEXT = r"""'[^']*'|"[^"]*\""""
 _COMPARED = re.compile(rf"""([A-Za-z_]\w*)\s*(?:==|\bin\b)\s*({_TEXT}|\[(?:[^\]'"]|{_TEXT})*\])""")
 
 
-def absent_values(obs: Any, value_filter: str, among: str | None, joinids: Joinids | None, where: str) -> str:
+def absent_values(obs: Frame, value_filter: str, among: str | None, joinids: Joinids | None, where: str) -> str:
     """Say which values a filter asks for that no cell has, and what comes near, as the tail of a message.
 
     Parameters
@@ -122,15 +115,15 @@ def absent_values(obs: Any, value_filter: str, among: str | None, joinids: Joini
     -------
     Nothing if each value occurs, or there are no such cells.
     """
-    names = [field.name for field in obs.schema]
+    names = obs.names
     asked = [(name, re.findall(_TEXT, values)) for name, values in _COMPARED.findall(value_filter) if name in names]
     columns = list(dict.fromkeys(name for name, _ in asked))
     if not columns:
         return ""
     found: dict[str, set[str]] = {name: set() for name in columns}
-    coords = () if joinids is None else (np.sort(joinids),)
+    rows = None if joinids is None else np.sort(joinids)
     with reading(f"{where}/obs"):
-        for table in obs.read(coords=coords, value_filter=among, column_names=columns):
+        for table in obs.read(columns, rows, among):
             for name in columns:
                 if len(found[name]) <= MANY:
                     found[name].update(map(str, table[name].unique().to_pylist()))

@@ -13,6 +13,7 @@ import pandas as pd
 from ...chunk import Holds
 from ...errors import InputError, nearest
 from ...support.amounts import parse_seconds
+from ...support.given import check_call
 from ...support.retry import call
 from ...traffic import RETRY_FOR
 from .catalog import Catalog
@@ -89,6 +90,7 @@ class Census(Catalog):
         >>> census.datasets(organism="homo_sapiens", assay="Smart-seq2")["n_obs"].tolist()
         [400, 100]
         """
+        check_call(Census.datasets, locals())
         table = self.table("datasets").drop(columns="soma_joinid")
         if dataset_id is not None:
             wanted = [dataset_id] if isinstance(dataset_id, str) else list(dataset_id)
@@ -170,6 +172,7 @@ class Census(Catalog):
         >>> list(liver.value_counts("assay"))
         ['Smart-seq2']
         """
+        check_call(Census.query, locals())
         check_reader(self.reader if reader is None else reader)
         name = self.canonical_organism(organism)
         ids = None
@@ -243,6 +246,7 @@ def open_census(
     ...     census.organisms
     ['homo_sapiens', 'mus_musculus']
     """
+    check_call(open_census, locals())
     check_reader(reader)
     patience = parse_seconds(retry_for)
     text = os.fspath(census)

@@ -10,6 +10,7 @@ from ...errors import InputError, nearest
 from ..tiles.fragment import Fragment
 from ..tiles.gate import open_fragments
 from ..tiles.generic import Declined
+from ..tiles.store import Store
 from .location import Location
 
 Reader = Literal["auto", "tiles", "tiledb"]
@@ -41,7 +42,7 @@ def check_reader(reader: str) -> None:
         raise InputError(f"there is no reader {reader!r}; {nearest(str(reader), READERS)}")
 
 
-def choose_reader(where: Location, asked: Reader) -> Choice:
+def choose_reader(where: Location, asked: Reader, store: Store | None = None) -> Choice:
     """Decide who reads an array.
 
     Parameters
@@ -50,6 +51,8 @@ def choose_reader(where: Location, asked: Reader) -> Choice:
         Of the array.
     asked
         "auto": tiles where the gate lets them be read, else TileDB. "tiles", "tiledb": that one.
+    store
+        Where its files are, if they were listed already.
 
     Raises
     ------
@@ -63,7 +66,7 @@ def choose_reader(where: Location, asked: Reader) -> Choice:
     try:
         if where.timestamp is not None:
             raise Declined("a time in the past was asked for")
-        fragments = open_fragments(where.uri, where.settings(), traffic=where.traffic)
+        fragments = open_fragments(where.uri, where.settings(), store=store, traffic=where.traffic)
     except Declined as declined:
         if wanted == "tiles":
             raise InputError(

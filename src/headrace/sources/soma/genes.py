@@ -10,7 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ...errors import InputError, nearest
+from ...errors import InputError, SourceError, nearest
+
+MOST_JOINIDS = 1 << 26
+"""Of genes; a table with one entry for each is held."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,11 @@ class Genes:
         """Take the rows of a SOMA var, in order of soma_joinid; `index` is the column with the ids."""
         var = var.sort_values("soma_joinid", kind="stable")
         joinids = var["soma_joinid"].to_numpy()
+        if len(joinids) and not 0 <= joinids[0] <= joinids[-1] < MOST_JOINIDS:
+            raise SourceError(f"var has soma_joinids from {joinids[0]} to {joinids[-1]}: no genes are numbered so")
+        if (np.diff(joinids) == 0).any():
+            twice = joinids[1:][np.diff(joinids) == 0][0]
+            raise SourceError(f"var has several genes with the soma_joinid {twice}: which values are whose?")
         gene_map = np.full(int(joinids.max()) + 1 if len(joinids) else 0, -1, dtype=np.int32)
         gene_map[joinids] = np.arange(len(joinids), dtype=np.int32)
         var = var.set_index(index)

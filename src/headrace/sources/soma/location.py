@@ -12,12 +12,16 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-import tiledbsoma as soma
-
-from ...errors import InputError, SourceError
+from ...errors import InputError, SourceError, without_docstrings
 from ...support.faults import MISSING, failure
+from ...support.limits import check_address_space, check_threads, stack_bytes
 from ...support.retry import call
 from ...traffic import RETRY_FOR, Traffic
+
+try:
+    import tiledbsoma as soma
+except AttributeError as error:
+    raise without_docstrings(error) from error
 
 BUFFER_BYTES = 4 << 20
 """Of each of the three columns of X. Larger ones are no faster, and leave the processor's cache."""
@@ -28,9 +32,17 @@ TABLE_BUFFER_BYTES = 1 << 19
 TILE_BYTES = 160 << 20
 """For decoded tiles of X. Twice as fast as TileDB's default of 10 GiB, since memory is reused."""
 
+ROOM, THREADS = 150 << 20, 6
+"""Bytes and threads that TileDB takes to open an experiment."""
+
 _PREPROCESS_TILE_MERGE = "sm.query.sparse_global_order.preprocess_tile_merge"
 """Off: TileDB 2.30 merges the order of tiles in a thread that may outlive the query whose memory it uses, which
 breaks the heap (TileDB pull request 5723). It is of use only to arrays of many overlapping fragments."""
+
+
+_NO_GAPS = {"vfs.min_batch_gap": 0, "vfs.min_batch_size": 0}
+"""TileDB reads half a megabyte between two tiles along with them, and up to 20 MB: of a few rows of the presence matrix
+that is nearly all of it."""
 
 
 @dataclass(frozen=True)
@@ -82,16 +94,25 @@ class Location:
         own = dict(self.config)
         return {**(_s3_defaults(own) if self.uri.startswith("s3://") else {}), **own}
 
-    def context(self, tile_bytes: int = TILE_BYTES, buffer_bytes: int = TABLE_BUFFER_BYTES) -> soma.SOMATileDBContext:
-        """Make a TileDB context: Census defaults for S3, small buffers, the environment's proxy."""
+    def context(
+        self, tile_bytes: int = TILE_BYTES, buffer_bytes: int = TABLE_BUFFER_BYTES, gaps: bool = True
+    ) -> soma.SOMATileDBContext:
+        """Make a TileDB context: Census defaults for S3, small buffers, the environment's proxy.
+
+        Without `gaps`, what lies between tiles is not read along with them.
+        """
         ours: dict[str, Any] = {
             "soma.init_buffer_bytes": buffer_bytes,
             "sm.mem.total_budget": tile_bytes,
             _PREPROCESS_TILE_MERGE: 0,
+            **({} if gaps else _NO_GAPS),
             **self.settings(),
         }
         known, given = _known_settings(), dict(self.config)
         config = {name: value for name, value in ours.items() if name in known or name in given or not known}
+        what = f"opening {self.uri}"
+        check_address_space(ROOM + THREADS * stack_bytes(), what)
+        check_threads(THREADS, what)
         return soma.SOMATileDBContext(tiledb_config=config, timestamp=self.timestamp)
 
     def open(self, context: soma.SOMATileDBContext | None = None) -> Any:

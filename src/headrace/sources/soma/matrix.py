@@ -19,7 +19,7 @@ import pyarrow as pa
 from scipy import sparse
 
 from ...chunk import csr
-from ...errors import SourceError
+from ...errors import ContradictionError
 from ...stats import kernels
 from ...support.prefetch import prefetch
 from ..ranges import CellRange
@@ -186,7 +186,7 @@ class XReader:
             while at < len(part[0]):  # cells beyond the span are dropped: a slice may return some between
                 at = chunk.add(*part, at) + 1
         if chunk.missing():
-            raise SourceError(
+            raise ContradictionError(
                 f"X has {chunk.seen} values for cells {self.joinids[span.start]} to {self.joinids[span.stop - 1]}, "
                 f"but their obs['nnz'] says {chunk.expected}: the source contradicts itself"
             )
@@ -255,7 +255,7 @@ class _Rows:
             self.totals += np.bincount(places[wanted], vals[begun:at][wanted], len(self.totals))
         self.unsorted |= bool(status & kernels.UNSORTED)
         if status & kernels.OVERFLOW:
-            raise SourceError(
+            raise ContradictionError(
                 f"a cell among {self.first} to {self.first + len(self.row_map) - 1} has more values in X "
                 "than its obs['nnz'] says: the source contradicts itself"
             )
@@ -273,7 +273,7 @@ class _Rows:
             twice = kernels.sort_rows(indptr, self.indices, self.data)
             if twice >= 0:
                 joinid = self.first + int(np.flatnonzero(self.row_map == twice)[0])
-                raise SourceError(f"cell {joinid} has a gene twice in X; the source is broken")
+                raise ContradictionError(f"cell {joinid} has a gene twice in X; the source is broken")
         return csr(self.data[:nnz], self.indices[:nnz], indptr, self.n_vars)
 
 

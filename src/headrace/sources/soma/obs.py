@@ -14,6 +14,8 @@ import pyarrow as pa
 from ...errors import SourceError
 from ...support.retry import call
 from ...traffic import Traffic
+from ..tiles.layout import Rows
+from .arrays import Frame, spread
 from .cells import Joinids
 from .location import reading
 from .tables import to_frame
@@ -30,6 +32,9 @@ CELL_BYTES = 40
 RUN = 1 << 20
 """Cells per query."""
 
+FAR_RUN = 1 << 18
+"""Cells per query where they are far away: the next ones are fetched meanwhile."""
+
 
 class Annotations:
     """Reads annotations of cells by their position in the query.
@@ -40,7 +45,7 @@ class Annotations:
     Parameters
     ----------
     obs
-        An open SOMA DataFrame.
+        The DataFrame, open, or as a `Frame`.
     joinids
         The query's cells.
     columns
@@ -60,9 +65,12 @@ class Annotations:
         index: str | None = None,
         traffic: Traffic | None = None,
     ) -> None:
-        self.obs, self.joinids, self.index, self.traffic = obs, joinids, index, traffic
+        self.traffic = traffic
+        self.obs = obs if isinstance(obs, Frame) else Frame(obs, None)
+        self.joinids, self.index = joinids, index
         self.columns = ["soma_joinid", *(name for name in columns if name != "soma_joinid")]
         self.ordered = True
+        self.known: tuple[int, Joinids, Rows] | None = None
         self.lock = threading.Lock()
         self.first, self.block = 0, pd.DataFrame()
         """The table at hand, and the position of its first cell."""
@@ -72,14 +80,18 @@ class Annotations:
     def stored_bytes(self) -> int:
         """Return about how many bytes are fetched for the columns of the cells, in whole tiles, if it is far away."""
         tiles = np.unique(self.joinids // TILE)
-        last = TILE * (len(tiles) - 1) + min(TILE, int(self.obs.count) - TILE * int(tiles[-1]))
+        last = TILE * (len(tiles) - 1) + min(TILE, int(self.obs.array.count) - TILE * int(tiles[-1]))
         return max(last, len(self.joinids)) * CELL_BYTES if self.traffic is not None else 0
 
     def empty(self) -> pd.DataFrame:
         """Return no rows: the names and dtypes, with every category the column can have."""
         with reading("obs"):
-            table = self.obs.read(coords=(slice(0, 0),), column_names=self.columns).concat()
-        return _frame(table.slice(0, 0), self.index)
+            return _frame(self.obs.empty(self.columns), self.index)
+
+    def begin(self, position: int) -> None:
+        """Fetch the cells from a position on in the background, if they are far away."""
+        if position < len(self.joinids):
+            self.obs.ahead(self.columns, self._run(position)[1])
 
     def read(self, start: int, stop: int) -> pd.DataFrame:
         """Return the cells at positions `start` to `stop`, indexed by their names."""
@@ -105,24 +117,33 @@ class Annotations:
             self.coming = self._tables(position)
             table = next(self.coming)
         self.block = _frame(table, self.index)
-        if self.traffic is not None:
+        if self.traffic is not None and self.obs.replica is None:  # else they were counted as they came
             self.traffic.arrived(len(table) * CELL_BYTES)
 
     def _tables(self, position: int) -> Iterator[pa.Table]:
         """Yield the cells from a position on, at most `BLOCK` at a time."""
         while position < len(self.joinids):
-            joinids = self.joinids[position : position + RUN]
-            few = joinids[-1] - joinids[0] >= 4 * len(joinids)
-            joinids = joinids[: TILE if few or not self.ordered else RUN]
-            for table in self._in_order(joinids) if self.ordered else [self._sorted(joinids)]:
+            joinids, rows = self._run(position)
+            for table in self._in_order(joinids, rows) if self.ordered else [self._sorted(joinids, rows)]:
+                self.begin(position + len(joinids))
                 for first in range(0, len(table), BLOCK):
                     yield table.slice(first, BLOCK)
             position += len(joinids)
 
-    def _in_order(self, joinids: Joinids) -> Iterator[pa.Table]:
+    def _run(self, position: int) -> tuple[Joinids, Rows]:
+        """Return the cells of the query that begins at a position, and how to ask for them."""
+        if self.known is None or self.known[0] != position:
+            run = RUN if self.obs.replica is None else FAR_RUN
+            joinids = self.joinids[position : position + run]
+            if not isinstance(spread(joinids), tuple) or not self.ordered:
+                joinids = joinids[:TILE]
+            self.known = position, joinids, spread(joinids)
+        return self.known[1:]
+
+    def _in_order(self, joinids: Joinids, rows: Rows) -> Iterator[pa.Table]:
         """Yield cells as TileDB brings them, without those between; sorted, once they do not come in order."""
         done = 0
-        for table in self._query(joinids):
+        for table in self._query(joinids, rows):
             found = table["soma_joinid"].to_numpy()
             at = np.searchsorted(joinids, found)
             wanted = joinids[np.minimum(at, len(joinids) - 1)] == found
@@ -134,12 +155,13 @@ class Annotations:
             done += len(at)
             yield table
         for rest in range(done, len(joinids), TILE):
-            yield self._sorted(joinids[rest : rest + TILE])
+            part = joinids[rest : rest + TILE]
+            yield self._sorted(part, spread(part))
 
-    def _sorted(self, joinids: Joinids) -> pa.Table:
+    def _sorted(self, joinids: Joinids, rows: Rows) -> pa.Table:
         """Return cells in order, in whatever order TileDB brings them."""
         changed = SourceError(f"obs changed while it was read, at cells {joinids[0]} to {joinids[-1]}")
-        tables = list(self._query(joinids))
+        tables = list(self._query(joinids, rows))
         if not sum(map(len, tables)):
             raise changed
         table = pa.concat_tables(tables)
@@ -154,12 +176,10 @@ class Annotations:
             raise changed
         return table
 
-    def _query(self, joinids: Joinids) -> Iterator[pa.Table]:
+    def _query(self, joinids: Joinids, rows: Rows) -> Iterator[pa.Table]:
         """Yield cells and perhaps others between them."""
-        first, last = int(joinids[0]), int(joinids[-1])
-        coords = slice(first, last) if last - first < 4 * len(joinids) else joinids
-        with reading(f"obs of cells {first} to {last}"):
-            yield from self.obs.read(coords=(coords,), column_names=self.columns)
+        with reading(f"obs of cells {joinids[0]} to {joinids[-1]}"):
+            yield from self.obs.stream(self.columns, rows)
 
 
 def _frame(table: pa.Table, index: str | None) -> pd.DataFrame:

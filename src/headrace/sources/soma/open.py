@@ -10,6 +10,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...support.amounts import parse_seconds
+from ...support.given import check_call
 from ...support.retry import call
 from ...traffic import RETRY_FOR
 from .choice import Reader, check_reader
@@ -81,6 +82,7 @@ def open_soma(
     >>> hr.Plan(source, [hr.Log1p()]).to_anndata().n_obs == source.spec.n_obs
     True
     """
+    check_call(open_soma, locals())
     check_reader(reader)
     source = SomaSource(
         replace(Location.of(uri, tiledb_config, parse_seconds(retry_for)), timestamp=_milliseconds(timestamp)),
@@ -98,10 +100,10 @@ def open_soma(
 
 def _checked(source: SomaSource, layer: str | None) -> SomaSource:
     """Return the source with its only layer if none was asked for; what was asked for in vain is named now."""
-    kind = getattr(source._experiment, "soma_type", "?")
+    kind = getattr(source._experiment.soma, "soma_type", "?")
     if kind != "SOMAExperiment":
         raise InputError(f"{source.where!r} is a {kind}, not a SOMAExperiment; for a Census use hr.open_census")
-    layers = list(source._measurement.X) if "X" in source._measurement else []
+    layers = source._experiment.layers
     if layer is None and len(layers) == 1:
         source = replace(source, layer=layers[0])
     source.open_x()

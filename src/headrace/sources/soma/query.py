@@ -16,8 +16,10 @@ from ...errors import InputError, SourceError
 from ...support.retry import call
 from .catalog import Catalog
 from .cells import absent_values
+from .experiment import PRESENCE
+from .filters import parsed
 from .genes import Genes, choose
-from .location import reading
+from .replica import Replica
 from .source import SomaSource
 
 MEDIAN_LENGTH_SINCE = "2025-01-30"
@@ -90,7 +92,7 @@ class CensusQuery(SomaSource):
     def _known(self) -> dict[str, str]:
         """What the Census knows of what CELLxGENE's schema asks for in uns: the organism, the title of one dataset."""
         known = {}
-        if "organisms" in self.census.root["census_info"]:
+        if self.census.has_table("organisms"):
             table = self.census.table("organisms")
             if {"organism", "organism_ontology_term_id"} <= set(table):
                 terms = dict(zip(table["organism"], table["organism_ontology_term_id"], strict=True))
@@ -100,6 +102,10 @@ class CensusQuery(SomaSource):
             titles = self.census.table("datasets").set_index("dataset_id")["dataset_title"]
             known["title"] = str(titles[next(iter(self._datasets))])
         return known
+
+    def _replica(self) -> Replica | None:
+        """Return the files of the organism, among those of the Census."""
+        return None if self.census.replica is None else self.census.replica.at("census_data", self.organism)
 
     @property
     def value_filter(self) -> str | None:
@@ -112,6 +118,7 @@ class CensusQuery(SomaSource):
             listed = ", ".join(f"'{one}'" for one in self.dataset_ids)
             parts.append(f"dataset_id in [{listed}]")
         if obs_filter is not None:
+            parsed(obs_filter)  # by itself: what closes our parenthesis is no filter
             parts.append(f"({obs_filter})" if parts or self.primary_only else obs_filter)
         if self.primary_only:
             parts.append("is_primary_data == True")
@@ -120,7 +127,7 @@ class CensusQuery(SomaSource):
     @cached_property
     def columns(self) -> Genes:
         """The genes of the query: the columns of X, by the rule and the presence matrix."""
-        var, n_cells = self._var, self._n_measured_cells
+        var, n_cells = self._experiment.var, self._n_measured_cells
         if len(self._datasets) > 1:
             var = var.assign(n_measured_cells=n_cells)
         n_obs = len(self.cells.joinids)
@@ -145,7 +152,7 @@ class CensusQuery(SomaSource):
         nowhere = int((self._n_measured_cells == 0).sum())
         dropped = {"n_genes_not_measured": nowhere}
         if self.rule == "measured":
-            dropped["n_genes_partly_measured"] = len(self._var) - len(self.columns.var) - nowhere
+            dropped["n_genes_partly_measured"] = len(self._experiment.var) - len(self.columns.var) - nowhere
         return dropped
 
     @property
@@ -233,7 +240,7 @@ class CensusQuery(SomaSource):
     def _n_measured_cells(self) -> npt.NDArray[np.int64]:
         """In how many cells of the query each gene of the Census was measured."""
         counts = np.array(list(self._datasets.values())) @ self._seen
-        return np.asarray(counts[self._var["soma_joinid"].to_numpy()])
+        return np.asarray(counts[self._experiment.var["soma_joinid"].to_numpy()])
 
     @cached_property
     def _seen(self) -> npt.NDArray[np.bool_]:
@@ -242,15 +249,16 @@ class CensusQuery(SomaSource):
         joinids = table[list(self._datasets)].to_numpy()
         row_of = np.full(int(table.max()) + 1, -1)
         row_of[joinids] = np.arange(len(joinids))
-        seen = np.zeros((len(joinids), int(self._var["soma_joinid"].max()) + 1), dtype=bool)
-        name = "feature_dataset_presence_matrix"
-        if name not in self._measurement:
-            raise SourceError(f"{self.where} has no {name}; genes='all' does not help either, the Census is incomplete")
-        with reading(f"{self.where}/ms/RNA/{name}"):
-            for part in self._measurement[name].read((np.sort(joinids),)).tables():
-                present = part["soma_data"].to_numpy().astype(bool)
-                datasets, genes = part["soma_dim_0"].to_numpy()[present], part["soma_dim_1"].to_numpy()[present]
-                seen[row_of[datasets], genes] = True
+        seen = np.zeros((len(joinids), int(self._experiment.var["soma_joinid"].max()) + 1), dtype=bool)
+        parts = self._experiment.presence(np.sort(joinids))
+        if parts is None:
+            raise SourceError(
+                f"{self.where} has no {PRESENCE}; genes='all' does not help either, the Census is incomplete"
+            )
+        for part in parts:
+            present = part["soma_data"].to_numpy().astype(bool)
+            datasets, genes = part["soma_dim_0"].to_numpy()[present], part["soma_dim_1"].to_numpy()[present]
+            seen[row_of[datasets], genes] = True
         return seen
 
     @cached_property

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from ...chunk import Chunk, Cost, Holds, StreamSpec
 from ...errors import InputError
@@ -25,12 +23,13 @@ from ..ranges import CellRange
 from ..tiles.readahead import Line
 from ..tiles.rows import TileReader
 from .cells import Cells, absent_values, select_cells
-from .choice import Choice, Reader, choose_reader
+from .choice import Choice, Reader
+from .experiment import Experiment
 from .genes import Genes, choose, id_column
-from .layers import layer_of, measurement_of
-from .location import BUFFER_BYTES, TILE_BYTES, Location, reading
+from .location import BUFFER_BYTES, TILE_BYTES, Location
 from .matrix import BLOCK_NNZ, MIN_TILE_BYTES, XReader
 from .obs import TILE, Annotations
+from .replica import Replica, experiment_replica
 from .spans import largest_band, spans
 from .sums import compare_totals
 from .tables import to_frame
@@ -98,6 +97,8 @@ class SomaSource(Source[CellRange]):
     def _chunks(self, refs: Sequence[CellRange], again: bool) -> Iterator[Chunk]:
         if again:
             self._forget()
+        if refs:
+            self._annotations.begin(refs[0].start)
         reader = self._reader
         for span, X in zip(refs, prefetch(reader.read(refs)), strict=True):
             obs = self._annotations.read(span.start, span.stop)
@@ -109,21 +110,19 @@ class SomaSource(Source[CellRange]):
         """Count the cells of each value of a column of obs, without reading X."""
         table = self.cells.columns
         if column not in table.column_names:
-            if column not in self._obs_names:
+            if column not in self._experiment.obs_names:
                 return {}
-            obs = self._experiment.obs
-            asked = obs, self.value_filter, self._joinid_array, [column], self.where
-            table = call(self.traffic, f"obs of {self.where}", lambda: select_cells(*asked)).columns
+            table = call(self.traffic, f"obs of {self.where}", lambda: self._select([column])).columns
         counts = to_frame(table.select([column]))[column].value_counts()
         return {str(k): int(v) for k, v in counts.items() if v}
 
     def identity(self) -> str:
         """Return the place, the version of X there, the cells and the genes, as a text."""
-        uri = self._stored_array.uri.removeprefix("file://")
-        fragments = sorted(os.listdir(f"{uri}/__fragments")) if os.path.isdir(f"{uri}/__fragments") else []
         cells = hashlib.sha256(self.cells.joinids.tobytes()).hexdigest()
         genes = hashlib.sha256(self.columns.gene_map.tobytes()).hexdigest()
-        return json.dumps([self._stored_array.uri, self._stored, fragments, cells, genes, self.location.timestamp])
+        return json.dumps(
+            [self._experiment.x.uri, self._stored, self._experiment.fragments(), cells, genes, self.location.timestamp]
+        )
 
     def provenance(self) -> dict[str, Any]:
         """Say what was asked for, in plain values; never where it was read from."""
@@ -183,22 +182,24 @@ class SomaSource(Source[CellRange]):
         """Open all anew: what was opened may be damaged, and TileDB keeps what it has read."""
         if self.traffic is not None:
             self.traffic.forget()
-        for name in ("_experiment", "_measurement", "_stored_array", "_array", "_reader", "_choice", "_annotations"):
+        for name in ("_experiment", "_stored_array", "_array", "_reader", "_choice", "_annotations"):
             self.__dict__.pop(name, None)
 
     @cached_property
     def cells(self) -> Cells:
         """The cells of the query."""
-        obs = self._experiment.obs
-        cells = select_cells(obs, self.value_filter, self._joinid_array, self._cell_columns, self.where)
+        cells = self._select(self._cell_columns)
         if not len(cells.joinids):
             raise InputError(f"no cell of {self.where} matches: {self._asked}")
         return cells
 
+    def _select(self, columns: Sequence[str]) -> Cells:
+        return select_cells(self._experiment.obs, self.value_filter, self._joinid_array, columns, self.where)
+
     @cached_property
     def columns(self) -> Genes:
         """The genes of the query: the columns of X."""
-        var = self._var
+        var = self._experiment.var
         index = id_column(var, self.var_index, self.where)
         return Genes.of(var if self.genes is None else choose(var, self.genes, index), index)
 
@@ -219,37 +220,22 @@ class SomaSource(Source[CellRange]):
         return None if self.obs_joinids is None else np.asarray(self.obs_joinids, dtype=np.int64)
 
     @cached_property
-    def _experiment(self) -> Any:
-        return self.location.open()
+    def _experiment(self) -> Experiment:
+        return Experiment(self.location, self.measurement, self.layer, self._replica())
 
-    @cached_property
-    def _obs_names(self) -> list[str]:
-        return [field.name for field in self._experiment.obs.schema]
-
-    @cached_property
-    def _measurement(self) -> Any:
-        return measurement_of(self._experiment, self.measurement, self.where)
-
-    @cached_property
-    def _var(self) -> pd.DataFrame:
-        if "var" not in self._measurement:
-            raise InputError(f"{self.where}/ms/{self.measurement} has no var, so its genes have no names")
-        with reading(f"{self.where}/ms/{self.measurement}/var"):
-            return to_frame(self._measurement.var.read().concat())
-
-    @cached_property
-    def _stored_array(self) -> Any:
-        """X as the measurement gives it."""
-        return layer_of(self._measurement, self.layer, f"{self.where}/ms/{self.measurement}/X")
+    def _replica(self) -> Replica | None:
+        """List the files of the experiment, if it is far away."""
+        return experiment_replica(self.location)
 
     @cached_property
     def _choice(self) -> Choice:
         """Who reads X."""
-        return choose_reader(replace(self.location, uri=self._stored_array.uri), self.reader)
+        return self._experiment.choose(self.reader)
 
     @cached_property
     def _line(self) -> Line:
-        return Line("://" in self._stored_array.uri and not self._stored_array.uri.startswith("file://"))
+        uri = self._experiment.x.uri
+        return Line("://" in uri and not uri.startswith("file://"))
 
     @cached_property
     def _stored(self) -> int:
@@ -259,10 +245,14 @@ class SomaSource(Source[CellRange]):
         return int(self._stored_array.nnz)
 
     @cached_property
+    def _stored_array(self) -> Any:
+        """X as TileDB opens it by default."""
+        return self._experiment.open_x()
+
+    @cached_property
     def _array(self) -> Any:
         """X, opened with as much memory for tiles as its size needs."""
-        where = replace(self.location, uri=self._stored_array.uri)
-        return where.open(where.context(self._tile_base + self._stored // 80, BUFFER_BYTES))
+        return self._experiment.open_x(self._tile_base + self._stored // 80, BUFFER_BYTES)
 
     @cached_property
     def _tile_base(self) -> int:
@@ -278,7 +268,7 @@ class SomaSource(Source[CellRange]):
         """How many values each cell has, or the average where obs does not tell."""
         if self.cells.nnz is not None:
             return self.cells.nnz
-        average = -(-self._stored // max(1, int(self._experiment.obs.count)))
+        average = -(-self._stored // max(1, int(self._experiment.obs.array.count)))
         return np.full(len(self.cells.joinids), average)
 
     @cached_property
@@ -296,5 +286,6 @@ class SomaSource(Source[CellRange]):
 
     @cached_property
     def _annotations(self) -> Annotations:
-        ids = "obs_id" if "obs_id" in self._obs_names else None  # as tiledbsoma.io calls what obs_names were
-        return Annotations(self._experiment.obs, self.cells.joinids, self._obs_names, ids, self.traffic)
+        names = self._experiment.obs_names
+        ids = "obs_id" if "obs_id" in names else None  # as tiledbsoma.io calls what obs_names were
+        return Annotations(self._experiment.obs, self.cells.joinids, names, ids, self.traffic)

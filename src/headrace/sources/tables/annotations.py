@@ -15,13 +15,14 @@ import pandas as pd
 from ...errors import InputError, nearest
 from .layout import find_layout, rows_of
 from .notices import AnnotationWarning
+from .quantifiers import Run
 from .text import Text, read_text
 
 
 def read_annotation(path: Path, header: bool = True) -> pd.DataFrame:
     """Read a table whose first column holds ids."""
     if path.suffix == ".parquet":
-        frame = pd.read_parquet(path)
+        frame = read_parquet(path)
         return frame.set_index(frame.columns[0]) if isinstance(frame.index, pd.RangeIndex) else frame
     text = read_text(path)
     usual = "\t" if re.search(r"\.(tsv|tab)\b", path.name) else ","
@@ -49,6 +50,21 @@ def read_annotation(path: Path, header: bool = True) -> pd.DataFrame:
     return frame
 
 
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Read a file of parquet.
+
+    Raises
+    ------
+    InputError
+        If it is none, or is damaged.
+    """
+    try:
+        return pd.read_parquet(path)
+    except Exception as error:  # whatever pandas and Arrow raise for what is broken
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} cannot be read as parquet: {said}; it may be damaged, so copy it again") from error
+
+
 def stem(path: Path) -> str:
     """Return the name that the files of one experiment share.
 
@@ -71,8 +87,16 @@ def beside(path: Path, what: str) -> Path | None:
     return None
 
 
-def tx2gene_of(given: str | os.PathLike[str] | pd.DataFrame | pd.Series) -> pd.Series:
-    """Return genes by transcript of a table whose first two columns are transcript and gene, with or without header."""
+def tx2gene_of(given: str | os.PathLike[str] | pd.DataFrame | pd.Series, run: Run) -> pd.Series:
+    """Return genes by transcript of a table whose first two columns are transcript and gene, with or without header.
+
+    Parameters
+    ----------
+    given
+        The table, or "gene_id": what the files say.
+    run
+        What was read of the files.
+    """
     if isinstance(given, pd.Series):
         return given.astype(str)
     if isinstance(given, pd.DataFrame):
@@ -82,6 +106,11 @@ def tx2gene_of(given: str | os.PathLike[str] | pd.DataFrame | pd.Series) -> pd.S
             raise InputError("tx2gene: a table of transcripts and genes; there is one column only")
         return given.iloc[:, 0].astype(str)
     path = Path(given)
+    if given == "gene_id" and not path.is_file():
+        if run.genes is None or run.of_genes:
+            what = "are of genes already" if run.of_genes else "do not say the genes of their transcripts; give a table"
+            raise InputError(f"tx2gene='gene_id': files of {run.program} {what}")
+        return run.genes
     if not path.is_file():
         raise InputError(f"tx2gene: there is no file {path}")
     frame = read_annotation(path, header=True)

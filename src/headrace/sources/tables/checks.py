@@ -43,6 +43,7 @@ def without_summary(numbers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     if not mask.any():
         return numbers, pd.DataFrame(index=numbers.columns)
     gone = numbers[mask]
+    refuse_twice(gone.index, "the summary rows of a counter")
     if mask.all():
         raise InputError(f"there are no genes, only summary rows of a counter: {', '.join(gone.index[:5])}")
     said = ", ".join(f"{name} ({total:,.0f})" for name, total in gone.sum(axis=1).items())

@@ -14,12 +14,12 @@ import pandas as pd
 
 from ...chunk import Chunk, Holds, StreamSpec
 from ...errors import InputError, nearest
+from ...support.given import check_call
 from ..arrays import ArraySource
-from ..h5ad.open import open_h5ad
 from .annotations import annotation, beside, joined, tx2gene_of
 from .checks import checked, files_of, without_summary
 from .counters import Strandedness, check_strandedness, is_summary
-from .frames import matrix_of
+from .frames import matrix_of, read_h5ad
 from .lengths import gene_lengths
 from .load import How, load, summary_rows
 from .numerals import Decimal
@@ -59,8 +59,8 @@ class BulkCounts(ArraySource):
     @property
     def spec(self) -> StreamSpec:
         """What is known of the stream."""
-        spec = super().spec
-        return spec if self.lengths is None else replace(spec, layers={"length": Holds.NORMALIZED})
+        layers = {} if self.lengths is None else {"length": Holds.NORMALIZED}
+        return replace(super().spec, samples=True, layers=layers)
 
     def read(self, refs: Sequence[tuple[int, int]]) -> Iterator[Chunk]:
         """Yield the samples between positions, in order, with their lengths if there are any."""
@@ -111,8 +111,8 @@ def open_counts(
     strandedness
         Which column of STAR's ReadsPerGene.out.tab: "unstranded", "forward" or "reverse". Required if they differ.
     tx2gene
-        Transcripts and their genes: a table's first two columns. A quantifier's transcripts are summed to genes
-        (also if `genes` is given).
+        Transcripts and their genes: a table's first two columns; or "gene_id", RSEM's own column of them. A
+        quantifier's transcripts are summed to genes (also if `genes` is given).
     counts_from_abundance
         tximport's countsFromAbundance: "no" (counts as estimated; the layer "length" keeps the effective lengths,
         samples x genes, of which tximport's offsets are made), "scaledTPM" or "lengthScaledTPM" (no offset is needed,
@@ -127,7 +127,8 @@ def open_counts(
 
     Returns
     -------
-    A source whose X is float32. Sums of summary rows (HTSeq's `__no_feature`, STAR's `N_unmapped`) are in `obs`.
+    A source whose X is float32, and dense where it is written (`dense=False` keeps it sparse). Sums of summary rows
+    (HTSeq's `__no_feature`, STAR's `N_unmapped`) are in `obs`.
 
     Raises
     ------
@@ -153,6 +154,7 @@ def open_counts(
     >>> source.orientation, source.spec.n_obs, source.spec.n_vars
     ('genes x samples', 2, 3)
     """
+    check_call(open_counts, locals())
     check_strandedness(strandedness)
     origin: dict[str, Any] = {"source": "counts"}
     if counts_from_abundance not in get_args(CountsFromAbundance):
@@ -168,10 +170,8 @@ def open_counts(
     if path is not None:
         origin["path"] = str(path)
         if path.suffix == ".h5ad" and path.is_file():
-            import anndata  # slow to import, and only needed here
-
-            open_h5ad(path, layer=layer, raw=raw, holds=None if holds is None else "normalized")
-            data = anndata.read_h5ad(path)
+            data = read_h5ad(path, layer, raw, sure=holds == "counts")
+            layer, raw = None, False  # that is what was read
         elif path.is_file():
             samples = beside(path, "samples") if samples is None else samples
             genes = beside(path, "genes") if genes is None else genes
@@ -187,7 +187,8 @@ def open_counts(
         if orientation not in (None, "samples x genes"):
             raise InputError(f"orientation={orientation!r}: an AnnData is samples x genes")
         orientation, reason = "samples x genes", "it is an AnnData"
-        X, var = matrix_of(data, layer, raw, holds == "counts")
+        read_already = path is not None
+        X, var = (data.X, data.var) if read_already else matrix_of(data, layer, raw, sure=holds == "counts")
         expected = False
         obs, var = joined(data.obs, annotation(samples), "samples"), joined(var, annotation(genes), "genes")
     else:
@@ -197,7 +198,7 @@ def open_counts(
         if loaded.run is not None:
             if tx2gene is None and genes is not None and not loaded.run.of_genes:
                 tx2gene, genes = genes, None  # of transcripts, what describes them is their gene
-            table = None if tx2gene is None else tx2gene_of(tx2gene)
+            table = None if tx2gene is None else tx2gene_of(tx2gene, loaded.run)
             run = summarized(loaded.run, table, counts_from_abundance)
             numbers, length = run.counts, run.length
             about = about if table is None else pd.DataFrame(index=numbers.index)
@@ -244,6 +245,8 @@ def _orientation(
     """Tell which way round the table is, and why."""
     if given not in (None, "genes x samples", "samples x genes"):
         raise InputError(f"orientation={given!r}: 'genes x samples' or 'samples x genes'")
+    if known and given == "samples x genes":
+        raise InputError(f"orientation={given!r}: rows are genes here, {known}; leave it out")
     if given is not None:
         return given, "it was said"
     if known:

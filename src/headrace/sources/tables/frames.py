@@ -1,13 +1,18 @@
-"""DataFrames and AnnData as people have them, made ids, numbers and descriptions."""
+"""DataFrames, AnnData and .h5ad files as people have them, made ids, numbers and descriptions."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
+from ...chunk import Holds
 from ...errors import CountsError, InputError, nearest
+from ..h5ad.open import open_h5ad, refuse_if_no_counts
 from .numerals import is_number
 
 
@@ -114,16 +119,17 @@ def matrix_of(adata: Any, layer: str | None, raw: bool, sure: bool) -> tuple[Any
         if adata.raw is None:
             raise InputError("raw=True: the AnnData has no raw")
         return adata.raw.X, adata.raw.var
+    layers = [name for name in adata.layers if name is not None]  # None is X, as anndata has it from 0.13 on
     if layer is not None:
-        if layer not in adata.layers:
-            raise InputError(f"layer={layer!r}: there is no such layer; {nearest(layer, adata.layers)}")
+        if layer not in layers:
+            raise InputError(f"layer={layer!r}: there is no such layer; {nearest(layer, layers)}")
         return adata.layers[layer], adata.var
     X = adata.X
     if X is None:
-        raise InputError(f"the AnnData has no X; its layers: {', '.join(adata.layers) or 'none'}")
+        raise InputError(f"the AnnData has no X; its layers: {', '.join(layers) or 'none'}")
     broken = _no_count(X)
     if broken is not None and not sure:
-        others = [f"layer={name!r}" for name, other in adata.layers.items() if _no_count(other) is None]
+        others = [f"layer={name!r}" for name in layers if _no_count(adata.layers[name]) is None]
         if adata.raw is not None and _no_count(adata.raw.X) is None:
             others.append("raw=True")
         if others or "log1p" in adata.uns:
@@ -133,6 +139,42 @@ def matrix_of(adata: Any, layer: str | None, raw: bool, sure: bool) -> tuple[Any
                 + "To read X as expected counts all the same: holds='counts'"
             )
     return X, adata.var
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples x genes of an .h5ad file, with what `open_counts` asks of an AnnData."""
+
+    X: sparse.csr_array
+    obs: pd.DataFrame
+    var: pd.DataFrame
+
+    @property
+    def obs_names(self) -> pd.Index:
+        """The ids of samples."""
+        return self.obs.index
+
+
+def read_h5ad(path: Path, layer: str | None, raw: bool, sure: bool) -> Samples:
+    """Read a matrix of an .h5ad file into memory, and nothing outside that file.
+
+    Parameters
+    ----------
+    sure
+        Whether the user says that it holds counts, whole or not.
+
+    Raises
+    ------
+    CountsError
+        If not said, and values are not whole or negative; names the matrices that are.
+    """
+    opened = open_h5ad(path, layer=layer, raw=raw, holds=None if not sure else "normalized")
+    source = replace(opened, holds=Holds.UNKNOWN, rounding="warn")
+    chunks = list(source.read(source.refs(source.most_nnz)))
+    X: Any = sparse.vstack([chunk.X for chunk in chunks], format="csr")
+    if not sure:
+        refuse_if_no_counts(source, X.data)
+    return Samples(X, pd.concat([chunk.obs for chunk in chunks]), source.var)
 
 
 def _no_count(X: Any) -> float | None:

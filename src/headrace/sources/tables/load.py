@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ...errors import InputError
+from .annotations import read_parquet
 from .counters import STAR_COLUMNS, TCGA_COLUMNS, Strandedness, is_star, is_summary, sample_of, star_column
 from .frames import described
 from .numerals import Decimal
@@ -227,11 +228,7 @@ def _id_of(sheet: Sheet, both: pd.DataFrame) -> str:
 
 
 def _of_parquet(path: Path) -> Loaded:
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as parquet: {error}") from error
-    numbers, rows, columns = described(frame)
+    numbers, rows, columns = described(read_parquet(path))
     return Loaded(numbers, rows, columns, notes=["parquet"])
 
 

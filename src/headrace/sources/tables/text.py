@@ -40,6 +40,7 @@ NOT_TEXT = (
         "an HDF5 file",
         "hr.open_h5ad reads .h5ad, hr.open_10x the .h5 of Cell Ranger; of kallisto, give abundance.tsv",
     ),
+    (b"MuData", "a MuData file (.h5mu)", "hr.open_h5ad(path, modality=...) reads it"),
     (b"\xd0\xcf\x11\xe0", "an old Excel file (.xls)", "save the sheet as CSV or TSV"),
     (b"ARROW1", "an Arrow (feather) file", "pandas.read_feather(path) reads it; give open_counts the DataFrame"),
     (b"FEA1", "an Arrow (feather) file", "pandas.read_feather(path) reads it; give open_counts the DataFrame"),

@@ -7,10 +7,12 @@ from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ...errors import InputError, SourceError, nearest
-from ..h5ad.file import check_storage, locate, member, reading
+from ..h5ad.file import check_storage, member, members, reading
+from ..h5ad.locate import vectors
 from ..h5ad.matrix import Csr
 from ..h5ad.preads import Disk
 from ..h5ad.values import Names
@@ -27,19 +29,17 @@ def open_hdf5(disk: Disk, genome: str | None) -> tuple[Csr, pd.Index, pd.DataFra
         If it is no such file, or has several genomes and none is chosen.
     """
     file = disk.hdf5
-    if member(file, "X") is not None or member(file, "obs") is not None:
+    if member(file, "mod") is None and (member(file, "X") is not None or member(file, "obs") is not None):
         raise InputError(f"{disk.path} is an .h5ad file; hr.open_h5ad reads it")
     if member(file, "mod") is not None:
-        raise InputError(
-            f"{disk.path} is an .h5mu file; mudata.read_h5mu(path).mod['rna'].write_h5ad(...) makes an .h5ad"
-        )
+        raise InputError(f"{disk.path} is an .h5mu file; hr.open_h5ad reads its modalities")
     if member(file, "barcode_info") is not None or member(file, "molecule_info") is not None:
         raise InputError(f"{disk.path} is Cell Ranger's molecule_info.h5; give filtered_feature_bc_matrix.h5 beside it")
     if member(file, "aux") is not None and member(file, "est_counts") is not None:
         raise InputError(f"{disk.path} is kallisto's; open_counts reads abundance.tsv beside it")
-    groups = [name for name in file if _is_matrix(member(file, name))]
+    groups = [name for name in members(file) if _is_matrix(member(file, name))]
     if not groups:
-        raise InputError(f"{disk.path} is no .h5 of Cell Ranger: it has {', '.join(list(file)[:8]) or 'nothing'}")
+        raise InputError(f"{disk.path} is no .h5 of Cell Ranger: it has {', '.join(members(file)[:8]) or 'nothing'}")
     if groups == ["matrix"]:
         chosen = "matrix"
     elif genome is None and len(groups) > 1:
@@ -52,14 +52,12 @@ def open_hdf5(disk: Disk, genome: str | None) -> tuple[Csr, pd.Index, pd.DataFra
     where = f"{chosen} of {disk.path}"
     var = _features(group, where, chosen)
     barcodes = pd.Index(_texts(member(group, "barcodes"), where), dtype=object)
-    with reading(where):
-        indptr = np.asarray(member(group, "indptr")[:], dtype=np.int64)
-        shape = np.asarray(member(group, "shape")[:], dtype=np.int64).tolist()
-    data, indices = locate(member(group, "data")), locate(member(group, "indices"))
-    if shape != [len(var), len(barcodes)]:
+    data, indices, indptr = vectors(group, where)
+    shape = _numbers(member(group, "shape"), f"shape of {where}")
+    if shape.tolist() != [len(var), len(barcodes)]:
         raise SourceError(
-            f"{where} is said to be {shape[0]} x {shape[1]}, but has {len(var)} features and {len(barcodes)} barcodes; "
-            "the file is broken"
+            f"{where} is said to be {' x '.join(map(str, shape))}, but has {len(var)} features and {len(barcodes)} "
+            "barcodes; the file is broken"
         )
     steps = np.diff(indptr)
     if len(indptr) != len(barcodes) + 1 or indptr[0] != 0 or (steps < 0).any():
@@ -68,7 +66,7 @@ def open_hdf5(disk: Disk, genome: str | None) -> tuple[Csr, pd.Index, pd.DataFra
         raise SourceError(
             f"{where}: indptr ends at {indptr[-1]}, but there are {data.shape[0]} values; the file is broken"
         )
-    names = Names(where, lambda i: str(barcodes[i]), lambda j: str(var["feature_id"].iloc[j]), counts=True)
+    names = Names(where, lambda i: str(barcodes[i]), lambda j: str(var["feature_id"].iloc[j]), "refuse")
     return Csr(disk, data, indices, indptr, len(var), names), barcodes, var
 
 
@@ -95,6 +93,15 @@ def _features(group: Any, where: str, genome: str) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def _numbers(dataset: h5py.Dataset, where: str) -> npt.NDArray[np.int64]:
+    """Return a list of whole numbers."""
+    check_storage(dataset)
+    if dataset.ndim != 1 or dataset.dtype.kind not in "iu":
+        raise SourceError(f"{where} is no list of whole numbers; the file is broken")
+    with reading(where):
+        return np.asarray(dataset[:], dtype=np.int64)
+
+
 def _texts(dataset: Any, where: str) -> list[str]:
     if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 1 or dataset.dtype.kind not in "SO":
         raise SourceError(f"{where}: barcodes or features are no list of text; the file is broken")
@@ -104,6 +111,5 @@ def _texts(dataset: Any, where: str) -> list[str]:
 
 
 def is_hdf5(path: Path) -> bool:
-    """Return whether a file begins as HDF5 does."""
-    with path.open("rb") as file:
-        return file.read(8) == b"\x89HDF\r\n\x1a\n"
+    """Return whether a file is HDF5, at whatever place it begins (MuData's begin after 512 bytes)."""
+    return bool(h5py.is_hdf5(path))

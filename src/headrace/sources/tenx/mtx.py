@@ -204,7 +204,7 @@ class Mtx:
                         raise SourceError(f"{self.path}: a value is missing, infinite or above 16777216")
                     block["value"] = values
                     yield block
-            except (ValueError, OSError, EOFError, zlib.error) as error:
+            except (ValueError, OverflowError, OSError, EOFError, zlib.error) as error:
                 if isinstance(error, (InputError, SourceError)):
                     raise
                 raise SourceError(f"{self.path} is damaged: {error}; copy it again") from error

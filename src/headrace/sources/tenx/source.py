@@ -18,8 +18,11 @@ import pandas as pd
 from ...chunk import Chunk, Cost, Holds, StreamSpec
 from ...errors import InputError, nearest
 from ...protocols import Source
+from ...support.given import check_call
+from ...support.inputs import opened
 from ...support.prefetch import prefetch
 from ..h5ad.preads import Disk, stamp
+from ..names import named
 from ..ranges import CellRange
 from .hdf5 import is_hdf5, open_hdf5
 from .mtx import Mtx, find, read_barcodes, read_features
@@ -35,6 +38,7 @@ class TenxSource(Source[CellRange]):
     feature_type: str | None = "Gene Expression"
     genome: str | None = None
     scratch: str | None = None
+    var_names: str | None = None
     most_nnz = 1_200_000
 
     def __getstate__(self) -> dict[str, Any]:
@@ -76,7 +80,7 @@ class TenxSource(Source[CellRange]):
 
     def identity(self) -> str:
         """Return the files, their sizes and times of change, and what is read of them, as a text."""
-        return json.dumps([self.path, self.stamp, self.feature_type, self.genome])
+        return json.dumps([self.path, self.stamp, self.feature_type, self.genome, self.var_names])
 
     def provenance(self) -> dict[str, Any]:
         """Say which features of which file it is, in plain values."""
@@ -101,7 +105,8 @@ class TenxSource(Source[CellRange]):
         if not var["feature_id"].is_unique:
             twice = var["feature_id"][var["feature_id"].duplicated()].iloc[0]
             raise InputError(f"{self.path} has feature {twice!r} more than once; choose a genome or feature_type")
-        return var.set_index("feature_id")
+        var = var.set_index("feature_id")
+        return var if self.var_names is None else named(var, self.var_names, f"the features of {self.path}")
 
     @property
     def _matrix(self) -> Any:
@@ -131,9 +136,16 @@ class TenxSource(Source[CellRange]):
                 )
         return keep
 
+    def _closed(self) -> None:
+        """Close the file."""
+        found = self.__dict__.pop("_opened", None)
+        if found is not None:
+            found[0].disk.close()
+
     @cached_property
     def _opened(self) -> tuple[Any, pd.Index, pd.DataFrame]:
         if len(self.files) == 1:
+            opened(self, self._closed)
             return open_hdf5(Disk(self.path, self.stamp[0]), self.genome)
         matrix, features, barcodes = self.files
         var, names = read_features(features), read_barcodes(barcodes)
@@ -145,6 +157,7 @@ def open_10x(
     *,
     feature_type: str | None = "Gene Expression",
     genome: str | None = None,
+    var_names: str | None = None,
     scratch: str | os.PathLike[str] | None = None,
 ) -> TenxSource:
     r"""Open what Cell Ranger writes as a source of cells: an .h5 file, or a folder of matrix.mtx.
@@ -161,6 +174,9 @@ def open_10x(
         Which features to read, e.g. "Antibody Capture"; None: all.
     genome
         Which genome, if there are several.
+    var_names
+        Column of var to call the features by: "feature_name", made unique as `var_names_make_unique` does; the ids are
+        kept in `var["feature_id"]`. None: they are called by their ids.
     scratch
         Folder for temporary files; the system's by default (TMPDIR).
 
@@ -186,6 +202,7 @@ def open_10x(
     array([[5., 0.],
            [1., 2.]], dtype=float32)
     """
+    check_call(open_10x, locals())
     place = Path(os.path.abspath(path))
     if scratch is not None and not os.path.isdir(scratch):
         raise InputError(f"scratch={os.fspath(scratch)!r} is no folder")
@@ -201,10 +218,14 @@ def open_10x(
         if not is_hdf5(place):
             raise InputError(f"{place} is no .h5 file of Cell Ranger; open_counts reads tables")
         files = (place,)
+    elif place.exists():
+        raise InputError(f"{place} is a pipe or device; write what comes from it to a file first")
     else:
         raise InputError(f"there is no file or folder {place}")
     stamps = tuple(stamp(file.stat()) for file in files)
-    source = TenxSource(str(place), stamps, files, feature_type, genome, None if scratch is None else str(scratch))
+    source = TenxSource(
+        str(place), stamps, files, feature_type, genome, None if scratch is None else str(scratch), var_names
+    )
     spec = source.spec  # what is broken is named now, not later
     if not spec.n_obs or not spec.n_vars:
         raise InputError(f"{place} has {spec.n_obs} cells and {spec.n_vars} features: there is nothing to do")

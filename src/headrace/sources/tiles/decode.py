@@ -12,7 +12,6 @@ the arrays that it was given. What it finds wrong comes back as a negative numbe
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -20,6 +19,8 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+
+from ...stats.kernels.compiled import compiled
 
 DAMAGE = {
     -1: "it ends within a chunk",
@@ -33,11 +34,6 @@ DAMAGE = {
 
 _intrinsic: Any = intrinsic
 _carray: Any = numba.carray  # type: ignore[attr-defined] # numba's own types leave it out
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a loop that runs without the GIL."""
-    return numba.njit(function, nogil=True, cache=True, error_model="numpy")  # type: ignore[no-any-return] # no types
 
 
 @_intrinsic

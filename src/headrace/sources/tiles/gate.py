@@ -29,7 +29,11 @@ _FOLDERS = {"__schema", "__fragments", "__commits", "__meta", "__fragment_meta"}
 
 
 def open_fragments(
-    uri: str, config: Mapping[str, str], now: int | None = None, traffic: Traffic | None = None
+    uri: str,
+    config: Mapping[str, str],
+    now: int | None = None,
+    store: Store | None = None,
+    traffic: Traffic | None = None,
 ) -> list[Fragment]:
     """Open an array, in a few requests one after another, if it may be read without TileDB.
 
@@ -41,6 +45,8 @@ def open_fragments(
         TileDB settings that differ from TileDB's defaults, as text.
     now
         Milliseconds since 1970: what was written later is not read by TileDB.
+    store
+        Where its files are, if they were listed already.
     traffic
         Where to count what comes from far away, and for how long to try again.
 
@@ -57,7 +63,7 @@ def open_fragments(
     """
     check_settings(config)
     try:
-        store = open_store(uri, config, traffic)
+        store = open_store(uri, config, traffic) if store is None else store
         return _open(store, time.time_ns() // 1_000_000 if now is None else now)
     except SourceError as error:
         if isinstance(error, LineError) and error.kind == "passes":

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...stats.kernels.compiled import compiled
 from ...stats.kernels.rows import _increases as increases
 from ...stats.kernels.rows import _place as place
-from .decode import columns, compiled, n_chunks, row_numbers, tile_at, values_of
+from .decode import columns, n_chunks, row_numbers, tile_at, values_of
 
 UNSORTED = 1
 DROPPED = 2

@@ -24,7 +24,7 @@ from .store import Bytes, Store
 
 LOCAL_REQUEST = 4 << 20
 SMALLEST_REQUEST, LARGEST_REQUEST = 1 << 20, 8 << 20
-LEAST_WINDOW = 8 << 20
+LEAST_WINDOW = 16 << 20
 """What is on its way at once before anything is known of the line."""
 MOST_REQUESTS = 48
 WASTE = 0.03
@@ -105,7 +105,7 @@ class Line:
     def saw(self, begun: float, ended: float, nbytes: int) -> None:
         """Take note of one answer."""
         with self._lock:
-            seconds = max(ended - begun - nbytes / self.rate if self.rate else ended - begun, 1e-4)
+            seconds = max(ended - begun, 1e-4)  # no shorter than the delay, whatever the rate is taken for
             self.delay = min(self.delay, seconds) if self.delay else seconds
             self._recent.append((ended, nbytes))
             while ended - self._recent[0][0] > max(0.5, 4 * self.delay):

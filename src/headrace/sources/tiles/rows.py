@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from ...chunk import csr
-from ...errors import SourceError
+from ...errors import ContradictionError, SourceError
 from ...stats import kernels
 from ...support.memory import n_cores
 from ..ranges import CellRange
@@ -27,7 +27,7 @@ from .zstd import zstd
 MOST_THREADS = 4
 WINDOW = 64 << 20
 """Of bytes on their way from far; 32 MiB are what 1,000 Mbit/s carry in 250 ms."""
-LOCAL_WINDOW = 16 << 20
+LOCAL_WINDOW = 8 << 20
 COUNTED = 1 << 18
 """Cells whose tiles are looked up at once to know their bytes."""
 BLOCK_NNZ = 4_000_000
@@ -128,7 +128,7 @@ class TileReader:
             for block in ahead.stream(self._blocks(wanted)):
                 waiting.append((block, pool.submit(self._decode, block)))
                 del block
-                if len(waiting) > self.threads:
+                if len(waiting) >= self.threads:
                     yield from self._cut(*waiting.popleft())
             while waiting:
                 yield from self._cut(*waiting.popleft())
@@ -153,7 +153,7 @@ class TileReader:
     def memory(self, band: int, nnz: int) -> int:
         """Return how many bytes reading takes, given the values of the largest band and of all cells."""
         band = min(band, BLOCK_NNZ)
-        alive = self.threads + 4  # being decoded, waiting, being cut into chunks, one ahead of those
+        alive = self.threads + 3  # being decoded, being cut into chunks, one ahead of those
         decoded = 8 * min(alive * band, nnz) + min(nnz // 20, 40 << 20)  # and what freed memory leaves unused
         stored = min(self.window + 2 * alive * band, 2 * nnz)
         schema = self.fragments[0].schema
@@ -261,12 +261,12 @@ class TileReader:
             expected = self.nnz[cells.start : cells.stop]
             if (counts != expected).any():
                 k = int(np.flatnonzero(counts != expected)[0])
-                raise SourceError(
+                raise ContradictionError(
                     f"X has {counts[k]} values for cell {joinids[k]}, but its obs['nnz'] says {expected[k]}: "
                     "the source contradicts itself"
                 )
         elif len(counts) and counts.max() > max(one.footer.columns[1] for one in self.fragments) + 1:
-            raise SourceError(f"cell {joinids[int(counts.argmax())]} has more values in X than there are genes")
+            raise ContradictionError(f"cell {joinids[int(counts.argmax())]} has more values in X than there are genes")
 
     def _finish(
         self, joinids: Ints, limit: Ints, cursor: Ints, indptr: Any, indices: Any, data: Any, status: int
@@ -278,7 +278,9 @@ class TileReader:
         if status & place.UNSORTED:
             twice = kernels.sort_rows(indptr, indices, data)
             what = f"cell {joinids[twice]} has a gene twice" if twice >= 0 else "genes of a cell are not in order"
-            raise SourceError(f"X is damaged: among cells {joinids[0]} to {joinids[-1]}, {what}; fetch the data again")
+            raise ContradictionError(
+                f"X is damaged: among cells {joinids[0]} to {joinids[-1]}, {what}; fetch the data again"
+            )
         return csr(data[:nnz], indices[:nnz], indptr, self.n_vars)
 
 

@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import SourceError
+from ...errors import ContradictionError, SourceError
 from ...support.faults import failure
 from ...support.retry import call
 from ...traffic import Traffic
@@ -26,6 +27,14 @@ PART = 1 << 16
 """Bytes of an answer that are taken note of, and kept, at once."""
 
 Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Object:
+    """What a listing says of an object: its size, and a tag that changes with its content; "" if nothing does."""
+
+    size: int
+    tag: str
 
 
 class Store(Protocol):
@@ -100,14 +109,45 @@ class Remote:
 
     def list(self) -> dict[str, int]:
         """Return the path and size in bytes of every object, by one recursive listing."""
-        n = len(self.prefix) + 1
+        return {path: one.size for path, one in self.objects().items()}
 
-        def ask() -> dict[str, int]:
+    def objects(self, under: str = "", deep: bool = True, most: int | None = None) -> dict[str, Object]:
+        """Return what there is below a path: everything, or without what lies in folders further down.
+
+        Raises
+        ------
+        Declined
+            If there are more objects than `most`.
+        LineError
+            If it cannot be listed.
+        """
+        n, prefix = len(self.prefix) + 1, f"{self.prefix}/{under}".rstrip("/") + "/"
+
+        def ask() -> dict[str, Object]:
+            found: dict[str, Object] = {}
             with self._told(f"listing {self.uri}"):
-                pages = self._obstore.list(self.store, self.prefix + "/")
-                return {one["path"][n:]: one["size"] for page in pages for one in page}
+                pages: Any = [] if deep else [self._obstore.list_with_delimiter(self.store, prefix)["objects"]]
+                for page in self._obstore.list(self.store, prefix) if deep else pages:
+                    for one in page:
+                        tag = f"{one['e_tag']} {one['last_modified'].timestamp()}" if one["e_tag"] else ""
+                        found[one["path"][n:]] = Object(one["size"], tag)
+                    if most is not None and len(found) > most:
+                        raise Declined(f"there are more than {most:,} objects")
+            return found
 
         return call(self.traffic, f"a list of {self.uri}", ask)
+
+    def read_same(self, path: str, start: int, stop: int, known: Object) -> Bytes:
+        """Return bytes of an object, if it is still the one that was listed.
+
+        Raises
+        ------
+        SourceError
+            If it cannot be read, or was written anew.
+        """
+        out = np.empty(stop - start, dtype=np.uint8)
+        self._fetch(path, start, stop, out, None, known)
+        return out
 
     def read(self, path: str, start: int, stop: int) -> Bytes:
         """Return bytes of an object; those that an earlier run has kept are not fetched again."""
@@ -121,7 +161,9 @@ class Remote:
         self._fetch(path, at, stop, out[at - start :], kept)
         return out
 
-    def _fetch(self, path: str, start: int, stop: int, out: Bytes, kept: Kept | None) -> None:
+    def _fetch(
+        self, path: str, start: int, stop: int, out: Bytes, kept: Kept | None, known: Object | None = None
+    ) -> None:
         """Fetch a range as it comes; what fails is asked for again from where it failed."""
         at = start
 
@@ -132,6 +174,9 @@ class Remote:
                 writing = None if kept is None else stack.enter_context(kept.request(f"{self.uri}/{path}"))
                 stack.enter_context(self._told(f"reading {self.uri}/{path}"))
                 answer = self._obstore.get(self.store, f"{self.prefix}/{path}", options={"range": (at, stop)})
+                tag = answer.meta["e_tag"]
+                if known is not None and known.tag and tag is not None and tag != known.tag.partition(" ")[0]:
+                    raise ContradictionError(f"{self.uri}/{path} was written anew while it was read; open it again")
                 for part in answer.stream(min_chunk_size=PART):
                     data = memoryview(part)[: stop - at]
                     out[at - start : at - start + len(data)] = np.frombuffer(data, dtype=np.uint8)

@@ -6,6 +6,7 @@ numba notices that the code it has kept is old by the file it is from.
 """
 
 from .cells import mark_dominant, row_sums_of, top_sums
+from .compiled import load
 from .histograms import add_counts, count_either, merge_counts, squeeze, sum_counts, sum_table
 from .row_checksums import checksum_dense_rows, checksum_rows, row_sums
 from .rows import (
@@ -84,6 +85,7 @@ __all__ = [
     "inspect_csr",
     "keep_data",
     "keep_indices",
+    "load",
     "log1p",
     "log_rates",
     "mark_dominant",

@@ -1,0 +1,225 @@
+"""What the system lets a process have, as Linux says it: groups of both versions, from within and without."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import headrace as hr
+from headrace.support.limits import check_threads, memory_limits, processors
+
+V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
+V1 = (
+    "31 30 0:27 {root} /sys/fs/cgroup/memory rw,nosuid shared:9 - cgroup cgroup rw,memory\n"
+    "32 30 0:28 {root} /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:10 - cgroup cgroup rw,cpu,cpuacct\n"
+)
+NO_LIMIT = "9223372036854771712"
+JOB = "/slurm/uid_1000/job_7/step_0"
+
+
+def tree(root: Path, cgroup: str, mounts: str, files: dict[str, str]) -> Path:
+    """Write what a process would find."""
+    for name, text in {"proc/self/cgroup": cgroup, "proc/self/mountinfo": mounts, **files}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_MEM_PER_NODE", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.delenv(name, raising=False)
+
+
+MEMORY: dict[str, tuple[str, str, dict[str, str], int | None]] = {
+    "v2, its own group": (f"0::{JOB}\n", V2, {f"sys/fs/cgroup{JOB}/memory.max": "3000000000"}, 3_000_000_000),
+    "v2, one above": (
+        f"0::{JOB}\n",
+        V2,
+        {f"sys/fs/cgroup{JOB}/memory.max": "max", "sys/fs/cgroup/slurm/uid_1000/memory.max": "2000000000"},
+        2_000_000_000,
+    ),
+    "v2, the least of several": (
+        f"0::{JOB}\n",
+        V2,
+        {f"sys/fs/cgroup{JOB}/memory.max": "5000000000", "sys/fs/cgroup/slurm/memory.max": "4000000000"},
+        4_000_000_000,
+    ),
+    "v2, throttled before": (
+        "0::/user.slice\n",
+        V2,
+        {"sys/fs/cgroup/user.slice/memory.max": "9000000000", "sys/fs/cgroup/user.slice/memory.high": "8000000000"},
+        8_000_000_000,
+    ),
+    "v2, a container that sees its group as the topmost": (
+        "0::/\n",
+        V2,
+        {"sys/fs/cgroup/memory.max": "1000000000"},
+        1_000_000_000,
+    ),
+    "v2, outside of the namespace": ("0::/../../x\n", V2, {"sys/fs/cgroup/memory.max": "1000000000"}, 1_000_000_000),
+    "v1, its own group": (
+        f"9:memory:{JOB}\n3:cpu,cpuacct:/\n",
+        V1.format(root="/"),
+        {f"sys/fs/cgroup/memory{JOB}/memory.limit_in_bytes": "3000000000"},
+        3_000_000_000,
+    ),
+    "v1, one above": (
+        f"9:memory:{JOB}\n",
+        V1.format(root="/"),
+        {
+            f"sys/fs/cgroup/memory{JOB}/memory.limit_in_bytes": NO_LIMIT,
+            "sys/fs/cgroup/memory/slurm/uid_1000/job_7/memory.limit_in_bytes": "2500000000",
+        },
+        2_500_000_000,
+    ),
+    "v1, a container whose group is mounted as the topmost": (
+        "9:memory:/docker/0123\n",
+        V1.format(root="/docker/0123"),
+        {"sys/fs/cgroup/memory/memory.limit_in_bytes": "1500000000"},
+        1_500_000_000,
+    ),
+    "v1, above what a container sees": (
+        "9:memory:/\n",
+        V1.format(root="/"),
+        {
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": NO_LIMIT,
+            "sys/fs/cgroup/memory/memory.stat": "cache 7\nhierarchical_memory_limit 1200000000\n",
+        },
+        1_200_000_000,
+    ),
+    "both versions": (
+        f"9:memory:{JOB}\n0::/init.scope\n",
+        V1.format(root="/") + V2.replace("/sys/fs/cgroup ", "/sys/fs/cgroup/unified "),
+        {
+            f"sys/fs/cgroup/memory{JOB}/memory.limit_in_bytes": "3000000000",
+            "sys/fs/cgroup/unified/init.scope/cgroup.procs": "1",
+        },
+        3_000_000_000,
+    ),
+    "none": ("0::/\n", V2, {"sys/fs/cgroup/cgroup.procs": "1"}, None),
+    "nonsense": ("0\n::::\n\n", "- -\nx y z\n", {}, None),
+}
+
+
+@pytest.mark.parametrize("case", MEMORY)
+def test_the_memory_of_a_group(case: str, tmp_path: Path) -> None:
+    cgroup, mounts, files, expected = MEMORY[case]
+    assert memory_limits(tree(tmp_path, cgroup, mounts, files)).get("control group") == expected
+
+
+def test_the_memory_of_a_job_without_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "4096")
+    assert memory_limits(tmp_path)["SLURM_MEM_PER_NODE"] == 4096 << 20
+
+
+CPUS: dict[str, tuple[str, str, dict[str, str], int]] = {
+    "v2": (f"0::{JOB}\n", V2, {f"sys/fs/cgroup{JOB}/cpu.max": "300000 100000"}, 3),
+    "v2, one above": (f"0::{JOB}\n", V2, {"sys/fs/cgroup/slurm/cpu.max": "150000 100000"}, 2),
+    "v2, less than one": ("0::/\n", V2, {"sys/fs/cgroup/cpu.max": "20000 100000"}, 1),
+    "v2, no quota": ("0::/\n", V2, {"sys/fs/cgroup/cpu.max": "max 100000"}, 64),
+    "v1": (
+        "3:cpu,cpuacct:/docker/1\n",
+        V1.format(root="/docker/1"),
+        {
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "400000",
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000",
+        },
+        4,
+    ),
+    "v1, no quota": (
+        "3:cpu,cpuacct:/\n",
+        V1.format(root="/"),
+        {"sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "-1", "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000"},
+        64,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CPUS)
+def test_processors_by_quota(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    cgroup, mounts, files, expected = CPUS[case]
+    assert processors(tree(tmp_path, cgroup, mounts, files)) == expected
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
+    assert processors(tmp_path) == min(2, expected)
+
+
+def limited(code: str, kind: int, n_bytes: int) -> subprocess.CompletedProcess[str]:
+    """Run Python code with a limit."""
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        preexec_fn=lambda: resource.setrlimit(kind, (n_bytes, n_bytes)),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+LIMITS = "from headrace.support.limits import memory_limits; print(memory_limits())"
+
+
+def test_the_address_space_is_a_limit_of_memory() -> None:
+    assert f"'ulimit -v': {1 << 31}" in limited(LIMITS, resource.RLIMIT_AS, 1 << 31).stdout
+    assert f"'ulimit -d': {1 << 30}" in limited(LIMITS, resource.RLIMIT_DATA, 1 << 30).stdout
+
+
+EXPORT = """
+import sys
+from headrace.cli import main
+sys.exit(main(["export", "--census", sys.argv[1], "--organism", "mus_musculus", "--min-cells", "5", "--hvg", "100",
+    "--target-sum", "1e4", "--log1p", "--out", sys.argv[2], "--memory", "450MB"]))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a limit that is kept")
+@pytest.mark.parametrize("megabytes", [400, 700, 1600])
+def test_little_address_space_is_refused_with_figures_or_does(
+    megabytes: int, demo_census: Path, tmp_path: Path
+) -> None:
+    code = EXPORT.replace("sys.argv[1]", repr(str(demo_census))).replace("sys.argv[2]", repr(f"{tmp_path}/out.h5ad"))
+    done = limited(code, resource.RLIMIT_AS, megabytes << 20)
+    if megabytes == 1600:
+        assert done.returncode == 0, done.stderr
+        return
+    assert done.returncode == 1
+    assert f"'ulimit -v' allows {(megabytes << 20) / 1e6:,.0f} MB" in done.stderr, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_threads_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    check_threads(5, "this run")
+    start, started = threading.Thread.start, []
+
+    def few(thread: threading.Thread) -> None:
+        if len(started) == 3:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", few)
+    with pytest.raises(hr.OutputError, match=r"needs 5 more threads at once, and only 3 can be started: .*ulimit -u"):
+        check_threads(5, "this run")
+    assert not any(thread.is_alive() for thread in started)
+
+
+def test_a_plan_without_threads_reads_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    events: list[Any] = []
+
+    def refuse(n: int, what: str) -> None:
+        raise hr.OutputError(f"{what} {n}")
+
+    source = hr.open_counts(pd.DataFrame({"a": [1, 2], "b": [3, 4]}, index=["g", "h"]), orientation="genes x samples")
+    monkeypatch.setattr("headrace.engine.preflight.check_threads", refuse)
+    with pytest.raises(hr.OutputError, match="this run"):
+        hr.Plan(source).write_h5ad(tmp_path / "x.h5ad", on_event=events.append)
+    assert events == []
