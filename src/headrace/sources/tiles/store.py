@@ -184,6 +184,8 @@ class Remote:
                         writing.append(at, data)
                     at += len(data)
                     self.traffic.arrived(len(data))
+                    if at >= stop:
+                        break  # how the answer ends does not matter any more
             self.traffic.answered(at - first, time.monotonic() - begun)
             if at < stop:
                 raise SourceError(f"{self.uri}/{path} ends at byte {at:,}: it is cut off")
