@@ -86,7 +86,7 @@ bench-remote: $(READY)
 peers: $(READY)
 	$(BIN)/python benchmarks/peers/install.py '$(PEERS)'
 
-# Kills, calls that fail, full disks, flipped bits, in full: about an hour. The tests run a small part of it.
+# Kills, calls that fail, full disks, flipped bits, faults of a line, in full: about two hours. The tests run a small part of it.
 N ?= 200
 faults: $(READY)
 	$(BIN)/python tests/faults/campaign.py --kills $(N) --cli 20
@@ -94,6 +94,8 @@ faults: $(READY)
 	$(BIN)/python tests/faults/disk.py
 	$(BIN)/python tests/faults/flips.py
 	$(BIN)/python tests/faults/mutations.py --rounds 20000
+	$(BIN)/python tests/remote/campaign.py
+	$(BIN)/python tests/remote/kills.py --kills 20 --census '$(CENSUS)'
 
 clean:
 	rm -rf $(VENV) demo dist build

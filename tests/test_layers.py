@@ -26,6 +26,7 @@ ONLY = {
     "cellxgene_census": {"sources/soma"},
     "h5py": {"sinks/h5ad", "sources/h5ad", "sources/tenx"},
     "click": {"cli"},
+    "tenacity": {"support/retry.py"},
     "tqdm": {"cli"},
     "skmisc": {"stats"},
     "scanpy": set(),

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from headrace.chunk import Chunk, StreamSpec
 from headrace.protocols import Cost, Source
+from headrace.traffic import Traffic
 
 
 class Wrapped(Source[Any]):
@@ -46,6 +47,10 @@ class Wrapped(Source[Any]):
     @property
     def spooled(self) -> bool:
         return self.source.spooled
+
+    @property
+    def traffic(self) -> Traffic | None:
+        return self.source.traffic
 
     @property
     def most_nnz(self) -> int | None:

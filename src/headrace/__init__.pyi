@@ -11,6 +11,7 @@ from .errors import CountsError as CountsError
 from .errors import FractionalCountsWarning as FractionalCountsWarning
 from .errors import HeadraceError as HeadraceError
 from .errors import InputError as InputError
+from .errors import LineError as LineError
 from .errors import MemoryBudgetError as MemoryBudgetError
 from .errors import NotCarriedWarning as NotCarriedWarning
 from .errors import OutputError as OutputError

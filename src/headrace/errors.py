@@ -31,6 +31,24 @@ class SourceError(HeadraceError):
     """Reading failed: the source is broken, gone, or contradicts itself."""
 
 
+class LineError(SourceError):
+    """The way to the data failed: the network, the server, the address, permissions.
+
+    Parameters
+    ----------
+    words
+        What is wrong, without where and what to do.
+    kind
+        Whether it passes: "passes", "may pass" (if something came this way before), "stays".
+    """
+
+    def __init__(self, message: str, words: str = "", kind: str = "stays") -> None:
+        super().__init__(message)
+        self.words, self.kind = words, kind
+        self.final = False
+        """Whether it was tried again, as long as that was of use."""
+
+
 class ContradictionError(SourceError):
     """The source holds what cannot be: reading it again does not help."""
 

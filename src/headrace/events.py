@@ -1,7 +1,12 @@
-"""Events of a run, for listeners: progress and notices. Library code never prints."""
+"""Events of a run, for listeners: progress and notices. Library code never prints.
+
+A listener is called by one thread at a time. `Fetched` and `Waiting` come from a thread of their own, about once a
+second, and only where the source is far away.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -45,8 +50,51 @@ class Notice:
     message: str
 
 
-Event = PassStarted | ChunkDone | PassFinished | Notice
+@dataclass(frozen=True)
+class Fetched:
+    """How far the fetching of a remote source has come."""
+
+    bytes: int
+    """Fetched by this run so far."""
+    planned: int
+    """To be fetched by this run in all, as `explain` says; without what an earlier run has kept."""
+    rate: float
+    """Bytes a second, lately."""
+    seconds_left: float | None
+    """How long the rest takes at the rate of the run so far; None while nothing has come."""
+    retries: int
+    """Requests that failed and were made again."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """No byte has come for a while."""
+
+    seconds: float
+    """For how long."""
+    what: str
+    """What is being waited for."""
+    failed: str
+    """What went wrong last, in words; empty if nothing did."""
+
+    def __str__(self) -> str:
+        failed = f" ({self.failed})" if self.failed else ""
+        return f"no byte has come for {self.seconds:.0f} s, waiting for {self.what}{failed}"
+
+
+Event = PassStarted | ChunkDone | PassFinished | Notice | Fetched | Waiting
 Listener = Callable[[Event], None]
+
+
+def one_at_a_time(listener: Listener) -> Listener:
+    """Return a listener that is called by one thread at a time, whoever calls."""
+    lock = threading.RLock()
+
+    def listen(event: Event) -> None:
+        with lock:
+            listener(event)
+
+    return listen
 
 
 def ignore(event: Event) -> None:

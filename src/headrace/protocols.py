@@ -3,11 +3,9 @@
 A `Plan` streams chunks of cells from a `Source` through steps into a `Sink`. A step is a `Transform`, or a `Fit`, which
 sees all cells first, through an `Accumulator`, and then becomes a transform. An `Executor` runs several chunks at once.
 
-To add a step, derive from `Transform` or `Fit`, write its two methods, and override what applies of the rest. The
-engine asks for nothing else; a class with a misspelt name is refused when it is defined.
-
-Three laws (`tests/laws`). *Rows*: transforming cells together or apart gives the same cells. *Merge*: folding a stream
-equals merging the folds of its parts. *Plan*: the same result to the bit for every chunk size, thread count, executor.
+To add a step, derive from `Transform` or `Fit`, write its two methods, and override what applies; the engine asks for
+nothing else. Three laws (`tests/laws`). *Rows*: cells together or apart give the same. *Merge*: folding a stream equals
+merging the folds of its parts. *Plan*: the same to the bit for every chunk size, thread count, executor.
 """
 
 from __future__ import annotations
@@ -18,9 +16,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, TypeVar
 
-from .chunk import Chunk, Mask, StreamSpec
-from .chunk import Cost as Cost
+from .chunk import Chunk, Cost, Mask, StreamSpec
 from .contract import Contract, written
+from .traffic import Traffic
 
 Ref = TypeVar("Ref")
 Result = TypeVar("Result")
@@ -66,6 +64,9 @@ class Source(Contract, Generic[Ref]):
     def spooled(self) -> bool:
         """Whether a plan of several passes keeps the cells on disk after the first."""
         return False
+
+    traffic: Traffic | None = None
+    """What it fetches from far away, counted; None if all is at hand."""
 
     @property
     def most_nnz(self) -> int | None:

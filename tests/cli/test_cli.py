@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import pty
 import re
@@ -25,9 +26,9 @@ import pytest
 
 import headrace as hr
 from headrace.cli import main
-from headrace.cli.console import Interrupted, Session
+from headrace.cli.console import Interrupted, Session, plain_warnings
 from headrace.cli.progress import Progress
-from headrace.events import ChunkDone, Notice, PassFinished, PassStarted
+from headrace.events import ChunkDone, Fetched, Notice, PassFinished, PassStarted, Waiting
 
 LIVER = "4546e757-34d0-4d17-be06-538318925fcd"
 ONE_LINE = re.compile(r"[^\n]+\n")
@@ -533,6 +534,60 @@ def test_notices_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress(Session()) as progress:
         progress(Notice("3 cells have no counts"))
     assert capsys.readouterr().err == "note: 3 cells have no counts\n"
+
+
+FAR = [Fetched(0, 45_000_000, 0.0, None, 0), Fetched(12_300_000, 45_000_000, 1.5e6, 21.8, 2)]
+
+
+def test_the_bar_of_what_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts bytes while they come, and cells in the passes after that."""
+    ours, theirs = terminal(120)
+    with os.fdopen(theirs, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with Progress(Session()) as progress:
+            progress(PassStarted(1, 2, "FilterGenes", 2000))
+            for event in FAR:
+                progress(event)
+                progress(ChunkDone(1000, 10))
+            progress(Waiting(31.2, "obs of s3://x", "the connection was cut"))
+            progress(PassFinished(1, 0.5))
+            progress(PassStarted(2, 2, "write", 2000))
+            progress(ChunkDone(2000, 10))
+            progress(PassFinished(2, 0.5))
+    got = received(ours)
+    assert re.search(r"pass 1 of 2: FilterGenes: +27%\|.*12\.3M/45\.0M .*B/s, 2 retries", got)
+    assert "note: no byte has come for 31 s, waiting for obs of s3://x (the connection was cut)" in got
+    assert re.search(r"pass 2 of 2: write: 100%\|.*2\.00k/2\.00k", got)
+
+
+def test_a_line_a_minute_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    with Progress(Session(), clock=lambda: now[0]) as progress:
+        progress(PassStarted(1, 1, "write", 2000))
+        for second in range(150):
+            now[0] = float(second)
+            progress(Fetched(second * 10**6, 2_300_000_000, 1e6, 2300.0 - second, second // 70))
+    assert capsys.readouterr().err.splitlines() == [
+        "fetched 60.0 MB of 2.3 GB, 1.0 MB/s, 37 min 20 s left",
+        "fetched 120.0 MB of 2.3 GB, 1.0 MB/s, 36 min 20 s left, 1 retry",
+    ]
+
+
+def test_what_the_library_logs_is_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    with plain_warnings(Session()):
+        logging.getLogger("headrace").warning("no byte has come for %d s", 30)
+    assert capsys.readouterr().err == "note: no byte has come for 30 s\n"
+
+
+def test_retry_for_and_rate_are_read(demo_census: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A local Census has no line; but what is no time, and no rate, is told."""
+    given = mouse(demo_census, "--target-sum", "1e4")
+    assert main(["explain", *given, "--retry-for", "2min", "--rate", "50Mbit"]) == 0
+    assert "to fetch" not in capsys.readouterr().out
+    assert main(["explain", *given, "--retry-for", "soon"]) == 1
+    assert "error: 'soon' is no time; write seconds, or e.g. '5min' or '1h'" in capsys.readouterr().err
+    assert main(["explain", *given, "--rate", "fast"]) == 1
+    assert "error: 'fast' is no rate of a line" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------------ being stopped

@@ -18,8 +18,9 @@ from scipy import sparse
 import headrace as hr
 from headrace.chunk import Chunk, csr
 from headrace.engine.spool import MAGIC, Spool, check_space, clean, decode, encode, found, need, sections
-from headrace.events import Notice
+from headrace.events import Fetched, Notice
 from headrace.protocols import Source
+from headrace.traffic import Traffic
 from tests.conftest import LIVER
 from tests.wrapped import Wrapped
 
@@ -159,6 +160,80 @@ def test_another_plan_does_not_pick_up_old_parts(change: str, liver: Any, demo_c
         source = Counting(census.query("mus_musculus", dataset_id=LIVER, obs_filter="nnz > 1"))
     hr.Plan(source, steps).write_h5ad(tmp_path / "out.h5ad", resume=change != "no-resume")
     assert len(source.log) == len(source.refs(10**9))
+
+
+# ------------------------------------------------------------------------------------------ one pass, from far away
+ONE_PASS = [hr.NormalizeTotal(1e4), hr.Log1p()]
+
+
+class Far(Counting):
+    """A source that says that it is far away."""
+
+    line = Traffic()
+
+    def around(self, source: Source[Any]) -> Far:
+        return Far(source, self.log, self.breaks_at)
+
+    @property
+    def traffic(self) -> Traffic:
+        return self.line
+
+
+def test_one_pass_from_far_away_goes_on(liver: Any, tmp_path: Path) -> None:
+    hr.Plan(Counting(liver), ONE_PASS).write_h5ad(tmp_path / "whole.h5ad")
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.h5ad"]
+    cut = Far(liver, breaks_at=4)
+    assert "for the spool, while it runs" in str(hr.Plan(cut, ONE_PASS).explain())
+    with pytest.raises(RuntimeError, match="the line is cut"):
+        hr.Plan(cut, ONE_PASS).write_h5ad(tmp_path / "out.h5ad", executor=hr.Serial())
+    again, told = Far(liver), []
+    hr.Plan(again, ONE_PASS).write_h5ad(tmp_path / "out.h5ad", on_event=told.append)
+    assert not set(again.log) & set(cut.log), "what was read is not read again"
+    assert len(again.log) + len(cut.log) == len(liver.refs(40_000))
+    assert any(isinstance(event, Notice) and "going on" in event.message for event in told)
+    first = next(event for event in told if isinstance(event, Fetched))
+    left = sum(ref.stop - ref.start for ref in again.log) / liver.spec.n_obs
+    assert first.planned == pytest.approx(left * again.cost().bytes, abs=1)
+    assert (tmp_path / "out.h5ad").read_bytes() == (tmp_path / "whole.h5ad").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.h5ad", "whole.h5ad"]
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_what_is_not_to_go_on_keeps_nothing(far: bool, liver: Any, tmp_path: Path) -> None:
+    cut = (Far if far else Counting)(liver, breaks_at=4)
+    with pytest.raises(RuntimeError):
+        hr.Plan(cut, ONE_PASS).write_h5ad(tmp_path / "out.h5ad", executor=hr.Serial(), resume=not far)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_pass_does_without_a_spool_that_cannot_be(liver: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    told: list[Any] = []
+    out = tmp_path / "out.h5ad"
+    hr.Plan(Far(liver), ONE_PASS).write_h5ad(out, spool=tmp_path / "file" / "x", on_event=told.append)
+    assert out.exists()
+    notices = [event.message for event in told if isinstance(event, Notice)]
+    assert len(notices) == 1
+    assert notices[0].startswith("a run that is interrupted cannot go on later: cannot make the spool")
+
+
+def test_one_pass_does_without_a_spool_that_is_full(
+    liver: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, stored = Spool.store, []
+
+    def store(self: Spool, start: int, stop: int, chunk: Chunk) -> None:
+        stored.append(start)
+        if len(stored) > 2:
+            raise hr.OutputError("cannot write to the spool: no space left")
+        whole(self, start, stop, chunk)
+
+    monkeypatch.setattr(Spool, "store", store)
+    told: list[Any] = []
+    hr.Plan(Far(liver), ONE_PASS).write_h5ad(tmp_path / "out.h5ad", executor=hr.Serial(), on_event=told.append)
+    assert (tmp_path / "out.h5ad").exists()
+    assert len(stored) == 3
+    assert ["no space left" in event.message for event in told if isinstance(event, Notice)] == [True]
 
 
 def test_a_damaged_part_is_read_anew(liver: Any, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a failure told in one line, 2 wrong usage, 130 interrupted
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 import click
 
@@ -197,25 +198,39 @@ def stoppable(session: Session, for_good: bool) -> Iterator[None]:
 
 @contextmanager
 def plain_warnings(session: Session) -> Iterator[None]:
-    """Show headrace's warnings as one line each, and those of other packages only for debugging."""
+    """Show headrace's warnings and what it logs as one line each, and those of other packages only for debugging."""
 
     def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
     ) -> None:
-        del file, line
         if category.__module__.partition(".")[0] == "headrace":
             session.say(f"warning: {spelled(_join(str(message)), session.options)}")
         elif session.debug:
             session.say(warnings.formatwarning(message, category, filename, lineno).rstrip())
 
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
+    logged = logging.getLogger("headrace")
+    handler = _Said(session)
+    before, logged.propagate = logged.propagate, False
+    logged.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
+    finally:
+        logged.removeHandler(handler)
+        logged.propagate = before
+
+
+class _Said(logging.Handler):
+    """Says what the library logs, such as that nothing comes."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(logging.WARNING)
+        self.session = session
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        self.session.say(f"note: {record.getMessage()}")
 
 
 def out_of(n: int, before: int) -> str:

@@ -35,6 +35,7 @@ def datasets(
     *,
     census: str,
     tiledb_config: Mapping[str, str],
+    retry_for: str | None,
     dataset_id: Sequence[str],
     title: str | None,
     collection: str | None,
@@ -45,7 +46,9 @@ def datasets(
     """List the datasets of a Census: id, title, cells."""
     import headrace as hr
 
-    table = hr.open_census(census, tiledb_config=tiledb_config).datasets(
+    from ..traffic import RETRY_FOR
+
+    table = hr.open_census(census, tiledb_config=tiledb_config, retry_for=retry_for or RETRY_FOR).datasets(
         list(dataset_id) or None, title=title, collection=collection, organism=organism, assays=assays
     )
     records = table.to_dict("records")

@@ -9,8 +9,9 @@ import click
 
 from .console import Session, out_of, peak_memory, size
 from .group import headrace
-from .options import PLAN, options
+from .options import PLAN, RATE, options
 from .progress import Progress
+from .spelled import spelled
 
 EXAMPLES = """\b
 Examples:
@@ -84,15 +85,15 @@ def export(session: Session, /, **given: Any) -> None:
 
 
 @headrace.command()
-@options(PLAN)
+@options((*PLAN, RATE))
 @click.pass_obj
 def explain(session: Session, /, **given: Any) -> None:
     """Say what an export would do and take; write nothing.
 
-    Takes the arguments of "headrace export"; --out may be left out.
+    Takes the arguments of "headrace export", and --rate; --out may be left out.
     """
     from .plans import job
 
-    del session
     todo = job(given, needs_out=False)
-    click.echo(str(todo.plan.explain(todo.memory)))
+    lines = todo.plan.explain(todo.memory, given["rate"]).lines
+    click.echo("\n".join(spelled(line, session.options) if line.startswith("reading") else line for line in lines))

@@ -53,6 +53,21 @@ TILEDB = (
         section=SOURCE,
     ),
 )
+RETRY = (
+    option(
+        "--retry-for",
+        metavar="TIME",
+        help="For how long to try again what fails on the way to a remote source, since the last byte that came: "
+        "5min by default.",
+        section=SOURCE,
+    ),
+)
+RATE = option(
+    "--rate",
+    metavar="RATE",
+    help="Of the line to a remote source, e.g. 50Mbit: says how long fetching takes. By default what was seen.",
+    section=RUN,
+)
 READER = (
     option(
         "--outside",
@@ -212,7 +227,8 @@ SPOOL = (
     option(
         "--spool",
         metavar="FOLDER",
-        help="Where steps that look at all cells first keep what was read; .headrace-spool beside the file by default.",
+        help="Where what was read is kept, of a remote source or for steps that look at all cells first; "
+        ".headrace-spool beside the file by default.",
         section=RUN,
     ),
     option(
@@ -223,8 +239,8 @@ SPOOL = (
     ),
     option("--keep-spool", is_flag=True, help="Leave it there when the file is whole.", section=RUN),
 )
-CENSUS = (_census(required=True), *TILEDB)
-PLAN = (_census(required=False), *TILEDB, *READER, *H5AD, *QUERY, RECIPE, *STEP_FLAGS, *OUTPUT, *SPOOL)
+CENSUS = (_census(required=True), *TILEDB, *RETRY)
+PLAN = (_census(required=False), *TILEDB, *RETRY, *READER, *H5AD, *QUERY, RECIPE, *STEP_FLAGS, *OUTPUT, *SPOOL)
 
 
 def options(given: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:

@@ -27,9 +27,9 @@ KINDS = {
 }
 TAKES = {
     "census": {"organism", "dataset_id", "obs_filter", "obs_joinids", "genes", "primary_only", "layer", "var_names"}
-    | {"tiledb_config", "reader", "outside"},
+    | {"tiledb_config", "reader", "outside", "retry_for"},
     "soma": {"obs_filter", "obs_joinids", "genes", "layer", "measurement", "var_index", "var_names"}
-    | {"tiledb_config", "reader", "outside"},
+    | {"tiledb_config", "reader", "outside", "retry_for"},
     "h5ad": {"layer", "raw", "holds", "var_index", "var_names", "modality"},
     "tenx": {"feature_type", "genome", "var_names"},
 }
@@ -48,6 +48,7 @@ def asked(given: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]
         **{name: given[name] for name in ("organism", "obs_filter", "primary_only", "measurement")},
         **{name: given[name] or None for name in ("raw", "holds", "var_index", "tiledb_config", "reader", "var_names")},
         "outside": given["outside"] or None,
+        "retry_for": given["retry_for"],
         **{name: given[name] for name in ("feature_type", "genome", "modality")},
         "dataset_id": list(given["dataset_id"]) or None,
         "genes": None if given["genes"] is None else read_genes(given["genes"]),
@@ -90,7 +91,7 @@ def open_source(kind: str, given: Mapping[str, Any], asked: Mapping[str, Any]) -
         return hr.open_h5ad(given["h5ad"], **asked)
     if kind == "soma":
         return hr.open_soma(given["soma"], **asked)
-    of_census = ("tiledb_config", "reader", "outside")
+    of_census = ("tiledb_config", "reader", "outside", "retry_for")
     opened = hr.open_census(given["census"], **{name: asked[name] for name in of_census if name in asked})
     return opened.query(**{name: value for name, value in asked.items() if name not in of_census})
 

@@ -41,6 +41,8 @@ RULES = (
     ("--h5ad", r"\bscratch=", "TMPDIR"),
     ("--tiledb-config", r"\btiledb_config=\{'([\w.]+)': 4 \* 1024\*\*3\}", r"--tiledb-config \1=4294967296"),
     ("--outside", r"\boutside=True\b", "--outside"),
+    ("--tiledb-config", r"\btiledb_config=\{'([\w.]+)': '([\w.-]+)'\}", r"--tiledb-config \1=\2"),
+    ("--rate", r"\brate= says how long that takes, e\.g\. rate='(\w+)'", r"--rate \1 says how long that takes"),
     ("--reader", r"\breader='(\w+)'", r"--reader \1"),
     ("--genes", r"\bgenes='(any|all)'", r"--genes \1"),
     ("--primary-only", r"\bprimary_only=True\b", "--primary-only"),

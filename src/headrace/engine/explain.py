@@ -12,8 +12,11 @@ import pandas as pd
 from ..chunk import StreamSpec
 from ..protocols import Source, Step
 from ..steps.normalize import FULL_GENE_ASSAYS
+from ..support.amounts import duration
 from ..support.memory import Budget
+from ..traffic import Traffic
 from .provenance import corrected_assays
+from .schedule import source_passes
 from .spool import need
 
 TEXT_BYTES, COLUMN_BYTES, FILE_BYTES, HDF5_CHUNK = 64, 4096, 40_000, 1 << 20
@@ -31,6 +34,10 @@ class Explanation:
     passes: int
     peak_memory: int
     output_bytes: int
+    fetched_bytes: int = 0
+    """To be fetched from far away; 0 if all is at hand."""
+    fetched_seconds: float | None = None
+    """How long that takes; None if the rate of the line is not known."""
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
@@ -41,18 +48,32 @@ def explain(
     steps: Sequence[Step],
     out: StreamSpec,
     passes: Sequence[Sequence[str]],
-    from_source: int,
     budget: Budget,
+    spooled: bool,
+    rate: float | None = None,
 ) -> Explanation:
-    """Put a plan into words."""
+    """Put a plan into words.
+
+    Parameters
+    ----------
+    passes
+        What each pass is for.
+    spooled
+        Whether what is read is kept.
+    rate
+        Of the line, in bytes a second, if the user has said it.
+    """
     spec, cost = source.spec, source.cost()
-    spooled = source.spooled and from_source > 1
+    from_source = source_passes(steps)
+    far = source.traffic
+    seen = rate or (far.rate if far is not None else 0.0)
+    seconds = cost.bytes / seen if far is not None and seen else None
     wide = spec.nnz is None or spec.nnz > 2**31 - 1
     index = "int64" if wide else "int32"
     output = _size(spec, out, steps, cost.nnz, 8 if wide else 4)
     lines = [
         f"source     {spec.n_obs:,} cells x {spec.n_vars:,} genes, {cost.nnz:,} non-zeros over all genes",
-        f"reading    1 pass over the source, about {_amount(cost.bytes)}"
+        f"reading    1 pass over the source, about {_amount(cost.bytes)}{_to_fetch(far, seconds, seen, rate)}"
         if spooled or from_source == 1
         else f"reading    {from_source} passes over the source, which is at hand",
         *(f"           {note}" for note in source.notes),
@@ -80,7 +101,27 @@ def explain(
         f"memory     predicted peak {budget.peak / 1e6:,.0f} MB of {budget.total / 1e6:,.0f} MB, "
         f"chunks of about {budget.chunk_nnz:,} non-zeros",
     ]
-    return Explanation(tuple(lines), spec.n_obs, spec.n_vars, cost.nnz, len(passes), budget.peak, output)
+    return Explanation(
+        tuple(lines),
+        spec.n_obs,
+        spec.n_vars,
+        cost.nnz,
+        len(passes),
+        budget.peak,
+        output,
+        cost.bytes if far is not None else 0,
+        seconds,
+    )
+
+
+def _to_fetch(far: Traffic | None, seconds: float | None, seen: float, given: float | None) -> str:
+    """Say how long fetching takes, as the tail of a line."""
+    if far is None:
+        return ""
+    if seconds is None:
+        return " to fetch; rate= says how long that takes, e.g. rate='50Mbit'"
+    how = f"{seen * 8e-6:,.3g} Mbit/s" if given else f"{seen * 8e-6:,.0f} Mbit/s, the most seen so far"
+    return f" to fetch, {duration(seconds)} at {how}"
 
 
 def described(steps: Sequence[Step]) -> list[str]:

@@ -71,9 +71,9 @@ def _own(path: Path) -> bool:
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of all parts."""
+    """Return the bytes of all parts, and of what has come and is no part yet."""
     size = 0
-    for part in folder.glob("*.part"):
+    for part in (*folder.glob("*.part"), *folder.glob("*/*.bytes")):
         with suppress(OSError):
             size += part.stat().st_size
     return size

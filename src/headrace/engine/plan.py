@@ -23,6 +23,7 @@ from ..sinks.h5ad.hdf5 import Compression
 from ..sinks.h5ad.sink import H5ad
 from ..steps.bounds import need_cells
 from ..steps.normalize import length_normalized
+from ..support.amounts import parse_rate
 from ..support.atomic import check_target
 from ..support.given import check_call
 from ..support.memory import MAX_CHUNK_NNZ, Budget, default_budget, divide, parse_bytes
@@ -83,22 +84,27 @@ class Plan:
         source = f"{type(self.source).__name__}({self._reads})"
         return "\n".join(["Plan", f"  source  {source}", *(f"  step    {text}" for text in described(self.steps))])
 
-    def explain(self, memory: int | str | None = None) -> Explanation:
-        """Say what the plan will do and take, without reading X.
+    def explain(self, memory: int | str | None = None, rate: float | str | None = None) -> Explanation:
+        """Say what the plan will do and take as `write_h5ad`, without reading X.
 
         Parameters
         ----------
         memory
             The budget, e.g. "1GB"; by default a quarter of what there is, at most 4 GB.
+        rate
+            Of the line to a source that is far away, e.g. "50Mbit": how long fetching will take. By default the rate
+            that was seen so far, if there was something to see.
 
         Returns
         -------
-        A plain-text plan (print it): cells, genes, non-zeros, bytes to read, passes over the source and
+        A plain-text plan (print it): cells, genes, non-zeros, bytes to read or fetch, passes over the source and
         why, index dtypes, predicted peak memory and output size, and what each assay gets.
         """
         check_call(Plan.explain, locals())
-        budget = self._budget(Settings(_bytes(memory)))
-        return explain(self.source, self.steps, self._preview, passes(self.steps), source_passes(self.steps), budget)
+        settings = Settings(_bytes(memory), spool=Path(SPOOLS))
+        line = None if rate is None else parse_rate(rate)
+        budget, kept = self._budget(settings), settings.keeps(self.source, self.steps)
+        return explain(self.source, self.steps, self._preview, passes(self.steps), budget, kept, line)
 
     def write_h5ad(
         self,
@@ -134,10 +140,11 @@ class Plan:
         counts
             How X and layers that hold counts are stored: "int32" for programs that ask for whole numbers (brisc).
         spool
-            Folder for what a plan of several passes keeps of its source; `.headrace-spool` beside `path`
-            by default.
+            Folder for what a plan keeps of its source, if it takes several passes or the source is far away;
+            `.headrace-spool` beside `path` by default.
         resume
-            Whether to go on from what an interrupted run of the same plan has kept there.
+            Whether to go on from what an interrupted run of the same plan has kept there. False: nothing is kept of a
+            source that is far away, unless the plan takes several passes.
         keep_spool
             Whether to leave it there when the file is in place.
         executor
@@ -251,7 +258,8 @@ class Plan:
             statistics=statistics,
             in_flight=in_flight,
             dense=dense,
-            spooled=self.source.spooled and source_passes(self.steps) > 1,
+            spooled=settings.keeps(self.source, self.steps),
+            once=settings.keeps(self.source, self.steps) and source_passes(self.steps) == 1,
             most=self.source.most_nnz or MAX_CHUNK_NNZ,
         )
 

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -16,20 +16,24 @@ from pathlib import Path
 from typing import Any
 
 from ..chunk import Chunk, StreamSpec
-from ..errors import InputError, SourceError
-from ..events import ChunkDone, Listener, Notice, PassFinished, PassStarted, ignore
+from ..errors import InputError, OutputError, SourceError
+from ..events import ChunkDone, Listener, Notice, PassFinished, PassStarted, ignore, one_at_a_time
 from ..protocols import Accumulator, Executor, Source, Step, Transform
 from ..steps.bounds import need_cells
 from ..support.allocator import release_freed_memory
 from ..support.inputs import close_inputs
 from ..support.memory import Budget, n_cores, resident
 from ..support.private import temporary_folder
+from ..traffic import Traffic
 from .executors import Serial, Threads
 from .leftover import SPOOLS, is_of_use, tell
 from .preflight import check_room, load
 from .provenance import parameters, provenance, release
 from .schedule import Node, Pass, answer, next_pass, passes, run_path, source_passes
 from .spool import Spool, check_space, need
+
+FETCHED = "fetched"
+"""The folder in a spool for what has come from far away and is no part yet."""
 
 PRESSURE = 0.85
 """The part of the budget from which on freed memory goes back to the system: the heap is fragmented by then."""
@@ -49,9 +53,10 @@ class Settings:
     executor
         None for threads on all processors.
     spool
-        Folder for spools; None for `.headrace-spool` beside the output, or the system's temporary folder.
+        Folder for spools; None for the system's temporary folder, and only for plans of several passes.
     resume
-        Whether to go on from the parts that an interrupted run of the same plan has left.
+        Whether to go on from the parts that an interrupted run of the same plan has left, and to keep such parts of a
+        source that is far away and read once.
     keep_spool
         Whether to leave the parts when the output is in place.
     """
@@ -62,6 +67,11 @@ class Settings:
     spool: Path | None = None
     resume: bool = True
     keep_spool: bool = False
+
+    def keeps(self, source: Source[Any], steps: Sequence[Step]) -> bool:
+        """Return whether a spool is kept: for several passes over the source, or to go on with one from far away."""
+        passes = source_passes(steps)
+        return source.spooled and (passes > 1 or (self.spool is not None and self.resume and bool(source.traffic)))
 
     def __post_init__(self) -> None:
         if self.spool is not None:  # the process may be in another folder when it is used
@@ -96,7 +106,8 @@ class Run:
         budget: Budget,
         settings: Settings,
     ) -> None:
-        self.settings, self.executor, self.on_event = settings, settings.workers(), settings.on_event
+        self.settings, self.executor = settings, settings.workers()
+        self.on_event = one_at_a_time(settings.on_event)
         self.origin, self.steps, self.before = source, steps, before
         self.source = self.within = source.within(settings.memory // 4)
         self.budget, self.chunk_nnz = budget, budget.chunk_nnz
@@ -111,18 +122,25 @@ class Run:
         self.lost_part = False
         self.stack = ExitStack()
         self.kept: set[Any] = set()
+        self.storing = True
+        self.fetched = False
 
     def __enter__(self) -> Run:
-        spooled = self.source.spooled and source_passes(self.steps) > 1
+        spooled = self.settings.keeps(self.source, self.steps)
         load(spooled)
         check_room(self.budget, self.executor.in_flight)
         if spooled:
-            self._open_spool()
+            try:
+                self._open_spool()
+            except OutputError as error:
+                self._do_without(error)
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         spool = self.opened_spool
         local = bool(self.origin.files) and not self.lost_part
+        if self.within.traffic is not None:
+            self.within.traffic.keep = None
         if error is None or spool is None or is_of_use(spool, error, local):
             self.stack.__exit__(kind, error, trace)
         else:
@@ -189,13 +207,30 @@ class Run:
             chunk = self._kept(ref, chunk)
             return chunk.n_obs, replace(run_path(path, locks, chunk), unlogged=None)  # nothing reads it any more
 
-        with closing(self._read()) as items:  # an error keeps what it was raised in, and that would keep the input open
+        # an error keeps what it was raised in, and that would keep the input open
+        with closing(self._read()) as items, self._fetching() as traffic:
             for number, (n_obs, chunk) in enumerate(self.executor.map(work, items)):
                 self.on_event(ChunkDone(n_obs, chunk.nnz))
                 yield chunk
                 if number % PRESSURE_EVERY == 0 and resident() > PRESSURE * self.settings.memory:
                     release_freed_memory()
+                if traffic is not None:
+                    traffic.raise_error()
         self.on_event(PassFinished(self.number, time.monotonic() - started))
+
+    @contextmanager
+    def _fetching(self) -> Iterator[Traffic | None]:
+        """Tell of what is fetched within the block, if something is."""
+        traffic = self.source.traffic
+        if traffic is None or self.fetched:
+            yield None
+            return
+        self.fetched = True
+        share = 1.0
+        if self.kept:
+            share -= sum(ref.stop - ref.start for ref in self.kept) / self.spec.n_obs
+        with traffic.told(self.on_event, int(self.source.cost().bytes * share)):
+            yield traffic
 
     def _read(self) -> Generator[tuple[Any, Chunk | None]]:
         """Yield each chunk with its reference; None where the spool has it."""
@@ -215,10 +250,21 @@ class Run:
             except SourceError:
                 self.lost_part = True
                 raise
-        if self.spool is not None:
-            self.spool.store(ref.start, ref.stop, chunk)
-            self.kept.add(ref)
+        if self.spool is not None and self.storing:
+            try:
+                self.spool.store(ref.start, ref.stop, chunk)
+                self.kept.add(ref)
+            except OutputError as error:
+                self._do_without(error)
         return chunk
+
+    def _do_without(self, error: OutputError) -> None:
+        """Go on without a spool, unless another pass needs it; with one, only a run that is stopped would miss it."""
+        if source_passes(self.steps) > 1:
+            raise error
+        if self.storing:
+            self.storing = False
+            self.on_event(Notice(f"a run that is interrupted cannot go on later: {error}"))
 
     def _begin_again(self) -> None:
         """Go on from the source that a fit has become, if one has."""
@@ -226,7 +272,7 @@ class Run:
             if node.source is not None:
                 self.source, self.nodes, self.before = node.source, self.nodes[number + 1 :], ()
                 self.refs, self.spec = self.source.refs(self.chunk_nnz), self.source.spec
-                self.spool, self.kept = None, set()
+                self.spool, self.kept, self.fetched = None, set(), True
                 return
 
     # ----------------------------------------------------------------------------------------------- the spool
@@ -241,6 +287,8 @@ class Run:
         check_space(self.disk, 0 if spool.folder.exists() else need(self.spec.n_obs, self.source.cost().nnz))
         self.spool = self.opened_spool = self.stack.enter_context(spool.opened(about, self.settings.keep_spool))
         if self.settings.resume:
+            if self.source.traffic is not None:
+                self.source.traffic.keep = spool.folder / FETCHED
             self.kept = {ref for ref in self.refs if spool.whole(ref.start, ref.stop)}
         if self.kept:
             self.on_event(Notice(f"going on from an earlier run: {len(self.kept)} of {len(self.refs)} parts are there"))

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from ..chunk import Chunk, Holds, Matrix, StreamSpec, csr
+from ..chunk import Chunk, Cost, Holds, Matrix, StreamSpec, csr
 from ..errors import InputError
-from ..protocols import Cost, Source
+from ..protocols import Source
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 
 import psutil
 
-from ..chunk import StreamSpec
+from ..chunk import Cost, StreamSpec
 from ..errors import InputError, MemoryBudgetError
-from ..protocols import Cost
 from .limits import memory_limits, processors
 
 MOST = 4 * 10**9
@@ -97,6 +96,7 @@ def divide(
     in_flight: int,
     dense: int = 0,
     spooled: bool = False,
+    once: bool = False,
     most: int = MAX_CHUNK_NNZ,
 ) -> Budget:
     """Choose the size of chunks.
@@ -117,6 +117,8 @@ def divide(
         Genes of the widest dense matrix that a step makes, or 0.
     spooled
         Whether the source is read in a pass of its own, and what is written comes from the spool.
+    once
+        Whether it is read and written in one pass, and the spool is filled on the way.
     most
         Non-zeros per chunk if there is room.
 
@@ -131,8 +133,9 @@ def divide(
     fixed = OVERHEAD + TYPICAL + cost.resident + statistics + sink + spec.n_vars * 400
     # a chunk as it came, its values after a step or two and in every layer, what a kernel holds meanwhile
     worked_on = 12 + 4 * (matrices + 1) + int(2 * 4 * dense * cells_per_nnz)
-    if not spooled:
-        return _choose(total, spec, cost, in_flight, most, fixed + cost.memory, 2 * RAW + (in_flight + 1) * worked_on)
+    if once or not spooled:
+        a_chunk = worked_on + (PACKED if once else 0)
+        return _choose(total, spec, cost, in_flight, most, fixed + cost.memory, 2 * RAW + (in_flight + 1) * a_chunk)
     reading = _choose(
         total, spec, cost, in_flight, most, fixed + cost.memory, 2 * RAW + (in_flight + 1) * (RAW + PACKED)
     )

@@ -13,12 +13,15 @@ Item = TypeVar("Item")
 
 _END = object()
 
+LONGEST_WAIT = 5.0
+"""Seconds for which a thread that is to stop is waited for: a request may hang for minutes."""
+
 
 def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
     """Yield the items, computing up to `depth` of them before they are asked for.
 
     An exception of the iterator is raised where its item would have come. Closing the generator
-    stops the thread before the next item.
+    stops the thread before the next item; if that does not come, since a server is silent, it is not waited for.
 
     Examples
     --------

@@ -207,3 +207,21 @@ def test_the_proxy_of_the_environment_is_used(
     assert "vfs.s3.proxy_host" not in Location.of("s3://bucket/census").context().tiledb_config
     own = Location.of("s3://bucket/census", {"vfs.s3.region": "eu-west-1"}).context().tiledb_config
     assert own["vfs.s3.region"] == "eu-west-1"
+
+
+def test_only_settings_that_this_tiledb_has_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They differ between versions; what the user sets is the user's."""
+    from headrace.sources.soma import location
+
+    name = "sm.query.sparse_global_order.preprocess_tile_merge"
+    here = location.Location.of("s3://bucket/census")
+    assert str(here.context().tiledb_config[name]) == "0"
+    known = location._known_settings() - {name, "vfs.s3.no_sign_request"}
+    monkeypatch.setattr(location, "_known_settings", lambda: known)
+    settings = here.context().tiledb_config
+    assert name not in settings
+    assert "vfs.s3.no_sign_request" not in settings
+    assert settings["vfs.s3.region"] == "us-west-2"
+    assert settings["soma.init_buffer_bytes"]
+    own = location.Location.of("s3://bucket/census", {name: 1}).context().tiledb_config
+    assert own[name] == "1"

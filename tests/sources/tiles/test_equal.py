@@ -12,7 +12,8 @@ import tiledbsoma as soma
 
 from headrace.errors import SourceError
 from headrace.sources.ranges import CellRange
-from headrace.sources.soma.matrix import XReader, spans
+from headrace.sources.soma.matrix import XReader
+from headrace.sources.soma.spans import spans
 from headrace.sources.tiles import Line, TileReader, open_fragments, rows, zstd
 
 DATA = Path(__file__).parents[2] / "data" / "tiles"

@@ -18,9 +18,9 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from ...chunk import Chunk, Holds, StreamSpec
+from ...chunk import Chunk, Cost, Holds, StreamSpec
 from ...errors import InputError, SourceError, nearest
-from ...protocols import Cost, Source
+from ...protocols import Source
 from ...support.inputs import close_inputs, opened
 from ...support.prefetch import prefetch
 from ..names import named

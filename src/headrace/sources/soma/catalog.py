@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import pandas as pd
 
 from ...errors import InputError, nearest
+from ...support.retry import call
 from .arrays import Frame
 from .choice import Reader
 from .location import Location, reading
@@ -53,6 +54,9 @@ class Catalog:
     @cached_property
     def organisms(self) -> list[str]:
         """Names of the organisms, e.g. "homo_sapiens"."""
+        return call(self.location.traffic, self.location.uri, self._organisms)
+
+    def _organisms(self) -> list[str]:
         with reading(self.location.uri):
             return sorted(self.root["census_data"])
 
@@ -64,7 +68,7 @@ class Catalog:
     def root(self) -> Any:
         """The open SOMA collection; raises `InputError` if it is no Census."""
         root = self.location.open() if self.replica is None else self.replica.open()
-        if "census_data" not in root or "census_info" not in root:
+        if not call(self.location.traffic, self.location.uri, lambda: {"census_data", "census_info"} <= set(root)):
             raise InputError(
                 f"{self.location.uri!r} is a {getattr(root, 'soma_type', 'SOMA object')}, not a Census: it has no "
                 "census_info and census_data; for a single experiment use hr.open_soma"
@@ -87,11 +91,16 @@ class Catalog:
     def table(self, name: str) -> pd.DataFrame:
         """Return a table of `census_info` whole: "summary", "datasets", ...; it is read once."""
         if name not in self._tables:
-            if self.replica is not None:
-                self.replica.fetch(self.replica.at("census_info", name).table())
-            with reading(f"{self.location.uri}/census_info/{name}"):
-                self._tables[name] = self.root["census_info"][name].read().concat().to_pandas()
+            where = f"{self.location.uri}/census_info/{name}"
+            read = partial(self._read_table, name, where)
+            self._tables[name] = call(self.location.traffic, where, read, lambda: self.__dict__.pop("root", None))
         return self._tables[name].copy()
+
+    def _read_table(self, name: str, where: str) -> pd.DataFrame:
+        if self.replica is not None:
+            self.replica.fetch(self.replica.at("census_info", name).table())
+        with reading(where):
+            return self.root["census_info"][name].read().concat().to_pandas()
 
     @cached_property
     def _tables(self) -> dict[str, pd.DataFrame]:

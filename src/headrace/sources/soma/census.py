@@ -12,7 +12,10 @@ import pandas as pd
 
 from ...chunk import Holds
 from ...errors import InputError, nearest
+from ...support.amounts import parse_seconds
 from ...support.given import check_call
+from ...support.retry import call
+from ...traffic import RETRY_FOR
 from .catalog import Catalog
 from .choice import Reader, check_reader
 from .location import Location
@@ -99,7 +102,8 @@ class Census(Catalog):
             name = table["collection_name"].str.contains(collection, case=False, regex=False)
             table = table[name | (table["collection_id"] == collection)]
         if organism is not None or assay is not None or assays:
-            cells = self.cells_per_assay([self.canonical_organism(organism)] if organism else self.organisms)
+            names = [self.canonical_organism(organism)] if organism else self.organisms
+            cells = call(self.location.traffic, "the cells of each assay", lambda: self.cells_per_assay(names))
             chosen = cells if assay is None else cells[cells["assay"] == assay]
             if assay is not None and not len(chosen):
                 raise InputError(f"no cell here has assay {assay!r}; {nearest(assay, cells['assay'])}")
@@ -208,6 +212,7 @@ def open_census(
     tiledb_config: Mapping[str, Any] | None = None,
     reader: Reader = "auto",
     outside: bool = False,
+    retry_for: float | str = RETRY_FOR,
 ) -> Census:
     """Open a Census by release, path or URI.
 
@@ -225,6 +230,9 @@ def open_census(
         variable HEADRACE_READER sets what "auto" means.
     outside
         Whether parts of the Census may be outside its folder or bucket, wherever it says they are.
+    retry_for
+        For how long to try again what may pass (a line that is cut, a server that is busy), since the last byte that
+        came: seconds, or a text such as "5min". What will not pass is raised at once.
 
     Raises
     ------
@@ -232,6 +240,8 @@ def open_census(
         If there is no such release or no Census there; if a part of it is elsewhere.
     SourceError
         If the directory of releases cannot be reached.
+    LineError
+        If the Census cannot be: says what is wrong, and what to do.
 
     Examples
     --------
@@ -242,11 +252,13 @@ def open_census(
     """
     check_call(open_census, locals())
     check_reader(reader)
+    patience = parse_seconds(retry_for)
     text = os.fspath(census)
     if "://" not in text and not os.path.exists(text) and re.fullmatch(r"stable|latest|V?\d[\w.-]*", text):
-        release = find_release(text)
+        release = find_release(text, patience)
         config = {"vfs.s3.region": release.region, **(tiledb_config or {})}
-        opened = Census(Location.of(release.uri, config, outside), release=release.date, reader=reader)
+        where = Location.of(release.uri, config, outside, patience)
+        opened = Census(where, release=release.date, reader=reader)
         opened.root  # noqa: B018 # a release that is not there is named now
         return opened
     if "://" not in text and not os.path.exists(text):
@@ -254,7 +266,7 @@ def open_census(
             f"no Census at {text!r}: it is no path, no URI, and no release "
             "(those are dates such as 2025-11-08, 'stable' or 'latest')"
         )
-    opened = Census(Location.of(text, tiledb_config, outside), reader=reader)
+    opened = Census(Location.of(text, tiledb_config, outside, patience), reader=reader)
     opened.root  # noqa: B018 # a wrong path is named now
     return opened
 

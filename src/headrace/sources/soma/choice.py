@@ -66,7 +66,7 @@ def choose_reader(where: Location, asked: Reader, store: Store | None = None) ->
     try:
         if where.timestamp is not None:
             raise Declined("a time in the past was asked for")
-        fragments = open_fragments(where.uri, where.settings(), store=store)
+        fragments = open_fragments(where.uri, where.settings(), store=store, traffic=where.traffic)
     except Declined as declined:
         if wanted == "tiles":
             raise InputError(

@@ -109,7 +109,8 @@ class Fetched:
             for path in [path for path in self.made if path.startswith(below)]:
                 self.made.discard(path)
                 self.have.pop(path, None)
-            self.layouts.pop(below, None)
+            for path in [path for path in self.layouts if path.startswith(below)]:
+                del self.layouts[path]
 
     def read(self, path: str, start: int, stop: int) -> bytes:
         """Return bytes that were fetched."""

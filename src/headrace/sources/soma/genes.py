@@ -50,6 +50,20 @@ class Genes:
         return Genes(var, gene_map)
 
 
+ID_COLUMNS = ("feature_id", "var_id", "gene_id", "gene_ids", "ensembl_id", "index", "_index")
+
+
+def id_column(var: pd.DataFrame, asked: str | None, where: str) -> str:
+    """Return the column of `var` that identifies genes: the one asked for, or the first that is usual."""
+    index = asked or next((column for column in ID_COLUMNS if column in var), None)
+    if index is None or index not in var:
+        raise InputError(
+            f"var of {where} has no column {index or ID_COLUMNS[0]!r} to identify genes by; "
+            f"name one with var_index=: {nearest(index or '', var.columns)}"
+        )
+    return index
+
+
 VERSIONED = re.compile(r"ENS[A-Z]*\d+\.\d+")
 """An Ensembl id with the version of its gene model."""
 

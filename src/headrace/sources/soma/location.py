@@ -8,15 +8,19 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
 import tiledbsoma as soma
 
 from ...errors import HeadraceError, InputError, SourceError
+from ...support.faults import MISSING, failure
 from ...support.limits import check_address_space, check_threads, stack_bytes
 from ...support.memory import n_cores
+from ...support.retry import call
+from ...traffic import RETRY_FOR, Traffic
 from .members import refuse_outside
 
 BUFFER_BYTES = 4 << 20
@@ -63,6 +67,8 @@ class Location:
         What the user named: members of it have to be below it, or in the same bucket.
     outside
         Whether members may be anywhere.
+    traffic
+        What comes from there, if it is far away; shared by all locations made of this one.
     """
 
     uri: str
@@ -70,19 +76,29 @@ class Location:
     timestamp: int | None = None
     root: str = ""
     outside: bool = False
+    traffic: Traffic | None = field(default=None, compare=False, repr=False)
 
     @staticmethod
     def of(
-        uri: str | os.PathLike[str], tiledb_config: Mapping[str, Any] | None = None, outside: bool = False
+        uri: str | os.PathLike[str],
+        tiledb_config: Mapping[str, Any] | None = None,
+        outside: bool = False,
+        retry_for: float = RETRY_FOR,
     ) -> Location:
-        """Take a path or URI and a dictionary of TileDB settings."""
+        """Take a path or URI, a dictionary of TileDB settings, and for how many seconds to try again."""
         text = os.fspath(uri)
         if "://" not in text:
             text = os.path.abspath(text)
             if not os.path.exists(text):
                 raise InputError(f"there is nothing at {text!r}")
         config = tuple(sorted((k, _text(v)) for k, v in (tiledb_config or {}).items()))
-        return Location(text.rstrip("/"), config, root=text.rstrip("/"), outside=outside)
+        where = Location(text.rstrip("/"), config, root=text.rstrip("/"), outside=outside)
+        if "://" not in text or text.startswith("file://"):
+            return where
+        settings = where.settings()
+        port = settings.get("vfs.s3.proxy_port", "")
+        proxy = settings.get("vfs.s3.proxy_host", "") + (f":{port}" if port else "")
+        return replace(where, traffic=Traffic(retry_for, proxy if text.startswith("s3://") else ""))
 
     def at(self, *names: str) -> Location:
         """Return the location of a member, by its path below this one."""
@@ -116,7 +132,7 @@ class Location:
 
         Without `gaps`, what lies between tiles is not read along with them.
         """
-        config: dict[str, Any] = {
+        ours: dict[str, Any] = {
             "soma.init_buffer_bytes": buffer_bytes,
             "sm.mem.total_budget": tile_bytes,
             _PREPROCESS_TILE_MERGE: 0,
@@ -124,6 +140,8 @@ class Location:
             **({} if gaps else _NO_GAPS),
             **self.settings(),
         }
+        known, given = _known_settings(), dict(self.config)
+        config = {name: value for name, value in ours.items() if name in known or name in given or not known}
         what = f"opening {self.uri}"
         threads = 2 * n_cores() + 2
         check_address_space(ROOM + threads * stack_bytes(), what)
@@ -133,12 +151,21 @@ class Location:
 
     def open(self, context: soma.SOMATileDBContext | None = None) -> Any:
         """Open the SOMA object for reading, or raise `InputError` if there is none."""
+        return call(self.traffic, self.uri, lambda: self._open(context or self.context()))
+
+    def _open(self, context: soma.SOMATileDBContext) -> Any:
         try:
-            return soma.open(self.uri, context=context or self.context())
+            return soma.open(self.uri, context=context)
         except soma.DoesNotExistError as error:
+            failed = failure(f"opening {self.uri}", error) if self.traffic is not None else None
+            if failed is not None and failed.words != MISSING:  # what TileDB cannot see is not there, it says
+                raise failed from error
             inside = " (there is one in the folder 'soma' inside it)" if os.path.isdir(f"{self.uri}/soma") else ""
             raise InputError(f"no SOMA object at {self.uri!r}{inside}: {_first_line(error)}") from None
         except (soma.SOMAError, RuntimeError, TypeError, ValueError, KeyError, OSError) as error:
+            failed = failure(f"opening {self.uri}", error) if self.traffic is not None else None
+            if failed is not None:
+                raise failed from error
             raise SourceError(f"cannot open {self.uri!r}: {_first_line(error)}") from error
 
 
@@ -158,13 +185,26 @@ def reading(what: str) -> Iterator[None]:
     except HeadraceError:
         raise
     except (soma.SOMAError, RuntimeError, ValueError, TypeError, LookupError, OSError, pa.ArrowException) as error:
+        failed = failure(f"reading {what}", error)
+        if failed is not None:
+            raise failed from error
         text = _first_line(error)
         remedy = ""
         if "tile offsets" in text or "memory budget" in text.lower():
             remedy = "; give TileDB more memory: tiledb_config={'sm.mem.total_budget': 4 * 1024**3}"
-        elif "curl" in text.lower() or "s3" in text.lower() or "timeout" in text.lower():
+        elif "curl" in text.lower() or "s3:" in text.lower() or "timeout" in text.lower():
             remedy = "; check the network and the proxy, and try again"
         raise SourceError(f"while reading {what}: {text}{remedy}") from error
+
+
+@cache
+def _known_settings() -> frozenset[str]:
+    """Return the settings that this version of TileDB has; they differ between versions. Empty if it does not tell."""
+    try:
+        config = soma.SOMATileDBContext().native_context.config()
+    except (AttributeError, TypeError):
+        return frozenset()
+    return frozenset(config) | {"soma.init_buffer_bytes"}  # tiledbsoma's own
 
 
 def _s3_defaults(config: Mapping[str, str]) -> dict[str, str]:

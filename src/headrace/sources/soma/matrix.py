@@ -9,6 +9,8 @@ noticed by their numbers, read one chunk at a time, counted first, and sorted wh
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,10 +23,12 @@ from ...errors import ContradictionError
 from ...stats import kernels
 from ...support.prefetch import prefetch
 from ..ranges import CellRange
-from .location import reading
+from .location import Location, reading
+from .planned import fragment_bytes
+from .spans import BAND
 
-BAND = 2048
-"""Cells per band: the extent of a tile of the Census's X."""
+VALUE_BYTES = 1.6
+"""Of a stored value of the Census."""
 
 QUERY_NNZ = 1_000_000_000
 """Non-zeros of one query to TileDB. At the end of each, TileDB gives all free memory of the process
@@ -34,48 +38,6 @@ back to the system (`malloc_trim`), and fetching it again takes longer than deco
 BLOCK_NNZ = 8_000_000
 """Non-zeros that are put into rows at once. A band of 2048 cells is cut into smaller chunks afterwards; only
 one that has more than this (full-length assays) is asked for in parts."""
-
-
-def spans(joinids: npt.NDArray[np.int64], nnz: npt.NDArray[np.int64], target: int) -> list[CellRange]:
-    """Cut the cells into spans of at most about `target` non-zeros, at the edges of bands where that fits.
-
-    Parameters
-    ----------
-    joinids, nnz
-        Of every cell, in order, shape (n_obs,).
-    target
-        Non-zeros per span. A span has at least one cell.
-    """
-    if not len(joinids):
-        return []
-    total = np.concatenate([[0], np.cumsum(nnz)])
-    edges = np.flatnonzero(np.diff(joinids // BAND)) + 1
-    bounds = np.concatenate([[0], edges, [len(joinids)]])
-    out: list[CellRange] = []
-    start = 0
-    for left, right in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        if total[right] - total[start] <= target:
-            continue
-        if left > start:
-            out.append(CellRange(start, left))
-            start = left
-        while total[right] - total[start] > target:  # a band too large for one span: in parts of about one size
-            rest = int(total[right] - total[start])
-            stop = int(np.searchsorted(total, total[start] + rest // -(-rest // target), side="right")) - 1
-            stop = min(max(stop, start + 1), right)
-            out.append(CellRange(start, stop))
-            start = stop
-    if start < len(joinids):
-        out.append(CellRange(start, len(joinids)))
-    return out
-
-
-def largest_band(joinids: npt.NDArray[np.int64], nnz: npt.NDArray[np.int64]) -> int:
-    """Return the most non-zeros that cells of one band have; parameters as in `spans`."""
-    if not len(joinids):
-        return 0
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(joinids // BAND)) + 1])
-    return int(np.add.reduceat(nnz, starts).max())
 
 
 class XReader:
@@ -91,6 +53,10 @@ class XReader:
         How many values each cell has over all genes, or None if nobody knows.
     gene_map
         The new number of every gene joinid, or -1 to drop it, shape (largest joinid + 1,).
+    where, stored
+        Where the array is, and how many values it holds: to know the bytes of what is read.
+    add_up
+        Whether to add up the values of each cell, over all genes, in `totals`.
     """
 
     def __init__(
@@ -99,9 +65,26 @@ class XReader:
         joinids: npt.NDArray[np.int64],
         nnz: npt.NDArray[np.int64] | None,
         gene_map: npt.NDArray[np.int32],
+        where: Location | None = None,
+        stored: int = 0,
+        add_up: bool = False,
     ) -> None:
         self.array, self.joinids, self.nnz, self.gene_map = array, joinids, nnz, gene_map
+        self.where, self.stored, self.add_up = where, stored, add_up
+        self.totals: dict[int, npt.NDArray[np.float64]] = {}
+        """By the start of a span, until somebody takes them."""
         self.n_vars = int(gene_map.max()) + 1
+
+    @cached_property
+    def _value_bytes(self) -> float:
+        """Bytes of a stored value: those of the array's files, if they are far away, else what the Census has."""
+        if self.where is None or self.where.traffic is None or not self.stored:
+            return VALUE_BYTES
+        return fragment_bytes(replace(self.where, uri=self.array.uri), VALUE_BYTES * self.stored) / self.stored
+
+    def stored_bytes(self, nnz: int) -> int:
+        """Return about how many bytes some values have as stored."""
+        return int(nnz * self._value_bytes)
 
     def read(self, wanted: Sequence[CellRange]) -> Iterator[sparse.csr_array]:
         """Yield the matrix of each span, in order."""
@@ -153,7 +136,10 @@ class XReader:
         first, last = int(joinids[0]), int(joinids[-1])
         coords = slice(first, last) if last - first < 3 * len(joinids) else joinids
         with reading(f"X of cells {first} to {last}"):
-            yield from self.array.read((coords,)).tables()
+            for table in self.array.read((coords,)).tables():
+                if self.where is not None and self.where.traffic is not None:
+                    self.where.traffic.arrived(int(len(table) * self._value_bytes))
+                yield table
 
     def _read_query(self, query: list[list[CellRange]]) -> Iterator[sparse.csr_array]:
         """Read neighbouring blocks in one query, each closed as soon as the next begins."""
@@ -172,6 +158,9 @@ class XReader:
                 return
             X = rows.finish()
             for span in block:
+                if self.add_up:
+                    first = block[0].start
+                    self.totals[span.start] = rows.totals[span.start - first : span.stop - first]
                 yield X if len(block) == 1 else _slice(X, span.start - block[0].start, span.stop - block[0].start)
 
     def _read_one(self, span: CellRange) -> sparse.csr_array:
@@ -187,6 +176,8 @@ class XReader:
                 f"X has {chunk.seen} values for cells {self.joinids[span.start]} to {self.joinids[span.stop - 1]}, "
                 f"but their obs['nnz'] says {chunk.expected}: the source contradicts itself"
             )
+        if self.add_up:
+            self.totals[span.start] = chunk.totals
         return chunk.finish()
 
     def _parts(self, span: CellRange) -> tuple[list[tuple[Any, Any, Any]], npt.NDArray[np.int64]]:
@@ -237,6 +228,7 @@ class _Rows:
         self.cursor = self.limit[:-1].copy()
         self.indices = np.empty(self.limit[-1], dtype=np.int32)
         self.data = np.empty(self.limit[-1], dtype=np.float32)
+        self.totals = np.zeros(len(joinids) if reader.add_up else 0)
         self.seen = 0
         self.unsorted = False
 
@@ -245,6 +237,7 @@ class _Rows:
 
         Values of cells or genes that are not wanted are dropped.
         """
+        begun = at
         at, seen, status = kernels.scatter(
             rows,
             cols,
@@ -259,6 +252,10 @@ class _Rows:
             self.data,
         )
         self.seen += seen
+        if len(self.totals):
+            places = self.row_map[np.clip(rows[begun:at] - self.first, 0, len(self.row_map) - 1)]
+            wanted = places >= 0
+            self.totals += np.bincount(places[wanted], vals[begun:at][wanted], len(self.totals))
         self.unsorted |= bool(status & kernels.UNSORTED)
         if status & kernels.OVERFLOW:
             raise ContradictionError(

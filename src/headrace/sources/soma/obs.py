@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pandas as pd
 import pyarrow as pa
 
 from ...errors import SourceError
+from ...support.retry import call
+from ...traffic import Traffic
 from ..tiles.layout import Rows
 from .arrays import Frame, spread
 from .cells import Joinids
@@ -22,6 +25,9 @@ BLOCK = 16384
 
 TILE = 65536
 """The capacity of a tile of the Census's obs. Cells per query where they are few among many, or not in order."""
+
+CELL_BYTES = 40
+"""Of all columns of a cell as stored, about."""
 
 RUN = 1 << 20
 """Cells per query."""
@@ -47,9 +53,19 @@ class Annotations:
     index
         The column that is to be the index, and no column then; None: `soma_joinid` as text, as in `get_anndata`. The
         index has no name.
+    traffic
+        Of the way to it, if it is far away: what fails is read again.
     """
 
-    def __init__(self, obs: Any, joinids: Joinids, columns: Sequence[str], index: str | None = None) -> None:
+    def __init__(
+        self,
+        obs: Any,
+        joinids: Joinids,
+        columns: Sequence[str],
+        index: str | None = None,
+        traffic: Traffic | None = None,
+    ) -> None:
+        self.traffic = traffic
         self.obs = obs if isinstance(obs, Frame) else Frame(obs, None)
         self.joinids, self.index = joinids, index
         self.columns = ["soma_joinid", *(name for name in columns if name != "soma_joinid")]
@@ -60,6 +76,12 @@ class Annotations:
         """The table at hand, and the position of its first cell."""
         self.coming: Iterator[pa.Table] = iter(())
         """What follows it."""
+
+    def stored_bytes(self) -> int:
+        """Return about how many bytes are fetched for the columns of the cells, in whole tiles, if it is far away."""
+        tiles = np.unique(self.joinids // TILE)
+        last = TILE * (len(tiles) - 1) + min(TILE, int(self.obs.array.count) - TILE * int(tiles[-1]))
+        return max(last, len(self.joinids)) * CELL_BYTES if self.traffic is not None else 0
 
     def empty(self) -> pd.DataFrame:
         """Return no rows: the names and dtypes, with every category the column can have."""
@@ -89,7 +111,7 @@ class Annotations:
         parts: list[pd.DataFrame] = []
         with self.lock:
             while start < stop:
-                self._go_to(start)
+                call(self.traffic, "obs", partial(self._go_to, start))
                 part = self.block.iloc[start - self.first : stop - self.first]
                 start += len(part)
                 parts.append(part if start == stop and not parts else part.copy())  # so that the block can go
@@ -108,6 +130,8 @@ class Annotations:
             self.coming = self._tables(position)
             table = next(self.coming)
         self.block = _frame(table, self.index)
+        if self.traffic is not None and self.obs.replica is None:  # else they were counted as they came
+            self.traffic.arrived(len(table) * CELL_BYTES)
 
     def _tables(self, position: int) -> Iterator[pa.Table]:
         """Yield the cells from a position on, at most `BLOCK` at a time."""

@@ -9,7 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from ...errors import InputError
+from ...support.amounts import parse_seconds
 from ...support.given import check_call
+from ...support.retry import call
+from ...traffic import RETRY_FOR
 from .choice import Reader, check_reader
 from .location import Location
 from .source import SomaSource
@@ -29,6 +32,7 @@ def open_soma(
     tiledb_config: Mapping[str, Any] | None = None,
     reader: Reader = "auto",
     outside: bool = False,
+    retry_for: float | str = RETRY_FOR,
 ) -> SomaSource:
     """Open any SOMA experiment as a source of cells.
 
@@ -61,11 +65,17 @@ def open_soma(
         variable HEADRACE_READER sets what "auto" means.
     outside
         Whether parts of the experiment may be outside its folder or bucket, wherever it says they are.
+    retry_for
+        For how long to try again what may pass (a line that is cut, a server that is busy), since the last byte that
+        came: seconds, or a text such as "5min". What will not pass is raised at once.
 
     Raises
     ------
     InputError
         If there is no such experiment, measurement, layer, column, cell or gene; if a part of it is elsewhere.
+
+    LineError
+        If it cannot be reached: says what is wrong, and what to do.
 
     Examples
     --------
@@ -78,7 +88,7 @@ def open_soma(
     check_call(open_soma, locals())
     check_reader(reader)
     source = SomaSource(
-        replace(Location.of(uri, tiledb_config, outside), timestamp=_milliseconds(timestamp)),
+        replace(Location.of(uri, tiledb_config, outside, parse_seconds(retry_for)), timestamp=_milliseconds(timestamp)),
         measurement,
         layer or "raw",
         obs_filter,
@@ -88,6 +98,11 @@ def open_soma(
         reader=reader,
         var_names=var_names,
     )
+    return call(source.traffic, f"the experiment {source.where}", lambda: _checked(source, layer))
+
+
+def _checked(source: SomaSource, layer: str | None) -> SomaSource:
+    """Return the source with its only layer if none was asked for; what was asked for in vain is named now."""
     kind = getattr(source._experiment.soma, "soma_type", "?")
     if kind != "SOMAExperiment":
         raise InputError(f"{source.where!r} is a {kind}, not a SOMAExperiment; for a Census use hr.open_census")
@@ -95,7 +110,7 @@ def open_soma(
     if layer is None and len(layers) == 1:
         source = replace(source, layer=layers[0])
     source.open_x()
-    if var_names is not None:
+    if source.var_names is not None:
         source.spec  # noqa: B018 # a wrong column too
     return source
 

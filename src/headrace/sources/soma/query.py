@@ -13,6 +13,7 @@ import pandas as pd
 
 from ...chunk import StreamSpec
 from ...errors import InputError, SourceError
+from ...support.retry import call
 from .catalog import Catalog
 from .cells import absent_values
 from .checks import impossible
@@ -48,10 +49,16 @@ class CensusQuery(SomaSource):
         asked = [f"{name}={value!r}" for name, value in self._query.items() if name != "organism"]
         return f"CensusQuery({', '.join([repr(self.organism), *asked])})"
 
-    def resolve(self) -> None:
-        """Look cells and genes up, so that whatever is wrong with the query is said now."""
+    def look_up(self) -> None:
+        """Look cells and genes up, and who reads X."""
         self.cells  # noqa: B018
         self._refuse_other_organisms()
+        self.columns  # noqa: B018
+        self.open_x()
+
+    def resolve(self) -> None:
+        """Look cells and genes up, so that whatever is wrong with the query is said now."""
+        call(self.traffic, f"obs of {self.where}", self.look_up, self._forget)
         if self.primary_only is None:
             n = self._n_duplicates
             if n:
@@ -69,12 +76,18 @@ class CensusQuery(SomaSource):
                 FewGenesWarning,
                 stacklevel=3,
             )
-        self.open_x()
 
-    @cached_property
-    def spec(self) -> StreamSpec:
-        """What is known of the stream before X is read."""
-        return replace(super().spec, measured=self._measured, presence_aware=self.rule == "any", uns=self._known)
+    @property
+    def _compared(self) -> bool:  # type: ignore[override]
+        return self.traffic is not None and self.layer == "raw"
+
+    @property
+    def _complete(self) -> bool:  # type: ignore[override]
+        """Whether every value of the cells is of a gene of the query: those of one dataset are of genes it measured."""
+        return self.rule == "all" or (self.rule in ("measured", "any") and len(self._datasets) == 1)
+
+    def _describe(self) -> StreamSpec:
+        return replace(super()._describe(), measured=self._measured, presence_aware=self.rule == "any", uns=self._known)
 
     @property
     def _known(self) -> dict[str, str]:
@@ -94,6 +107,13 @@ class CensusQuery(SomaSource):
     def _replica(self) -> Replica | None:
         """Return the files of the organism, among those of the Census."""
         return None if self.census.replica is None else self.census.replica.at("census_data", self.organism)
+
+    def _forget(self) -> None:
+        """Open all anew; what the Census has fetched of the organism is fetched again."""
+        replica = self._replica()
+        if replica is not None:
+            replica.distrust()
+        super()._forget()
 
     @property
     def value_filter(self) -> str | None:

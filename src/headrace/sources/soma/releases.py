@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from ...errors import InputError, SourceError, nearest
+from ...errors import InputError, LineError, SourceError, nearest
+from ...support.faults import failure
+from ...support.retry import call
+from ...traffic import RETRY_FOR, Traffic
 
 
 @dataclass(frozen=True)
@@ -16,8 +22,13 @@ class Release:
     region: str
 
 
-def find_release(name: str) -> Release:
+def find_release(name: str, retry_for: float = RETRY_FOR) -> Release:
     """Look a release up in the Census's directory, over the network.
+
+    Parameters
+    ----------
+    retry_for
+        Seconds for which to try again.
 
     Raises
     ------
@@ -29,13 +40,24 @@ def find_release(name: str) -> Release:
     import cellxgene_census  # seconds to import, and only needed here
     import requests
 
+    def asked(ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except (requests.RequestException, OSError) as error:
+            failed = failure("looking up the releases", error)
+            if failed is None:
+                raise
+            raise failed from error
+
+    traffic = Traffic(retry_for, urllib.request.getproxies().get("https", ""))
+    what = "the Census's directory of releases"
     try:
         try:
-            entry = cellxgene_census.get_census_version_description(name)
+            entry = call(traffic, what, lambda: asked(lambda: cellxgene_census.get_census_version_description(name)))
         except ValueError:  # it has looked through the directory, and only tells that it is not there
-            directory = cellxgene_census.get_census_version_directory()
+            directory = call(traffic, what, lambda: asked(cellxgene_census.get_census_version_directory))
             raise InputError(f"there is no Census release {name!r}; {nearest(name, directory)}") from None
-    except (requests.RequestException, OSError) as error:
+    except (LineError, requests.RequestException, OSError) as error:
         raise SourceError(
             f"cannot look up the Census release {name!r}: give the path or s3:// URI of a Census, or check the network "
             f"(HTTPS_PROXY is honoured): {str(error).splitlines()[0]}"

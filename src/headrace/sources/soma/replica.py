@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tiledbsoma as soma
 
-from ...errors import SourceError
+from ...errors import LineError, SourceError
 from ...support.cache import open_cache
 from ..tiles.gate import TAIL_BYTES
 from ..tiles.generic import Declined
@@ -202,13 +202,17 @@ def _replica(location: Location, parts: tuple[tuple[str, bool], ...]) -> Replica
     config = location.settings()
     try:
         check_settings(config)
-        store = open_store(location.uri, config)
+        store = open_store(location.uri, config, location.traffic)
         if not isinstance(store, Remote):
             return None
         with ThreadPoolExecutor(len(parts)) as pool:
             found = list(pool.map(lambda part: store.objects(part[0], part[1], MOST_OBJECTS), parts))
         objects = {path: one for part in found for path, one in part.items()}
         return Replica(Fetched(store, objects, open_cache()), location) if objects else None
+    except LineError as error:
+        if error.kind == "passes":
+            raise  # TileDB has no other way
+        return None
     except (SourceError, Declined, OSError):
         return None  # TileDB tries, and says what is wrong
 

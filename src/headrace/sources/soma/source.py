@@ -12,10 +12,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ...chunk import Chunk, Holds, StreamSpec
-from ...errors import InputError, nearest
-from ...protocols import Cost, Source
+from ...chunk import Chunk, Cost, Holds, StreamSpec
+from ...errors import InputError
+from ...protocols import Source
 from ...support.prefetch import prefetch
+from ...support.retry import call, resumed
+from ...traffic import Traffic
 from ..names import named
 from ..ranges import CellRange
 from ..tiles.readahead import Line
@@ -24,23 +26,20 @@ from .cells import Cells, absent_values, select_cells
 from .checks import check_finite, impossible
 from .choice import Choice, Reader
 from .experiment import Experiment
-from .genes import Genes, choose
+from .genes import Genes, choose, id_column
 from .location import BUFFER_BYTES, TILE_BYTES, Location, reading
-from .matrix import BLOCK_NNZ, XReader, largest_band, spans
+from .matrix import BLOCK_NNZ, XReader
 from .obs import TILE, Annotations
+from .planned import MIN_TILE_BYTES, reading_memory
 from .replica import Replica, experiment_replica
+from .spans import largest_band, spans
+from .sums import compare_totals
 from .tables import to_frame
 
-MIN_TILE_BYTES = 64 << 20
 ENOUGH_FOR_TILES = 240_000_000
 
 IMPORTED = 80 << 20
 """What tiledbsoma and its libraries hold."""
-
-TILES_USED = 0.5
-"""What TileDB has been seen to take of its budget for tiles."""
-
-GENE_ID_COLUMNS = ("feature_id", "var_id", "gene_id", "gene_ids", "ensembl_id", "index", "_index")
 
 
 @dataclass(frozen=True)
@@ -66,12 +65,19 @@ class SomaSource(Source[CellRange]):
         """Leave out what was opened or looked up."""
         return {k: v for k, v in self.__dict__.items() if k in self.__dataclass_fields__}
 
-    # ------------------------------------------------------------------------------------------- what it is
     spooled = True
+
+    @property
+    def traffic(self) -> Traffic | None:  # type: ignore[override] # it is the location's
+        """What comes from there, if it is far away."""
+        return self.location.traffic
 
     @cached_property
     def spec(self) -> StreamSpec:
         """What is known of the stream before X is read."""
+        return call(self.traffic, f"obs of {self.where}", self._describe, self._forget)
+
+    def _describe(self) -> StreamSpec:
         nnz = None if self.cells.nnz is None else int(self.cells.nnz.sum())
         return StreamSpec(
             var=self.columns.var if self.var_names is None else named(self.columns.var, self.var_names, "var"),
@@ -87,12 +93,21 @@ class SomaSource(Source[CellRange]):
         return spans(self.cells.joinids, self._nnz_per_cell, nnz)
 
     def read(self, refs: Sequence[CellRange]) -> Iterator[Chunk]:
-        """Read consecutive chunks, in order; X is read ahead of the cells' annotations."""
+        """Read consecutive chunks, in order; X is read ahead of the cells' annotations. What fails is read again."""
+        return resumed(self.traffic, f"X of {self.where}", self._chunks, refs)
+
+    def _chunks(self, refs: Sequence[CellRange], again: bool) -> Iterator[Chunk]:
+        if again:
+            self._forget()
         if refs:
             self._annotations.begin(refs[0].start)
-        for span, X in zip(refs, prefetch(self._reader.read(refs)), strict=True):
+        reader = self._reader
+        for span, X in zip(refs, prefetch(reader.read(refs)), strict=True):
             check_finite(X, self.cells.joinids[span.start :], self.columns.var.index, f"{self.layer!r} of {self.where}")
-            yield Chunk(X, self._annotations.read(span.start, span.stop))
+            obs = self._annotations.read(span.start, span.stop)
+            if span.start in reader.totals:
+                compare_totals(reader.totals.pop(span.start), X, obs, self._complete)
+            yield Chunk(X, obs)
 
     def value_counts(self, column: str) -> dict[str, int]:
         """Count the cells of each value of a column of obs, without reading X."""
@@ -100,7 +115,7 @@ class SomaSource(Source[CellRange]):
         if column not in table.column_names:
             if column not in self._experiment.obs_names:
                 return {}
-            table = self._select([column]).columns
+            table = call(self.traffic, f"obs of {self.where}", lambda: self._select([column])).columns
         counts = to_frame(table.select([column]))[column].value_counts()
         return {str(k): int(v) for k, v in counts.items() if v}
 
@@ -131,18 +146,15 @@ class SomaSource(Source[CellRange]):
         return tuple(notes)
 
     def cost(self) -> Cost:
-        """Estimate what reading takes: of tiles exactly their bytes, else by the Census's 1.6 a stored value."""
-        nnz = int(self._nnz_per_cell.sum())
+        """Estimate what reading takes: of tiles exactly their bytes, else by those of a stored value."""
+        nnz, n_obs = int(self._nnz_per_cell.sum()), len(self.cells.joinids)
         band = min(largest_band(self.cells.joinids, self._nnz_per_cell), BLOCK_NNZ)
-        n_obs = len(self.cells.joinids)
         if isinstance(self._reader, TileReader):
-            memory = self._reader.memory(band, nnz) + 200 * min(n_obs, TILE) + 24 * n_obs
-            return Cost(nnz, self._stored_bytes, memory, IMPORTED)
-        bands = 10 * band + min(4 * band, 12 << 20)  # one fills while another empties; a large one is never whole
-        pieces = min(nnz // 20, 40 << 20)  # what a long run leaves unused between what is used
-        buffers = 2 * 3 * BUFFER_BYTES + 200 * min(n_obs, TILE) + bands + pieces
-        tiles = min(max(int(TILES_USED * self._tile_bytes), min(self._tile_bytes, MIN_TILE_BYTES)), 20 * nnz)
-        return Cost(nnz, int(1.6 * nnz), tiles + buffers + 24 * n_obs, IMPORTED)
+            memory = self._reader.memory(band, nnz) + 200 * min(n_obs, TILE)
+        else:
+            memory = reading_memory(band, nnz, self._tile_bytes, n_obs)
+        stored = self._reader.stored_bytes(nnz) + self._annotations.stored_bytes()
+        return Cost(nnz, stored, memory + 24 * n_obs, IMPORTED)
 
     def within(self, memory: int) -> Self:
         """Return the same source with less memory for tiles, if it must be."""
@@ -166,6 +178,16 @@ class SomaSource(Source[CellRange]):
         """The SOMA value filter of the cells."""
         return self.obs_filter
 
+    _compared = _complete = False
+    """Whether the total of each cell is compared with obs; whether none of its values can be of another gene."""
+
+    def _forget(self) -> None:
+        """Open all anew: what was opened may be damaged, and TileDB keeps what it has read."""
+        if self.traffic is not None:
+            self.traffic.forget()
+        for name in ("_experiment", "_stored_array", "_array", "_reader", "_choice", "_annotations"):
+            self.__dict__.pop(name, None)
+
     @cached_property
     def cells(self) -> Cells:
         """The cells of the query."""
@@ -186,12 +208,7 @@ class SomaSource(Source[CellRange]):
     def columns(self) -> Genes:
         """The genes of the query: the columns of X."""
         var = self._experiment.var
-        index = self.var_index or next((c for c in GENE_ID_COLUMNS if c in var), None)
-        if index is None or index not in var:
-            raise InputError(
-                f"var of {self.where} has no column {index or GENE_ID_COLUMNS[0]!r} to identify genes by; "
-                f"name one with var_index=: {nearest(index or '', var.columns)}"
-            )
+        index = id_column(var, self.var_index, self.where)
         return Genes.of(var if self.genes is None else choose(var, self.genes, index), index)
 
     @property
@@ -242,11 +259,6 @@ class SomaSource(Source[CellRange]):
         return self._experiment.open_x()
 
     @cached_property
-    def _stored_bytes(self) -> int:
-        assert isinstance(self._reader, TileReader)
-        return self._reader.stored_bytes()
-
-    @cached_property
     def _array(self) -> Any:
         """X, opened with as much memory for tiles as its size needs."""
         return self._experiment.open_x(self._tile_base + self._stored // 80, BUFFER_BYTES)
@@ -272,8 +284,9 @@ class SomaSource(Source[CellRange]):
     def _reader(self) -> XReader | TileReader:
         asked = self.cells.joinids, self.cells.nnz, self.columns.gene_map
         if not self._choice.fragments:
-            return XReader(self._array, *asked)
-        return TileReader(self._choice.fragments, *asked, line=self._line, small=self._tile_base < TILE_BYTES)
+            return XReader(self._array, *asked, self.location, self._stored, self._compared)
+        small = self._tile_base < TILE_BYTES
+        return TileReader(self._choice.fragments, *asked, line=self._line, small=small, add_up=self._compared)
 
     def open_x(self) -> None:
         """Find X and who reads it, so that a wrong measurement, layer or reader is named now, not later."""
@@ -284,4 +297,4 @@ class SomaSource(Source[CellRange]):
     def _annotations(self) -> Annotations:
         names = self._experiment.obs_names
         ids = "obs_id" if "obs_id" in names else None  # as tiledbsoma.io calls what obs_names were
-        return Annotations(self._experiment.obs, self.cells.joinids, names, ids)
+        return Annotations(self._experiment.obs, self.cells.joinids, names, ids, self.traffic)

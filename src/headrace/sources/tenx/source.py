@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ...chunk import Chunk, Holds, StreamSpec
+from ...chunk import Chunk, Cost, Holds, StreamSpec
 from ...errors import InputError, nearest
-from ...protocols import Cost, Source
+from ...protocols import Source
 from ...support.given import check_call
 from ...support.inputs import opened
 from ...support.prefetch import prefetch

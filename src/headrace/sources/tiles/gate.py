@@ -9,7 +9,8 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
-from ...errors import SourceError
+from ...errors import LineError, SourceError
+from ...traffic import Traffic
 from .fragment import Fragment
 from .generic import VERSIONS, Declined, Section, require
 from .metadata import Footer, Schema, leaves
@@ -28,7 +29,11 @@ _FOLDERS = {"__schema", "__fragments", "__commits", "__meta", "__fragment_meta"}
 
 
 def open_fragments(
-    uri: str, config: Mapping[str, str], now: int | None = None, store: Store | None = None
+    uri: str,
+    config: Mapping[str, str],
+    now: int | None = None,
+    store: Store | None = None,
+    traffic: Traffic | None = None,
 ) -> list[Fragment]:
     """Open an array, in a few requests one after another, if it may be read without TileDB.
 
@@ -42,6 +47,8 @@ def open_fragments(
         Milliseconds since 1970: what was written later is not read by TileDB.
     store
         Where its files are, if they were listed already.
+    traffic
+        Where to count what comes from far away, and for how long to try again.
 
     Returns
     -------
@@ -51,12 +58,16 @@ def open_fragments(
     ------
     Declined
         If TileDB has to read it; the message says why, and reads on from "because".
+    LineError
+        If the files could be read so, but the line or the server fails.
     """
     check_settings(config)
     try:
-        store = open_store(uri, config) if store is None else store
+        store = open_store(uri, config, traffic) if store is None else store
         return _open(store, time.time_ns() // 1_000_000 if now is None else now)
     except SourceError as error:
+        if isinstance(error, LineError) and error.kind == "passes":
+            raise  # TileDB has no other way
         raise Declined(f"its files cannot be reached otherwise ({error})") from error
     except (struct.error, zlib.error, ValueError, OverflowError, KeyError, IndexError, OSError) as error:
         raise Declined(f"its metadata is not understood ({type(error).__name__}: {error})") from error

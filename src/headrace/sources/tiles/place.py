@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ...stats.kernels.compiled import compiled
 from ...stats.kernels.rows import _increases as increases
@@ -13,6 +14,16 @@ from .decode import columns, n_chunks, row_numbers, tile_at, values_of
 
 UNSORTED = 1
 DROPPED = 2
+
+
+def row_map_of(joinids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    """Return the position of each number from the first joinid to the last, or nothing where that would be long."""
+    n = int(joinids[-1] - joinids[0]) + 1
+    if n > 4 * len(joinids) + (1 << 16):
+        return np.empty(0, dtype=np.int32)
+    row_map = np.full(n, -1, dtype=np.int32)
+    row_map[joinids - joinids[0]] = np.arange(len(joinids), dtype=np.int32)
+    return row_map
 
 
 @compiled
@@ -147,6 +158,7 @@ def place_runs(  # type: ignore[no-untyped-def]
     cursor,
     indices,
     data,
+    totals,
 ):
     """Decode columns and values of some tiles, and put each run into its row.
 
@@ -164,6 +176,8 @@ def place_runs(  # type: ignore[no-untyped-def]
         Where each row begins, and where its next value goes.
     indices, data
         To be filled, `data` as float32. They have room for all cells of the wanted rows.
+    totals
+        To which the values of each row are added, those left out too; or empty.
 
     Returns
     -------
@@ -188,6 +202,8 @@ def place_runs(  # type: ignore[no-untyped-def]
         for r in range(first, ends[t]):
             row, length = runs[r, 0], np.int64(runs[r, 1])
             if row >= 0:
+                if totals.size:
+                    totals[row] += _sum(values[k : k + length])
                 start = cursor[row]
                 indices_here, data_here = indices[start : start + length], data[start : start + length]
                 kept = _put(cols[k : k + length], values[k : k + length], gene_map, whole, indices_here, data_here)
@@ -201,6 +217,14 @@ def place_runs(  # type: ignore[no-untyped-def]
             k += length
         first = ends[t]
     return 0, 0, status
+
+
+@compiled
+def _sum(values):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(len(values)):
+        total += values[i]
+    return total
 
 
 @compiled

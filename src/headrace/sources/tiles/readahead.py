@@ -11,13 +11,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from ...support.retry import until
 from .fragment import FILES, Fragment, Tiles
 from .store import Bytes, Store
 
@@ -39,6 +40,18 @@ class Part:
     start: int
     stop: int
     data: Future[Bytes] | None = None
+    stopped: threading.Event | None = None
+    """Set when nobody wants it any more."""
+
+    def wait(self) -> Bytes:
+        """Wait for the bytes, unless nobody wants them any more."""
+        assert self.data is not None
+        assert self.stopped is not None
+        while not self.data.done() and not self.stopped.is_set():
+            wait([self.data], 0.5)
+        if not self.data.done():
+            raise CancelledError
+        return self.data.result()
 
 
 @dataclass(eq=False)
@@ -63,8 +76,7 @@ class Piece:
             bases = np.zeros(len(parts), dtype=np.int64)
             for i, part in enumerate(parts):
                 if part is not known[0]:
-                    assert part.data is not None
-                    data = part.data.result()
+                    data = part.wait()
                     held.append(data)
                     known = (part, data.ctypes.data - part.start)
                 bases[i] = known[1]
@@ -150,6 +162,7 @@ class _File:
     def send(self, part: Part) -> None:
         """Ask for a part, if that was not done before."""
         if part.data is None:
+            part.stopped = self.ahead.stopped
             part.data = self.ahead.pool.submit(self.ahead.fetch, part)
         if part is self.open:
             self.open = None
@@ -169,12 +182,14 @@ class ReadAhead:
     def __init__(self, line: Line, budget: int) -> None:
         self.line, self.budget = line, budget
         self.pool = ThreadPoolExecutor(MOST_REQUESTS if line.remote else 2, thread_name_prefix="headrace-fetch")
+        self.stopped = threading.Event()
         self._files: dict[tuple[int, int], _File] = {}
 
     def fetch(self, part: Part) -> Bytes:
         """Read one part, and learn from it how the line is."""
         begun = time.monotonic()
-        data = part.store.read(part.path, part.start, part.stop)
+        with until(self.stopped):
+            data = part.store.read(part.path, part.start, part.stop)
         self.line.saw(begun, time.monotonic(), len(data))
         return data
 
@@ -213,5 +228,6 @@ class ReadAhead:
         return block
 
     def close(self) -> None:
-        """Let go of what was asked for."""
+        """Let go of what was asked for, and of what is being tried again."""
+        self.stopped.set()
         self.pool.shutdown(wait=False, cancel_futures=True)

@@ -81,6 +81,8 @@ class TileReader:
         What is known of the way to the data.
     small
         Whether to do with little memory: fewer threads that decode, fewer bytes on their way.
+    add_up
+        Whether to add up the values of each cell, over all genes: `totals` has them for each range that was given.
     threads, window
         How many decode, and how many bytes as stored may be on their way or wait; by default as the machine has cores,
         and as the line needs.
@@ -95,6 +97,7 @@ class TileReader:
         *,
         line: Line,
         small: bool = False,
+        add_up: bool = False,
         threads: int | None = None,
         window: int | None = None,
     ) -> None:
@@ -104,7 +107,11 @@ class TileReader:
         self.window = window or ((WINDOW >> 3 if small else WINDOW) if line.remote else LOCAL_WINDOW)
         self.n_vars = int(gene_map.max()) + 1
         self._same = bool((gene_map == np.arange(len(gene_map))).all())
+        self.totals: dict[int, npt.NDArray[np.float64]] = {}
+        """By the start of a range, until somebody takes them."""
+        self._add_up = add_up
         self._local = threading.local()
+        self._stored_bytes: int | None = None
 
     def read(self, wanted: Sequence[CellRange]) -> Iterator[sparse.csr_array]:
         """Yield the matrix of each range, in order; the next ones are read and decoded meanwhile.
@@ -116,29 +123,32 @@ class TileReader:
         """
         ahead = ReadAhead(self.line, self.window)
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="headrace-decode")
-        waiting: deque[tuple[_Block, Future[sparse.csr_array]]] = deque()
+        waiting: deque[tuple[_Block, Future[tuple[sparse.csr_array, Any]]]] = deque()
         try:
             for block in ahead.stream(self._blocks(wanted)):
                 waiting.append((block, pool.submit(self._decode, block)))
                 del block
                 if len(waiting) >= self.threads:
-                    yield from _cut(*waiting.popleft())
+                    yield from self._cut(*waiting.popleft())
             while waiting:
-                yield from _cut(*waiting.popleft())
+                yield from self._cut(*waiting.popleft())
         finally:
             ahead.close()  # first, so that no decoder waits for what has not been asked for
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def stored_bytes(self) -> int:
-        """Return how many bytes the tiles have that hold the cells."""
-        total, before = 0, [-1] * len(self.fragments)
-        for start in range(0, len(self.joinids), COUNTED):
-            for k, fragment in enumerate(self.fragments):
-                tiles = fragment.tiles(self.joinids[start : start + COUNTED])
-                new = tiles.numbers > before[k]
-                total += int((tiles.stops - tiles.starts)[:, new].sum())
-                before[k] = int(tiles.numbers[-1]) if len(tiles.numbers) else before[k]
-        return total
+    def stored_bytes(self, nnz: int | None = None) -> int:
+        """Return how many bytes the tiles have that hold the cells, whose values are `nnz`."""
+        del nnz  # it is known exactly
+        if self._stored_bytes is None:
+            total, before = 0, [-1] * len(self.fragments)
+            for start in range(0, len(self.joinids), COUNTED):
+                for k, fragment in enumerate(self.fragments):
+                    tiles = fragment.tiles(self.joinids[start : start + COUNTED])
+                    new = tiles.numbers > before[k]
+                    total += int((tiles.stops - tiles.starts)[:, new].sum())
+                    before[k] = int(tiles.numbers[-1]) if len(tiles.numbers) else before[k]
+            self._stored_bytes = total
+        return self._stored_bytes
 
     def memory(self, band: int, nnz: int) -> int:
         """Return how many bytes reading takes, given the values of the largest band and of all cells."""
@@ -172,6 +182,20 @@ class TileReader:
         pieces = [Piece(fragment, fragment.tiles(joinids)) for fragment in self.fragments]
         return _Block(ranges, [piece for piece in pieces if len(piece.tiles.numbers)])
 
+    def _cut(self, block: _Block, done: Future[tuple[sparse.csr_array, Any]]) -> Iterator[sparse.csr_array]:
+        """Yield the rows of each range of a block; values and indices are shared."""
+        X, totals = done.result()
+        first = block.cells.start
+        for one in block.ranges:
+            a, b = one.start - first, one.stop - first
+            if self._add_up:
+                self.totals[one.start] = totals[a:b]
+            if len(block.ranges) == 1:
+                yield X
+                return
+            p, q = X.indptr[a], X.indptr[b]
+            yield csr(X.data[p:q], X.indices[p:q], X.indptr[a : b + 1] - p, X.shape[1])
+
     def _room(self) -> _Room:
         room: _Room | None = getattr(self._local, "room", None)
         if room is None:
@@ -179,14 +203,14 @@ class TileReader:
             room = self._local.room = _Room(schema.chunk_bytes, schema.capacity)
         return room
 
-    def _decode(self, block: _Block) -> sparse.csr_array:
-        """Put the values of a block's cells into rows."""
+    def _decode(self, block: _Block) -> tuple[sparse.csr_array, npt.NDArray[np.float64]]:
+        """Put the values of a block's cells into rows; return their totals too, if they are wanted."""
         joinids = self.joinids[block.cells.start : block.cells.stop]
         counts = np.zeros(len(joinids), dtype=np.int64)
         room, how = self._room(), zstd()  # kept here: a callback lives as long as it
         call = (how.address, how.context())
         runs = room.runs_for(sum(int(piece.tiles.cells.sum()) for piece in block.pieces))
-        row_map, fetched, at = _row_map(joinids), [], 0
+        row_map, fetched, at = place.row_map_of(joinids), [], 0
         for piece in block.pieces:
             held, addresses, sizes = piece.fetched()
             cells, shuffled = piece.tiles.cells, piece.fragment.schema.shuffled
@@ -216,6 +240,7 @@ class TileReader:
             )
         cursor, indptr = limit[:-1].copy(), limit.astype(np.int32)
         indices, data = np.empty(limit[-1], dtype=np.int32), np.empty(limit[-1], dtype=np.float32)
+        totals = np.zeros(len(joinids) if self._add_up else 0)
         status = 0
         for piece, held, addresses, sizes, part, ends in fetched:
             planes = max(2, -(-int(piece.fragment.footer.columns[1]).bit_length() // 8))
@@ -223,11 +248,12 @@ class TileReader:
             *found, seen = place.place_runs(
                 *call, addresses, sizes, piece.tiles.cells, piece.fragment.schema.shuffled[1:], planes,
                 self.gene_map, self._same, buffers, part, ends, limit, cursor, indices, data,
+                totals,
             )  # fmt: skip
             _check(found, piece, 1)
             status |= seen
             held.clear()
-        return self._finish(joinids, limit, cursor, indptr, indices, data, status)
+        return self._finish(joinids, limit, cursor, indptr, indices, data, status), totals
 
     def _compare(self, joinids: Ints, counts: Ints, cells: CellRange) -> None:
         """Compare the number of values of each cell with what obs says: damage that the format does not notice."""
@@ -251,19 +277,11 @@ class TileReader:
             nnz = kernels.close_gaps(limit, cursor, indices, data, indptr)
         if status & place.UNSORTED:
             twice = kernels.sort_rows(indptr, indices, data)
-            if twice >= 0:
-                raise ContradictionError(f"cell {joinids[twice]} has a gene twice in X; the source is broken")
+            what = f"cell {joinids[twice]} has a gene twice" if twice >= 0 else "genes of a cell are not in order"
+            raise ContradictionError(
+                f"X is damaged: among cells {joinids[0]} to {joinids[-1]}, {what}; fetch the data again"
+            )
         return csr(data[:nnz], indices[:nnz], indptr, self.n_vars)
-
-
-def _row_map(joinids: Ints) -> npt.NDArray[np.int32]:
-    """Return the position of each number from the first joinid to the last, or nothing where that would be long."""
-    n = int(joinids[-1] - joinids[0]) + 1
-    if n > 4 * len(joinids) + (1 << 16):
-        return np.empty(0, dtype=np.int32)
-    row_map = np.full(n, -1, dtype=np.int32)
-    row_map[joinids - joinids[0]] = np.arange(len(joinids), dtype=np.int32)
-    return row_map
 
 
 def _check(found: Sequence[int], piece: Piece, file: int) -> None:
@@ -275,15 +293,3 @@ def _check(found: Sequence[int], piece: Piece, file: int) -> None:
             f"tile {piece.tiles.numbers[tile]} of {piece.fragment.folder}/{files} is damaged: {DAMAGE[code]}; "
             "fetch the data again"
         )
-
-
-def _cut(block: _Block, done: Future[sparse.csr_array]) -> Iterator[sparse.csr_array]:
-    """Yield the rows of each range of a block; values and indices are shared."""
-    X = done.result()
-    if len(block.ranges) == 1:
-        yield X
-        return
-    first = block.cells.start
-    for one in block.ranges:
-        a, b = X.indptr[one.start - first], X.indptr[one.stop - first]
-        yield csr(X.data[a:b], X.indices[a:b], X.indptr[one.start - first : one.stop - first + 1] - a, X.shape[1])

@@ -129,7 +129,7 @@ def s3_options(config: Mapping[str, str], environ: Mapping[str, str]) -> dict[st
     if setting("requester_pays") == "true":
         options["request_payer"] = True
     options["client_options"] = _client_options(setting, scheme)
-    options["retry_config"] = {"max_retries": int(setting("connect_max_tries", "5"))}
+    options["retry_config"] = {"max_retries": int(setting("connect_max_tries", "5"))}  # and then ours, in the store
     return options
 
 

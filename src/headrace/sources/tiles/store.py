@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -13,12 +15,18 @@ from urllib.parse import urlsplit
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import SourceError
+from ...errors import ContradictionError, SourceError
+from ...support.faults import failure
+from ...support.retry import call
+from ...traffic import Traffic
 from .generic import Declined
+from .kept import Kept
 from .settings import azure_options, gcs_options, s3_options
 
+PART = 1 << 16
+"""Bytes of an answer that are taken note of, and kept, at once."""
+
 Bytes = npt.NDArray[np.uint8]
-LIST_TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -93,16 +101,18 @@ class Local:
 
 
 class Remote:
-    """Objects below a prefix of a bucket, by obstore, which tries again by itself what may pass."""
+    """Objects below a prefix of a bucket, by obstore; what may pass is tried again by it, and then here."""
 
     remote = True
 
-    def __init__(self, store: Any, prefix: str, uri: str) -> None:
+    def __init__(self, store: Any, prefix: str, uri: str, traffic: Traffic) -> None:
         import obstore
         from obstore.exceptions import BaseError
 
-        self.store, self.prefix, self.uri = store, prefix.strip("/"), uri
-        self._obstore, self._error = obstore, BaseError
+        self.store, self.prefix, self.uri, self.traffic = store, prefix.strip("/"), uri, traffic
+        self._keeping: Kept | None = None
+        self._lock = threading.Lock()
+        self._obstore, self._errors = obstore, (BaseError, OSError)  # what is not there is a FileNotFoundError
 
     def list(self) -> dict[str, int]:
         """Return the path and size in bytes of every object, by one recursive listing."""
@@ -115,13 +125,14 @@ class Remote:
         ------
         Declined
             If there are more objects than `most`.
-        SourceError
+        LineError
             If it cannot be listed.
         """
         n, prefix = len(self.prefix) + 1, f"{self.prefix}/{under}".rstrip("/") + "/"
-        for attempt in range(LIST_TRIES):  # obstore tries again what has no answer, but not one that is cut off
+
+        def ask() -> dict[str, Object]:
             found: dict[str, Object] = {}
-            try:
+            with self._told(f"listing {self.uri}"):
                 pages: Any = [] if deep else [self._obstore.list_with_delimiter(self.store, prefix)["objects"]]
                 for page in self._obstore.list(self.store, prefix) if deep else pages:
                     for one in page:
@@ -129,26 +140,13 @@ class Remote:
                         found[one["path"][n:]] = Object(one["size"], tag)
                     if most is not None and len(found) > most:
                         raise Declined(f"there are more than {most:,} objects")
-                return found
-            except self._error as error:
-                if attempt + 1 == LIST_TRIES or "body" not in str(error):
-                    raise SourceError(f"cannot list {self.uri}: {_first_line(error)}") from error
-            time.sleep(0.2 * 2**attempt)
-        raise AssertionError
+            return found
+
+        return call(self.traffic, f"a list of {self.uri}", ask)
 
     def ready(self, wanted: Sequence[tuple[str, int, int]]) -> bool:
         """Return False: each time is a request."""
         return False
-
-    def read(self, path: str, start: int, stop: int) -> Bytes:
-        """Return bytes of an object, in memory that is read-only."""
-        try:
-            data = self._obstore.get_range(self.store, f"{self.prefix}/{path}", start=start, end=stop)
-        except self._error as error:
-            raise SourceError(
-                f"while reading {self.uri}/{path}: {_first_line(error)}; check the network and the proxy, and try again"
-            ) from error
-        return self._whole(data, path, start, stop)
 
     def read_same(self, path: str, start: int, stop: int, known: Object) -> Bytes:
         """Return bytes of an object, if it is still the one that was listed.
@@ -158,25 +156,77 @@ class Remote:
         SourceError
             If it cannot be read, or was written anew.
         """
-        try:
-            found = self._obstore.get(self.store, f"{self.prefix}/{path}", options={"range": (start, stop)})
-            tag, data = found.meta["e_tag"], found.bytes()
-        except self._error as error:
-            raise SourceError(
-                f"while reading {self.uri}/{path}: {_first_line(error)}; check the network and the proxy, and try again"
-            ) from error
-        if known.tag and tag is not None and tag != known.tag.partition(" ")[0]:
-            raise SourceError(f"{self.uri}/{path} was written anew while it was read; open it again")
-        return self._whole(data, path, start, stop)
-
-    def _whole(self, data: Any, path: str, start: int, stop: int) -> Bytes:
-        out: Bytes = np.frombuffer(memoryview(data), dtype=np.uint8)
-        if len(out) != stop - start:
-            raise SourceError(f"{self.uri}/{path} ends at byte {start + len(out):,}: it is cut off")
+        out = np.empty(stop - start, dtype=np.uint8)
+        self._fetch(path, start, stop, out, None, known)
         return out
 
+    def read(self, path: str, start: int, stop: int) -> Bytes:
+        """Return bytes of an object; those that an earlier run has kept are not fetched again."""
+        out = np.empty(stop - start, dtype=np.uint8)
+        kept = self._kept()
+        at = start
+        for begins, data in () if kept is None else kept.find(f"{self.uri}/{path}", start, stop):
+            self._fetch(path, at, begins, out[at - start : begins - start], kept)
+            at = begins + len(data)
+            out[begins - start : at - start] = np.frombuffer(data, dtype=np.uint8)
+        self._fetch(path, at, stop, out[at - start :], kept)
+        return out
 
-def open_store(uri: str, config: Mapping[str, str]) -> Store:
+    def _fetch(
+        self, path: str, start: int, stop: int, out: Bytes, kept: Kept | None, known: Object | None = None
+    ) -> None:
+        """Fetch a range as it comes; what fails is asked for again from where it failed."""
+        at = start
+
+        def ask() -> None:
+            nonlocal at
+            begun, first = time.monotonic(), at
+            with ExitStack() as stack:
+                writing = None if kept is None else stack.enter_context(kept.request(f"{self.uri}/{path}"))
+                stack.enter_context(self._told(f"reading {self.uri}/{path}"))
+                answer = self._obstore.get(self.store, f"{self.prefix}/{path}", options={"range": (at, stop)})
+                tag = answer.meta["e_tag"]
+                if known is not None and known.tag and tag is not None and tag != known.tag.partition(" ")[0]:
+                    raise ContradictionError(f"{self.uri}/{path} was written anew while it was read; open it again")
+                for part in answer.stream(min_chunk_size=PART):
+                    data = memoryview(part)[: stop - at]
+                    out[at - start : at - start + len(data)] = np.frombuffer(data, dtype=np.uint8)
+                    if writing is not None:
+                        writing.append(at, data)
+                    at += len(data)
+                    self.traffic.arrived(len(data))
+                    if at >= stop:
+                        break  # how the answer ends does not matter any more
+            self.traffic.answered(at - first, time.monotonic() - begun)
+            if at < stop:
+                raise SourceError(f"{self.uri}/{path} ends at byte {at:,}: it is cut off")
+
+        if start < stop:
+            call(self.traffic, f"{path} of {self.uri}", ask)
+
+    def _kept(self) -> Kept | None:
+        """Return where this run keeps what has come, if it does."""
+        folder = self.traffic.keep
+        with self._lock:
+            if folder is None:
+                self._keeping = None
+            elif self._keeping is None or self._keeping.folder != folder:
+                self._keeping = Kept(folder)
+            return self._keeping
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """Turn an error of obstore within the block into one of ours."""
+        try:
+            yield
+        except self._errors as error:
+            first = str(error).strip().split("\n")[0]  # without the source lines that obstore appends
+            raise failure(what, error) or SourceError(
+                f"while {what}: {first}; check the network and the proxy"
+            ) from error
+
+
+def open_store(uri: str, config: Mapping[str, str], traffic: Traffic | None = None) -> Store:
     """Return the store of an array, or decline.
 
     Parameters
@@ -185,6 +235,8 @@ def open_store(uri: str, config: Mapping[str, str]) -> Store:
         Of the array: a path, `file://`, `s3://`, `gs://`, `gcs://` or `azure://`.
     config
         TileDB settings that differ from TileDB's defaults, as text.
+    traffic
+        Where to count what comes from far away, and for how long to try again.
 
     Raises
     ------
@@ -195,20 +247,21 @@ def open_store(uri: str, config: Mapping[str, str]) -> Store:
     if not rest or scheme == "file":
         path = rest if scheme == "file" else uri
         return Local(path[1:] if os.name == "nt" and path[:1] == "/" else path)
+    traffic = traffic or Traffic()
     parts = urlsplit(uri)
     bucket, prefix = parts.netloc, parts.path
     if scheme == "s3":
         from obstore.store import S3Store
 
-        return Remote(S3Store(bucket, **s3_options(config, os.environ)), prefix, uri)
+        return Remote(S3Store(bucket, **s3_options(config, os.environ)), prefix, uri, traffic)
     if scheme in ("gs", "gcs"):
         from obstore.store import GCSStore
 
-        return Remote(GCSStore(bucket, **gcs_options(config)), prefix, uri)
+        return Remote(GCSStore(bucket, **gcs_options(config)), prefix, uri, traffic)
     if scheme == "azure":
         from obstore.store import AzureStore
 
-        return Remote(AzureStore(bucket, **azure_options(config)), prefix, uri)
+        return Remote(AzureStore(bucket, **azure_options(config)), prefix, uri, traffic)
     raise Declined(f"addresses of {scheme}:// are read by TileDB alone")
 
 
@@ -218,8 +271,3 @@ def read_many(store: Store, wanted: Sequence[tuple[str, int, int]]) -> list[Byte
         return [store.read(*one) for one in wanted]
     with ThreadPoolExecutor(min(16, len(wanted))) as pool:
         return list(pool.map(lambda one: store.read(*one), wanted))
-
-
-def _first_line(error: BaseException) -> str:
-    """Return what obstore says, without the source lines that it appends."""
-    return str(error).strip().split("\n")[0]
