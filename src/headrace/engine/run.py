@@ -140,6 +140,8 @@ class Run:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         spool = self.opened_spool
         if self.within.traffic is not None:
+            if error is None or spool is None or not is_of_use(spool, error):
+                self.within.traffic.forget()
             self.within.traffic.keep = None
         if error is None or spool is None or is_of_use(spool, error):
             self.stack.__exit__(kind, error, trace)
