@@ -140,6 +140,8 @@ class Run:
         spool = self.opened_spool
         local = bool(self.origin.files) and not self.lost_part
         if self.within.traffic is not None:
+            if error is None or spool is None or not is_of_use(spool, error):
+                self.within.traffic.forget()
             self.within.traffic.keep = None
         if error is None or spool is None or is_of_use(spool, error, local):
             self.stack.__exit__(kind, error, trace)

@@ -109,8 +109,8 @@ KINDS: tuple[tuple[str, str, str, str], ...] = (
         PASSES,
     ),
     (
-        r"\bInvalidRange\b|correct number of bytes|UnexpectedRange|Requested \d+\.\.\d+, got"
-        r"|Xml Parse Error|Invalid XML|Got invalid",
+        r"\bInvalidRange\b|correct number of bytes|UnexpectedRange"
+        r"|Requested \d+\.\.\d+, got|Xml Parse Error|Invalid XML|Got invalid",
         "an answer is cut short",
         NETWORK,
         PASSES,
