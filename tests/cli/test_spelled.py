@@ -130,7 +130,7 @@ def every_option() -> set[str]:
     for one in PLAN:
         one(command)
     named = {name for param in command.__click_params__ for name in (*param.opts, *param.secondary_opts)}  # type: ignore[attr-defined]
-    named |= {"--samples", "--lengths", "--orientation", "--filter", "--prior-count"}
+    named |= {"--samples", "--lengths", "--orientation", "--filter", "--prior-count", "--rate"}
     return named | {"--strandedness", "--separator", "--decimal"}
 
 

@@ -32,14 +32,12 @@ from .provenance import parameters, provenance, release
 from .schedule import Node, Pass, answer, next_pass, passes, run_path, source_passes
 from .spool import Spool, check_space, need
 
-FETCHED = "fetched"
-"""The folder in a spool for what has come from far away and is no part yet."""
+FETCHED = "fetched"  # the folder in a spool for what has come from far away and is no part yet
 
 PRESSURE = 0.85
 """The part of the budget from which on freed memory goes back to the system: the heap is fragmented by then."""
 
-PRESSURE_EVERY = 4
-"""Chunks between two measurements of it."""
+PRESSURE_EVERY = 4  # chunks between two measurements of it
 
 
 @dataclass(frozen=True)
@@ -137,13 +135,14 @@ class Run:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        spool = self.opened_spool
+        spool, traffic = self.opened_spool, self.within.traffic
         local = bool(self.origin.files) and not self.lost_part
-        if self.within.traffic is not None:
-            if error is None or spool is None or not is_of_use(spool, error):
-                self.within.traffic.forget()
-            self.within.traffic.keep = None
-        if error is None or spool is None or is_of_use(spool, error, local):
+        useful = error is not None and spool is not None and is_of_use(spool, error, local)
+        if traffic is not None:
+            if not useful:
+                traffic.forget()
+            traffic.keep = None
+        if useful or error is None:
             self.stack.__exit__(kind, error, trace)
         else:
             self.stack.close()  # as if all had gone well: what was read is of no use
