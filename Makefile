@@ -45,10 +45,10 @@ test-lowest:
 	.venv-lowest/bin/python -m pip install --quiet $(LOWEST) -e '.[test]'; \
 	.venv-lowest/bin/python -m pytest -q -n $(JOBS) --dist loadfile
 
-# The suite again with TileDB as the reader of X; without the folders whose tests never read X of a Census.
+# All that reads X of a Census, again with TileDB as its reader.
 test-tiledb: $(READY)
-	HEADRACE_READER=tiledb $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile tests \
-		$(addprefix --ignore=tests/,sources/h5ad sources/tables sources/tenx sources/tiles stats support)
+	HEADRACE_READER=tiledb $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(addprefix tests/,sources/soma laws engine \
+		cli/test_cli.py cli/test_sources.py faults testing against/test_notebook.py against/test_scanpy_census.py)
 
 lint: $(READY)
 	$(BIN)/ruff check .

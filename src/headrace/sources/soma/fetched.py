@@ -53,7 +53,9 @@ class Fetched:
 
     def __init__(self, store: Remote, objects: Mapping[str, Object], cache: Cache | None) -> None:
         self.store, self.cache = store, cache
-        self.objects = {path: one for path, one in objects.items() if not path.endswith("/")}
+        self.objects = {  # and none that would be written outside the folder
+            path: one for path, one in objects.items() if not path.endswith("/") and ".." not in path.split("/")
+        }
         _remove_left_behind()
         self.folder = os.path.realpath(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         weakref.finalize(self, _remove, self.folder, os.getpid())
