@@ -125,6 +125,7 @@ class Proxy:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._free, self._now = 0.0, 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.StreamWriter] = set()
         self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=1 << 20)
         self.port = self._listener.sockets[0].getsockname()[1]
         started.set()
@@ -133,6 +134,8 @@ class Proxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for one in self._open:
+            one.transport.abort()
         await asyncio.sleep(0.1)  # the transports close
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -142,9 +145,11 @@ class Proxy:
         task.add_done_callback(self._tasks.discard)
         upstream = None
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF)
+        self._open.add(writer)
         try:
             await asyncio.sleep(self.delay)
             source, upstream = await asyncio.open_connection("127.0.0.1", self.server, limit=1 << 20)
+            self._open.add(upstream)
             while await self._one(reader, writer, source, upstream):
                 pass
         except (ConnectionError, EOFError, ValueError, asyncio.CancelledError):
