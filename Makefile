@@ -21,7 +21,7 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -q --doctest-modules src/headrace
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --cov --cov-report=term
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 # Under other Pythons, each in an environment of its own: the newest of everything, and the lowest that pyproject allows.
 NEWEST ?= 3.12 3.13
@@ -34,7 +34,7 @@ test-newest:
 	  if [ -z "$$python" ]; then echo "Python $$version is missing: pyenv install $$version"; exit 1; fi; \
 	  $$python -m venv .venv-newest-$$version; \
 	  .venv-newest-$$version/bin/python -m pip install --quiet --upgrade -e '.[test]'; \
-	  .venv-newest-$$version/bin/python -m pytest -q -n $(JOBS) --dist loadfile; \
+	  .venv-newest-$$version/bin/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder; \
 	done
 
 test-lowest:
@@ -43,12 +43,12 @@ test-lowest:
 	if [ -z "$$python" ]; then echo "Python 3.11 is missing: pyenv install 3.11"; exit 1; fi; \
 	$$python -m venv .venv-lowest; \
 	.venv-lowest/bin/python -m pip install --quiet $(LOWEST) -e '.[test]'; \
-	.venv-lowest/bin/python -m pytest -q -n $(JOBS) --dist loadfile
+	.venv-lowest/bin/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # All that reads X of a Census, again with TileDB as its reader.
 test-tiledb: $(READY)
-	HEADRACE_READER=tiledb $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(addprefix tests/,sources/soma laws engine \
-		cli/test_cli.py cli/test_sources.py faults testing against/test_notebook.py against/test_scanpy_census.py)
+	HEADRACE_READER=tiledb $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder $(addprefix tests/,sources/soma laws engine \
+		cli/test_sources.py testing against/test_notebook.py against/test_scanpy_census.py)
 
 lint: $(READY)
 	$(BIN)/ruff check .
