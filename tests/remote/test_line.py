@@ -34,12 +34,12 @@ STEPS = [hr.NormalizeTotal(1e4), hr.Log1p()]
 PLACES = {"opening": "census_info/datasets/", "obs": "homo_sapiens/obs/", "X": "X/raw/__fragments"}
 PASSING = ("refuse", "reset", "cut", "short", "long", "less", "500", "503")
 
-pytestmark = pytest.mark.filterwarnings("ignore::headrace.DuplicateCellsWarning")
+pytestmark = [pytest.mark.line, pytest.mark.filterwarnings("ignore::headrace.DuplicateCellsWarning")]
 
 
 @pytest.fixture(scope="module")
 def server(demo_census: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    pytest.importorskip("boto3")
+    pytest.importorskip("botocore.session")
     with serve(demo_census, tmp_path_factory.mktemp("line-s3")) as port:
         yield port
 

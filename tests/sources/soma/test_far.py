@@ -30,7 +30,7 @@ from tests.conftest import LIVER
 from tests.remote.proxy import Proxy
 from tests.remote.server import serve
 
-boto3 = pytest.importorskip("boto3")
+botocore_session = pytest.importorskip("botocore.session")
 DATA = re.compile(r"/__fragments/[^/]+/(?!__fragment_metadata)")
 
 
@@ -63,7 +63,7 @@ def config(port: int) -> dict[str, str]:
 
 
 def upload(port: int, folder: Path, to: str) -> None:
-    client = boto3.client(
+    client = botocore_session.Session().create_client(
         "s3", endpoint_url=f"http://127.0.0.1:{port}", aws_access_key_id="any", aws_secret_access_key="any",
         region_name="us-east-1",
     )  # fmt: skip
@@ -406,7 +406,7 @@ def test_a_census_that_is_replaced_while_it_is_read(line: Proxy, port: int, cach
     root = small(tmp_path / "replaced")
     upload(port, root, "replaced")
     census = far(line, "s3://census/replaced")
-    client = boto3.client(
+    client = botocore_session.Session().create_client(
         "s3", endpoint_url=f"http://127.0.0.1:{port}", aws_access_key_id="any", aws_secret_access_key="any",
         region_name="us-east-1",
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,6 +69,7 @@ def moved(experiment: str, member: str, how: str) -> str:
     kind = soma.open(str(there)).__class__
     with soma.open(parent, "d") as collection:
         del collection[inside.name]
+    time.sleep(0.01)  # what is written within one millisecond of TileDB's clock has no order
     with soma.open(parent, "w") as collection:
         collection.set(inside.name, kind.open(str(there)), use_relative_uri=how == "relative")
     return str(there)
