@@ -22,6 +22,7 @@ from .sinks.h5ad.verify import Verdict as Verdict
 from .sinks.h5ad.verify import verify_h5ad as verify_h5ad
 from .sinks.table import Table as Table
 from .sources.h5ad.open import open_h5ad as open_h5ad
+from .sources.sample import SmallGroupsWarning as SmallGroupsWarning
 from .sources.soma.census import Census as Census
 from .sources.soma.census import CensusQuery as CensusQuery
 from .sources.soma.census import DuplicateCellsWarning as DuplicateCellsWarning

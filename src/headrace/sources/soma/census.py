@@ -15,9 +15,11 @@ from ...errors import InputError, nearest
 from ...support.given import check_call
 from .catalog import Catalog
 from .choice import Reader, check_reader
+from .count import count_cells
 from .location import Location
 from .query import CensusQuery, DuplicateCellsWarning, FewGenesWarning
 from .releases import find_release
+from .selection import asked_joinids
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,47 @@ class Census(Catalog):
                 table = table.assign(assays=[found.get(d, {}) for d in table["dataset_id"]])
         return table.reset_index(drop=True)
 
+    def count(
+        self,
+        organism: str,
+        by: str | Sequence[str] | None = None,
+        *,
+        dataset_id: str | Sequence[str] | None = None,
+        obs_filter: str | None = None,
+        primary_only: bool = False,
+    ) -> pd.DataFrame:
+        """Count the cells of each group: from obs alone, of which only the columns asked for are read.
+
+        Parameters
+        ----------
+        organism, dataset_id, obs_filter
+            As in `query`.
+        by
+            Columns of obs, e.g. `["cell_type", "tissue"]`; all cells together by default.
+        primary_only
+            Whether duplicate cells (`is_primary_data` is False) are left out.
+
+        Returns
+        -------
+        DataFrame, one row per group, most cells first: the columns, `n_obs`, and `n_duplicates`: how many of the
+        `n_obs` are duplicates of cells in other datasets. Missing values are a group.
+
+        Raises
+        ------
+        InputError
+            If a name, id, filter or column is unknown.
+
+        Examples
+        --------
+        >>> import headrace as hr, headrace.testing, tempfile
+        >>> census = hr.open_census(headrace.testing.build_demo_census(tempfile.mkdtemp()))
+        >>> census.count("mus_musculus", by="assay")["assay"].tolist()
+        ['Smart-seq2']
+        """
+        name = self.canonical_organism(organism)
+        ids = self.dataset_ids(dataset_id)
+        return count_cells(self.obs(name), ids, obs_filter, primary_only, by, self.location.at("census_data", name).uri)
+
     def query(
         self,
         organism: str,
@@ -171,12 +214,7 @@ class Census(Catalog):
         check_call(Census.query, locals())
         check_reader(self.reader if reader is None else reader)
         name = self.canonical_organism(organism)
-        ids = None
-        if dataset_id is not None:
-            ids = (dataset_id,) if isinstance(dataset_id, str) else tuple(dataset_id)
-            if not ids:
-                raise InputError("dataset_id is an empty list; leave it out for all datasets")
-            self.check_datasets(ids)
+        ids = self.dataset_ids(dataset_id)
         if isinstance(genes, str) and genes not in ("measured", "any", "all"):
             raise InputError(f"genes={genes!r}: 'measured', 'any', 'all', or a list of feature_ids or feature_names")
         query = CensusQuery(
@@ -184,7 +222,7 @@ class Census(Catalog):
             layer=layer,
             reader=self.reader if reader is None else reader,
             obs_filter=obs_filter,
-            obs_joinids=None if obs_joinids is None else tuple(int(i) for i in obs_joinids),
+            obs_joinids=asked_joinids(obs_joinids),
             genes=None if isinstance(genes, str) else tuple(genes),
             var_index="feature_id",
             holds=Holds.NORMALIZED if layer == "normalized" else Holds.COUNTS,

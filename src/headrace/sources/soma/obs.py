@@ -11,9 +11,9 @@ import pandas as pd
 import pyarrow as pa
 
 from ...errors import SourceError
+from ..compact import Ints, Joinids
 from ..tiles.layout import Rows
 from .arrays import Frame, spread
-from .cells import Joinids
 from .location import reading
 from .tables import to_frame
 
@@ -54,7 +54,7 @@ class Annotations:
         self.joinids, self.index = joinids, index
         self.columns = ["soma_joinid", *(name for name in columns if name != "soma_joinid")]
         self.ordered = True
-        self.known: tuple[int, Joinids, Rows] | None = None
+        self.known: tuple[int, Ints, Rows] | None = None
         self.lock = threading.Lock()
         self.first, self.block = 0, pd.DataFrame()
         """The table at hand, and the position of its first cell."""
@@ -106,7 +106,7 @@ class Annotations:
                     yield table.slice(first, BLOCK)
             position += len(joinids)
 
-    def _run(self, position: int) -> tuple[Joinids, Rows]:
+    def _run(self, position: int) -> tuple[Ints, Rows]:
         """Return the cells of the query that begins at a position, and how to ask for them."""
         known = self.known
         if known is None or known[0] != position:
@@ -117,7 +117,7 @@ class Annotations:
             known = self.known = position, joinids, spread(joinids)
         return known[1:]
 
-    def _in_order(self, joinids: Joinids, rows: Rows) -> Iterator[pa.Table]:
+    def _in_order(self, joinids: Ints, rows: Rows) -> Iterator[pa.Table]:
         """Yield cells as TileDB brings them, without those between; sorted, once they do not come in order."""
         done = 0
         for table in self._query(joinids, rows):
@@ -135,7 +135,7 @@ class Annotations:
             part = joinids[rest : rest + TILE]
             yield self._sorted(part, spread(part))
 
-    def _sorted(self, joinids: Joinids, rows: Rows) -> pa.Table:
+    def _sorted(self, joinids: Ints, rows: Rows) -> pa.Table:
         """Return cells in order, in whatever order TileDB brings them."""
         changed = SourceError(f"obs changed while it was read, at cells {joinids[0]} to {joinids[-1]}")
         tables = list(self._query(joinids, rows))
@@ -153,7 +153,7 @@ class Annotations:
             raise changed
         return table
 
-    def _query(self, joinids: Joinids, rows: Rows) -> Iterator[pa.Table]:
+    def _query(self, joinids: Ints, rows: Rows) -> Iterator[pa.Table]:
         """Yield cells and perhaps others between them."""
         with reading(f"obs of cells {joinids[0]} to {joinids[-1]}"):
             yield from self.obs.stream(self.columns, rows)

@@ -12,6 +12,7 @@ from ...errors import InputError
 from ...support.given import check_call
 from .choice import Reader, check_reader
 from .location import Location
+from .selection import asked_joinids
 from .source import SomaSource
 
 
@@ -79,7 +80,7 @@ def open_soma(
         measurement,
         layer or "raw",
         obs_filter,
-        None if obs_joinids is None else tuple(int(i) for i in obs_joinids),
+        asked_joinids(obs_joinids),
         None if genes is None else tuple(genes),
         var_index,
         reader=reader,

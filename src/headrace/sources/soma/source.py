@@ -9,32 +9,36 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
-
 from ...chunk import Chunk, Holds, StreamSpec
 from ...errors import InputError, nearest
 from ...protocols import Cost, Source
+from ...support.memory import MAX_CHUNK_NNZ
 from ...support.prefetch import prefetch
+from ..compact import Even, Joinids, Sizes
 from ..names import named
-from ..ranges import CellRange
+from ..ranges import MOST_CELLS, CellRange
+from ..sample import Sample
 from ..tiles.readahead import Line
 from ..tiles.rows import TileReader
-from .cells import Cells, absent_values, select_cells
+from .bands import largest_band, spans
+from .cells import absent_values
 from .choice import Choice, Reader
+from .chosen import ChosenCells
 from .experiment import Experiment
 from .genes import Genes, choose
 from .location import BUFFER_BYTES, TILE_BYTES, Location
-from .matrix import BLOCK_NNZ, XReader, largest_band, spans
+from .matrix import BLOCK_NNZ, XReader
 from .obs import TILE, Annotations
 from .replica import Replica, experiment_replica
-from .tables import to_frame
 
 MIN_TILE_BYTES = 64 << 20
 ENOUGH_FOR_TILES = 240_000_000
 
 IMPORTED = 80 << 20
 """What tiledbsoma and its libraries hold."""
+
+ROW_BYTES, CHUNKS_ALIVE = 300, 6
+"""What a cell's annotations take in pandas, and how many chunks of them there are at once."""
 
 TILES_USED = 0.5
 """What TileDB has been seen to take of its budget for tiles."""
@@ -43,7 +47,7 @@ GENE_ID_COLUMNS = ("feature_id", "var_id", "gene_id", "gene_ids", "ensembl_id", 
 
 
 @dataclass(frozen=True)
-class SomaSource(Source[CellRange]):
+class SomaSource(ChosenCells, Source[CellRange]):
     """Cells and genes of one measurement of a SOMA experiment; see `open_soma`.
 
     Holds a location and what was asked for, never an open handle: it pickles small, and every
@@ -54,12 +58,13 @@ class SomaSource(Source[CellRange]):
     measurement: str = "RNA"
     layer: str = "raw"
     obs_filter: str | None = None
-    obs_joinids: tuple[int, ...] | None = None
+    obs_joinids: Joinids | None = None
     genes: tuple[str, ...] | None = None
     var_index: str | None = None
     holds: Holds = Holds.UNKNOWN
     reader: Reader = "auto"
     var_names: str | None = None
+    samples: tuple[Sample, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was opened or looked up."""
@@ -71,7 +76,7 @@ class SomaSource(Source[CellRange]):
     @cached_property
     def spec(self) -> StreamSpec:
         """What is known of the stream before X is read."""
-        nnz = None if self.cells.nnz is None else int(self.cells.nnz.sum())
+        nnz = None if self.cells.nnz is None else self.cells.nnz.total
         return StreamSpec(
             var=self.columns.var if self.var_names is None else named(self.columns.var, self.var_names, "var"),
             obs=self._annotations.empty(),
@@ -92,19 +97,9 @@ class SomaSource(Source[CellRange]):
         for span, X in zip(refs, prefetch(self._reader.read(refs)), strict=True):
             yield Chunk(X, self._annotations.read(span.start, span.stop))
 
-    def value_counts(self, column: str) -> dict[str, int]:
-        """Count the cells of each value of a column of obs, without reading X."""
-        table = self.cells.columns
-        if column not in table.column_names:
-            if column not in self._experiment.obs_names:
-                return {}
-            table = self._select([column]).columns
-        counts = to_frame(table.select([column]))[column].value_counts()
-        return {str(k): int(v) for k, v in counts.items() if v}
-
     def identity(self) -> str:
         """Return the place, the version of X there, the cells and the genes, as a text."""
-        cells = hashlib.sha256(self.cells.joinids.tobytes()).hexdigest()
+        cells = self.cells.joinids.digest()
         genes = hashlib.sha256(self.columns.gene_map.tobytes()).hexdigest()
         return json.dumps(
             [self._experiment.x.uri, self._stored, self._experiment.fragments(), cells, genes, self.location.timestamp]
@@ -118,7 +113,7 @@ class SomaSource(Source[CellRange]):
         if self.obs_joinids is not None:
             asked["n_obs_joinids"] = len(self.obs_joinids)
         asked["genes"] = "all" if self.genes is None else f"{len(self.genes)} named genes"
-        return {"query": asked}
+        return {"query": {**asked, **self._left_out}}
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -126,21 +121,44 @@ class SomaSource(Source[CellRange]):
         notes = [f"X is read by: {self._choice.note}"]
         if self._choice.fragments and self.cells.nnz is None:
             notes.append("obs has no nnz, so that damage to X might not be noticed: its format has no checksums")
+        if self.samples:
+            notes.append(self._sampled)
         return tuple(notes)
+
+    @property
+    def _sampled(self) -> str:
+        """What it costs that the cells of a sample lie apart."""
+        n, of = self.samples[-1].n_obs, self.samples[0].of
+        note = f"a sample of {n:,} of {of:,} cells"
+        if not isinstance(self._reader, TileReader):
+            return f"{note}; how many bytes that takes is not known where TileDB reads X"
+        whole = sum(fragment.data_bytes for fragment in self._choice.fragments)
+        return (
+            f"{note}: {n / of:.3%} of them, whose tiles are {self._stored_bytes / whole:.1%} of X "
+            f"({self._stored_bytes / 1e6:,.1f} of {whole / 1e6:,.1f} MB)"
+        )
 
     def cost(self) -> Cost:
         """Estimate what reading takes: of tiles exactly their bytes, else by the Census's 1.6 a stored value."""
-        nnz = int(self._nnz_per_cell.sum())
+        nnz = self._nnz_per_cell.total
         band = min(largest_band(self.cells.joinids, self._nnz_per_cell), BLOCK_NNZ)
         n_obs = len(self.cells.joinids)
         if isinstance(self._reader, TileReader):
-            memory = self._reader.memory(band, nnz) + 200 * min(n_obs, TILE) + 24 * n_obs
+            memory = self._reader.memory(band, nnz) + 200 * min(n_obs, TILE) + self._held
             return Cost(nnz, self._stored_bytes, memory, IMPORTED)
         bands = 10 * band + min(4 * band, 12 << 20)  # one fills while another empties; a large one is never whole
         pieces = min(nnz // 20, 40 << 20)  # what a long run leaves unused between what is used
         buffers = 2 * 3 * BUFFER_BYTES + 200 * min(n_obs, TILE) + bands + pieces
         tiles = min(max(int(TILES_USED * self._tile_bytes), min(self._tile_bytes, MIN_TILE_BYTES)), 20 * nnz)
-        return Cost(nnz, int(1.6 * nnz), tiles + buffers + 24 * n_obs, IMPORTED)
+        return Cost(nnz, int(1.6 * nnz), tiles + buffers + self._held, IMPORTED)
+
+    @property
+    def _held(self) -> int:
+        """Bytes of what is held of each cell, and of the annotations of chunks on their way."""
+        sizes = 0 if self.cells.nnz is None else self.cells.nnz.nbytes
+        n_obs = len(self.cells.joinids)
+        a_chunk = min(n_obs, MOST_CELLS, MAX_CHUNK_NNZ * n_obs // max(1, self._nnz_per_cell.total))
+        return self.cells.joinids.nbytes + sizes + CHUNKS_ALIVE * ROW_BYTES * a_chunk
 
     def within(self, memory: int) -> Self:
         """Return the same source with less memory for tiles, if it must be."""
@@ -165,17 +183,6 @@ class SomaSource(Source[CellRange]):
         return self.obs_filter
 
     @cached_property
-    def cells(self) -> Cells:
-        """The cells of the query."""
-        cells = self._select(self._cell_columns)
-        if not len(cells.joinids):
-            raise InputError(f"no cell of {self.where} matches: {self._asked}")
-        return cells
-
-    def _select(self, columns: Sequence[str]) -> Cells:
-        return select_cells(self._experiment.obs, self.value_filter, self._joinid_array, columns, self.where)
-
-    @cached_property
     def columns(self) -> Genes:
         """The genes of the query: the columns of X."""
         var = self._experiment.var
@@ -191,17 +198,8 @@ class SomaSource(Source[CellRange]):
     def _asked(self) -> str:
         if self.value_filter is None:
             return "obs is empty"
-        absent = absent_values(self._experiment.obs, self.value_filter, None, self._joinid_array, self.where)
+        absent = absent_values(self._experiment.obs, self.value_filter, None, self.obs_joinids, self.where)
         return f"{self.value_filter}{absent}"
-
-    @property
-    def _cell_columns(self) -> tuple[str, ...]:
-        """Columns of obs that are looked up together with the cells."""
-        return ()
-
-    @cached_property
-    def _joinid_array(self) -> npt.NDArray[np.int64] | None:
-        return None if self.obs_joinids is None else np.asarray(self.obs_joinids, dtype=np.int64)
 
     @cached_property
     def _experiment(self) -> Experiment:
@@ -253,12 +251,12 @@ class SomaSource(Source[CellRange]):
         return int(own) if own else self._tile_base + self._stored // 80
 
     @cached_property
-    def _nnz_per_cell(self) -> npt.NDArray[np.int64]:
+    def _nnz_per_cell(self) -> Sizes | Even:
         """How many values each cell has, or the average where obs does not tell."""
         if self.cells.nnz is not None:
             return self.cells.nnz
         average = -(-self._stored // max(1, int(self._experiment.obs.array.count)))
-        return np.full(len(self.cells.joinids), average)
+        return Even(average, len(self.cells.joinids))
 
     @cached_property
     def _reader(self) -> XReader | TileReader:

@@ -6,7 +6,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,10 @@ from ...chunk import csr
 from ...errors import ContradictionError, SourceError
 from ...stats import kernels
 from ...support.memory import n_cores
+from ..compact import Joinids, Sizes
 from ..ranges import CellRange
 from . import place
+from .blocks import MOST_TILES, Block, cut, joined, parts
 from .decode import DAMAGE
 from .fragment import FILES, Fragment, Ints
 from .readahead import Line, Piece, ReadAhead
@@ -32,18 +33,6 @@ COUNTED = 1 << 18
 """Cells whose tiles are looked up at once to know their bytes."""
 BLOCK_NNZ = 4_000_000
 """Values that are put into rows at once; a band of rows with more is decoded in parts."""
-
-
-@dataclass(eq=False)
-class _Block:
-    """Some cells that are put into rows together: one range or several of one band."""
-
-    ranges: list[CellRange]
-    pieces: list[Piece]
-
-    @property
-    def cells(self) -> CellRange:
-        return CellRange(self.ranges[0].start, self.ranges[-1].stop)
 
 
 class _Room:
@@ -72,7 +61,7 @@ class TileReader:
     fragments
         Of the array, by increasing rows.
     joinids
-        The query's cells, increasing, shape (n_obs,).
+        The query's cells, increasing.
     nnz
         How many values each cell has over all genes, or None if nobody knows.
     gene_map
@@ -89,8 +78,8 @@ class TileReader:
     def __init__(
         self,
         fragments: Sequence[Fragment],
-        joinids: Ints,
-        nnz: Ints | None,
+        joinids: Joinids,
+        nnz: Sizes | None,
         gene_map: npt.NDArray[np.int32],
         *,
         line: Line,
@@ -116,15 +105,24 @@ class TileReader:
         """
         ahead = ReadAhead(self.line, self.window)
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="headrace-decode")
-        waiting: deque[tuple[_Block, Future[sparse.csr_array]]] = deque()
+        waiting: deque[tuple[Block, Future[sparse.csr_array]]] = deque()
+        held: list[sparse.csr_array] = []
+
+        def done(block: Block, decoded: Future[sparse.csr_array]) -> Iterator[sparse.csr_array]:
+            held.append(decoded.result())
+            if not block.more:
+                X = joined(held)
+                held.clear()
+                yield from cut(block, X)
+
         try:
             for block in ahead.stream(self._blocks(wanted)):
                 waiting.append((block, pool.submit(self._decode, block)))
                 del block
                 if len(waiting) >= self.threads:
-                    yield from _cut(*waiting.popleft())
+                    yield from done(*waiting.popleft())
             while waiting:
-                yield from _cut(*waiting.popleft())
+                yield from done(*waiting.popleft())
         finally:
             ahead.close()  # first, so that no decoder waits for what has not been asked for
             pool.shutdown(wait=True, cancel_futures=True)
@@ -145,12 +143,14 @@ class TileReader:
         band = min(band, BLOCK_NNZ)
         alive = self.threads + 3  # being decoded, being cut into chunks, one ahead of those
         decoded = 8 * min(alive * band, nnz) + min(nnz // 20, 40 << 20)  # and what freed memory leaves unused
-        stored = min(self.window + 2 * alive * band, 2 * nnz)
+        stored = self.stored_bytes()
+        scattered = stored > 4 * nnz  # of tiles only some cells are wanted
+        stored = min(self.window + 2 * alive * (MOST_TILES if scattered else band), stored)
         schema = self.fragments[0].schema
         rooms = self.threads * (2 * schema.chunk_bytes + 16 * schema.capacity)
         return decoded + stored + rooms + sum(fragment.metadata_bytes for fragment in self.fragments)
 
-    def _blocks(self, wanted: Sequence[CellRange]) -> Iterator[_Block]:
+    def _blocks(self, wanted: Sequence[CellRange]) -> Iterator[Block]:
         """Join ranges of one band, unless the band is too large to be held at once."""
         extent = self.fragments[0].schema.extents[0]
         ranges: list[CellRange] = []
@@ -160,17 +160,28 @@ class TileReader:
             joins = bool(ranges) and ranges[-1].stop == one.start
             joins = joins and self.joinids[one.start - 1] // extent == self.joinids[one.start] // extent
             if ranges and not (joins and size + n <= BLOCK_NNZ):
-                yield self._block(ranges)
+                yield from self._block(ranges)
                 ranges, size = [], 0
             ranges.append(one)
             size += n
         if ranges:
-            yield self._block(ranges)
+            yield from self._block(ranges)
 
-    def _block(self, ranges: list[CellRange]) -> _Block:
+    def _block(self, ranges: list[CellRange]) -> Iterator[Block]:
+        """Yield the block of some ranges, or several if the tiles of one range are too many to be held at once."""
+        block = self._of(ranges, more=False)
+        if len(ranges) > 1 or block.tile_values <= MOST_TILES:
+            yield block
+            return
+        joinids = self.joinids[ranges[0].start : ranges[0].stop]
+        cells = parts(ranges[0], joinids, self.fragments[0].schema.extents[0], block.tile_values)
+        for one in cells:
+            yield self._of([one], more=one is not cells[-1])
+
+    def _of(self, ranges: list[CellRange], more: bool) -> Block:
         joinids = self.joinids[ranges[0].start : ranges[-1].stop]
         pieces = [Piece(fragment, fragment.tiles(joinids)) for fragment in self.fragments]
-        return _Block(ranges, [piece for piece in pieces if len(piece.tiles.numbers)])
+        return Block(ranges, [piece for piece in pieces if len(piece.tiles.numbers)], more)
 
     def _room(self) -> _Room:
         room: _Room | None = getattr(self._local, "room", None)
@@ -179,7 +190,7 @@ class TileReader:
             room = self._local.room = _Room(schema.chunk_bytes, schema.capacity)
         return room
 
-    def _decode(self, block: _Block) -> sparse.csr_array:
+    def _decode(self, block: Block) -> sparse.csr_array:
         """Put the values of a block's cells into rows."""
         joinids = self.joinids[block.cells.start : block.cells.stop]
         counts = np.zeros(len(joinids), dtype=np.int64)
@@ -275,15 +286,3 @@ def _check(found: Sequence[int], piece: Piece, file: int) -> None:
             f"tile {piece.tiles.numbers[tile]} of {piece.fragment.folder}/{files} is damaged: {DAMAGE[code]}; "
             "fetch the data again"
         )
-
-
-def _cut(block: _Block, done: Future[sparse.csr_array]) -> Iterator[sparse.csr_array]:
-    """Yield the rows of each range of a block; values and indices are shared."""
-    X = done.result()
-    if len(block.ranges) == 1:
-        yield X
-        return
-    first = block.cells.start
-    for one in block.ranges:
-        a, b = X.indptr[one.start - first], X.indptr[one.stop - first]
-        yield csr(X.data[a:b], X.indices[a:b], X.indptr[one.start - first : one.stop - first + 1] - a, X.shape[1])
