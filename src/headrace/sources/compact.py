@@ -65,6 +65,11 @@ class Joinids:
             self._blocks.append(_held(part & (BLOCK - 1)))
             self._ends.append(self._ends[-1] + len(part))
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Return all of them."""
+        del copy  # it always is one
+        return self[:].astype(dtype or np.int64)
+
     def __len__(self) -> int:
         return self._ends[-1]
 
@@ -94,6 +99,10 @@ class Joinids:
                 break
             parts.append(self._block(k)[max(0, start - self._ends[k]) : stop - self._ends[k]])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def tolist(self) -> list[int]:
+        """Return all of them as whole numbers of Python."""
+        return [one for part in self.parts() for one in part.tolist()]
 
     def between(self, first: int, stop: int) -> Ints:
         """Return the numbers from `first` on and below `stop`."""
@@ -182,6 +191,11 @@ class Sizes:
             whole = len(held) // BLOCK * BLOCK
             self._blocks += [pack(held[at : at + BLOCK]) for at in range(0, whole, BLOCK)]
             self._open = [held[whole:].copy()]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Return all of them."""
+        del copy  # it always is one
+        return self[:].astype(dtype or np.int64)
 
     def __len__(self) -> int:
         return self._n
