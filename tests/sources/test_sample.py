@@ -279,6 +279,15 @@ def test_what_was_left_out_is_in_uns(census: hr.Census, obs: pd.DataFrame) -> No
     assert f'"n_obs_before": {primary}' in said["sample"] or str(primary) in str(said["sample"])
 
 
+def test_any_experiment(demo_census: Path, query: hr.CensusQuery) -> None:
+    source = hr.open_soma(demo_census / "census_data" / ORGANISM)
+    drawn = source.sample(77, by="assay", seed=4)
+    assert chosen(drawn) == chosen(query.sample(77, by="assay", seed=4))
+    assert source.count("assay").equals(query.count("assay"))
+    assert hr.Plan(drawn).to_anndata().n_obs == 77
+    assert drawn.identity() != source.identity()
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [

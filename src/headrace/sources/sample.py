@@ -89,7 +89,7 @@ def ranks(numbers: Ints, seed: int) -> Ranks:
 
     Examples
     --------
-    >>> ranks(np.array([1, 2]), 0)[0] == ranks(np.array([1]), 0)[0]
+    >>> bool(ranks(np.array([1, 2]), 0)[0] == ranks(np.array([1]), 0)[0])
     True
     """
     start = _mixed(np.array([(seed + STEP) & MASK], dtype=np.uint64))  # never 0, for which 2 i has twice the rank of i

@@ -152,7 +152,7 @@ class Census(Catalog):
         >>> import headrace as hr, headrace.testing, tempfile
         >>> census = hr.open_census(headrace.testing.build_demo_census(tempfile.mkdtemp()))
         >>> census.count("mus_musculus", by="assay")["assay"].tolist()
-        ['Smart-seq2']
+        ['Smart-seq2', "10x 3' v3"]
         """
         name = self.canonical_organism(organism)
         ids = self.dataset_ids(dataset_id)

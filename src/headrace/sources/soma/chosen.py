@@ -66,7 +66,7 @@ class ChosenCells:
         >>> census = hr.open_census(headrace.testing.build_demo_census(tempfile.mkdtemp()))
         >>> liver = census.query("mus_musculus", dataset_id="4546e757-34d0-4d17-be06-538318925fcd")
         >>> liver.count("assay")["n_obs"].tolist()
-        [2859]
+        [700]
         """
         names = check_by(by, self._experiment.obs_names, "count", f"{self.where}/obs")
         return self._selection.count(names).table(PRIMARY in self._experiment.obs_names)
