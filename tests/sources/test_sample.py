@@ -19,6 +19,7 @@ from headrace.sources.groups import Counts
 from headrace.sources.sample import ranks
 from headrace.sources.shares import Request
 from headrace.sources.soma.arrays import Frame
+from headrace.sources.soma.bands import MOST_CELLS, spans
 from headrace.sources.tiles import TileReader, blocks
 from headrace.sources.tiles import rows as rows_of_tiles
 
@@ -360,3 +361,12 @@ def test_sizes_in_few_bytes() -> None:
     for start, stop in np.sort(rng.integers(0, len(values) + 1, (50, 2)), axis=1).tolist():
         assert np.array_equal(made[start:stop], values[start:stop])
     assert Even(3, 5)[1:4].tolist() == [3, 3, 3]
+
+
+def test_spans_of_cells_with_few_values() -> None:
+    n = 200_001
+    found = spans(Joinids(np.arange(5, 5 + n)), Even(1, n), 10**6)
+    assert [one.start for one in found] == [0, *(one.stop for one in found[:-1])]
+    assert found[-1].stop == n
+    assert max(one.stop - one.start for one in found) <= MOST_CELLS
+    assert all((5 + one.start) % 2048 == 0 for one in found[1:])

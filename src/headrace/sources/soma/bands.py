@@ -7,10 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..compact import Even, Ints, Joinids, Sizes
-from ..ranges import MOST_CELLS, CellRange
+from ..ranges import CellRange
 
 BAND = 2048
 """Cells per band: the extent of a tile of the Census's X."""
+
+MOST_CELLS = 1 << 15
+"""Cells per span, however few values they have: their annotations take more memory than so few values."""
 
 
 def spans(joinids: Joinids, nnz: Sizes | Even, target: int) -> list[CellRange]:

@@ -16,11 +16,11 @@ from ...support.memory import MAX_CHUNK_NNZ
 from ...support.prefetch import prefetch
 from ..compact import Even, Joinids, Sizes
 from ..names import named
-from ..ranges import MOST_CELLS, CellRange
+from ..ranges import CellRange
 from ..sample import Sample
 from ..tiles.readahead import Line
 from ..tiles.rows import TileReader
-from .bands import largest_band, spans
+from .bands import MOST_CELLS, largest_band, spans
 from .cells import absent_values
 from .choice import Choice, Reader
 from .chosen import ChosenCells
@@ -37,7 +37,7 @@ ENOUGH_FOR_TILES = 240_000_000
 IMPORTED = 80 << 20
 """What tiledbsoma and its libraries hold."""
 
-ROW_BYTES, CHUNKS_ALIVE = 300, 6
+ROW_BYTES, CHUNKS_ALIVE = 500, 8
 """What a cell's annotations take in pandas, and how many chunks of them there are at once."""
 
 TILES_USED = 0.5
