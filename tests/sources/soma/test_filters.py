@@ -14,6 +14,7 @@ import tiledbsoma as soma
 import headrace as hr
 from headrace.sources.soma.arrays import Frame
 from headrace.sources.soma.cells import select_cells
+from headrace.sources.soma.location import Location
 
 N = 60
 
@@ -46,7 +47,7 @@ def obs(tmp_path_factory: pytest.TempPathFactory) -> Any:
     uri = str(tmp_path_factory.mktemp("filters") / "obs")
     with soma.DataFrame.create(uri, schema=table.schema, domain=[[0, N - 1]]) as made:
         made.write(table)
-    with soma.open(uri) as opened:
+    with Location.of(uri).open() as opened:
         yield Frame(opened, None)
 
 
@@ -173,5 +174,5 @@ def test_two_cells_of_one_joinid(tmp_path: Path) -> None:
     table = pa.table({"soma_joinid": [0, 1, 1], "name": ["a", "b", "c"]})
     with soma.DataFrame.create(uri, schema=table.schema, index_column_names=["name"], domain=[None]) as made:
         made.write(table)
-    with soma.open(uri) as opened, pytest.raises(hr.SourceError, match="several cells with the soma_joinid 1"):
+    with Location.of(uri).open() as opened, pytest.raises(hr.SourceError, match="several cells with the soma_joinid 1"):
         select_cells(Frame(opened, None), None, None, (), "here")
