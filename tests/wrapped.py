@@ -1,4 +1,4 @@
-"""A source that passes everything on to another one: tests override what they want to watch or break."""
+"""Sources for tests: one that passes everything on to another one, to be watched or broken, and one that is spooled."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any, Self
 
 from headrace.chunk import Chunk, StreamSpec
 from headrace.protocols import Cost, Source
+from headrace.sources.arrays import ArraySource
+from headrace.sources.ranges import CellRange
 from headrace.traffic import Traffic
 
 
@@ -71,3 +73,16 @@ class Wrapped(Source[Any]):
     @property
     def notes(self) -> tuple[str, ...]:
         return self.source.notes
+
+
+class Spooled(ArraySource):
+    """A source of 240 cells in memory that is spooled as one that is far away, in four parts."""
+
+    spooled = True
+
+    def refs(self, nnz: int) -> list[Any]:
+        del nnz
+        return [CellRange(start, start + 60) for start in range(0, 240, 60)]
+
+    def read(self, refs: Sequence[Any]) -> Iterator[Chunk]:
+        return super().read([(ref.start, ref.stop) for ref in refs])

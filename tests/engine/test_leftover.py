@@ -6,7 +6,6 @@ import errno
 import gc
 import os
 import threading
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,41 +20,22 @@ import headrace as hr
 from headrace.cli import main
 from headrace.cli.console import Session
 from headrace.events import PassStarted
-from headrace.sources.arrays import ArraySource
 from headrace.support import workers
 from headrace.support.prefetch import prefetch
 from headrace.support.workers import Workers
+from tests.wrapped import Spooled
 
 STEPS = [hr.FilterGenes(min_cells=5), hr.NormalizeTotal(1e4)]
 
 
-@dataclass(frozen=True)
-class Cells:
-    """Positions of consecutive cells."""
-
-    start: int
-    stop: int
-
-
-class Far(ArraySource):
-    """A source in memory that is spooled as one that is far away."""
-
-    spooled = True
-
-    def refs(self, nnz: int) -> list[Any]:
-        del nnz
-        return [Cells(start, start + 60) for start in range(0, 240, 60)]
-
-    def read(self, refs: Sequence[Any]) -> Iterator[hr.Chunk]:
-        return super().read([(ref.start, ref.stop) for ref in refs])
-
-
-def far(bad: float | None = None) -> Far:
+def far(bad: float | None = None) -> Spooled:
     """240 cells, of which the 200th may have a value that is no count."""
     X = np.random.default_rng(0).poisson(1.5, (240, 300)).astype(np.float32)
     if bad is not None:
         X[200, 3] = bad
-    return Far(X, pd.DataFrame(index=[f"c{i}" for i in range(240)]), pd.DataFrame(index=[f"g{i}" for i in range(300)]))
+    return Spooled(
+        X, pd.DataFrame(index=[f"c{i}" for i in range(240)]), pd.DataFrame(index=[f"g{i}" for i in range(300)])
+    )
 
 
 @dataclass

@@ -160,9 +160,12 @@ def test_the_folder_is_ones_own(tmp_path: Path) -> None:
 def test_what_others_could_write_to_is_made_anew(tmp_path: Path) -> None:
     spool = spool_of(tmp_path)
     before = {part.name: part.stat().st_mtime_ns for part in spool.glob("*.part")}
+    (spool / "fetched").mkdir()
+    (spool / "fetched" / "a.bytes").write_bytes(b"put there by somebody else")
     spool.chmod(0o777)
     plan().write_h5ad(tmp_path / "out.h5ad", keep_spool=True)
     assert spool.stat().st_mode & 0o777 == 0o700
+    assert not (spool / "fetched").exists()
     assert all(part.stat().st_mtime_ns != before[part.name] for part in spool.glob("*.part"))
 
 

@@ -8,8 +8,6 @@ import os
 import shutil
 import stat
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,33 +20,13 @@ import headrace as hr
 from headrace.engine.run import Settings
 from headrace.sources.arrays import ArraySource
 from headrace.support import target
+from tests.wrapped import Spooled
 
 
-@dataclass(frozen=True)
-class Cells:
-    """Positions of consecutive cells."""
-
-    start: int
-    stop: int
-
-
-class Far(ArraySource):
-    """A source in memory that is spooled as one that is far away."""
-
-    spooled = True
-
-    def refs(self, nnz: int) -> list[Any]:
-        del nnz
-        return [Cells(start, start + 60) for start in range(0, 240, 60)]
-
-    def read(self, refs: Sequence[Any]) -> Iterator[hr.Chunk]:
-        return super().read([(ref.start, ref.stop) for ref in refs])
-
-
-def small() -> Far:
+def small() -> Spooled:
     rng = np.random.default_rng(0)
     obs = pd.DataFrame(index=[f"c{i}" for i in range(240)])
-    return Far(rng.poisson(1.5, (240, 300)), obs, pd.DataFrame(index=[f"g{i}" for i in range(300)]))
+    return Spooled(rng.poisson(1.5, (240, 300)), obs, pd.DataFrame(index=[f"g{i}" for i in range(300)]))
 
 
 def source() -> ArraySource:

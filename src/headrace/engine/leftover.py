@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from ..errors import ContradictionError, HeadraceError, InputError, SourceError
-from .spool import Spool
+from .spool import Spool, size_of
 
 SPOOLS = ".headrace-spool"
 """The folder of spools beside outputs."""
@@ -28,12 +27,12 @@ def is_of_use(spool: Spool, error: BaseException, local: bool) -> bool:
     """
     if isinstance(error, SourceError) and local and error.__cause__ is None:
         return False
-    return not isinstance(error, HOPELESS) and bool(_size(spool.folder))
+    return not isinstance(error, HOPELESS) and bool(size_of(spool.folder))
 
 
 def tell(spool: Spool, error: BaseException) -> None:
     """Have an error say where the spool is, how large, and what to do with it."""
-    left = _size(spool.folder)
+    left = size_of(spool.folder)
     if not left:
         return
     told = (
@@ -68,12 +67,3 @@ def _own(path: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
-
-
-def _size(folder: Path) -> int:
-    """Return the bytes of all parts, and of what has come and is no part yet."""
-    size = 0
-    for part in (*folder.glob("*.part"), *folder.glob("*/*.bytes")):
-        with suppress(OSError):
-            size += part.stat().st_size
-    return size

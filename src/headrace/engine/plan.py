@@ -204,7 +204,7 @@ class Plan:
         """Run the plan into a sink whose file takes so many bytes, at least and at most."""
         refuse_to_overwrite(self.source, sink)
         sink.check(self._preview)
-        spooled = self.source.spooled and source_passes(self.steps) > 1
+        spooled = settings.keeps(self.source, self.steps)
         spool = need(self.source.spec.n_obs, self.source.cost().nnz) if spooled else 0
         place = settings.spool or Path(tempfile.gettempdir())
         check_outputs(sink, place if spooled else None, *size, spool)
@@ -249,7 +249,7 @@ class Plan:
             statistics += step.memory(spec)
             spec = step.preview(spec)
             dense = max(dense, spec.n_vars if step.densifies else 0)
-        in_flight = settings.workers().in_flight
+        in_flight, spooled = settings.workers().in_flight, settings.keeps(self.source, self.steps)
         cost = self.source.within(settings.memory // 4).cost()
         return divide(
             settings.memory,
@@ -258,8 +258,8 @@ class Plan:
             statistics=statistics,
             in_flight=in_flight,
             dense=dense,
-            spooled=settings.keeps(self.source, self.steps),
-            once=settings.keeps(self.source, self.steps) and source_passes(self.steps) == 1,
+            spooled=spooled,
+            once=spooled and source_passes(self.steps) == 1,
             most=self.source.most_nnz or MAX_CHUNK_NNZ,
         )
 

@@ -242,20 +242,23 @@ def found(folder: Path) -> list[dict[str, Any]]:
     for each in sorted(folder.glob("*/")):
         if not re.fullmatch(NAME, each.name):
             continue  # not one of ours
-        parts = list(each.glob("*.part"))
         about: Any = {}
-        size = 0
-        with suppress(
-            OSError, ValueError, RecursionError
-        ):  # a run that was killed at its very beginning or end has none
+        with suppress(OSError, ValueError, RecursionError):  # one that was killed at its very beginning or end has none
             about = json.loads((each / "about.json").read_text())
         if not isinstance(about, dict) or not isinstance(about.get("source", {}), dict):
             about = {}  # whoever wrote that
-        for part in parts:
-            with suppress(FileNotFoundError):  # a run ends just now
-                size += part.stat().st_size
-        out.append({"folder": str(each), "bytes": size, "parts": len(parts), "about": about})
+        n_parts = len(list(each.glob("*.part")))
+        out.append({"folder": str(each), "bytes": size_of(each), "parts": n_parts, "about": about})
     return out
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all parts of a spool, and of what has come from far away and is no part yet."""
+    size = 0
+    for part in (*folder.glob("*.part"), *folder.glob("*/*.bytes")):
+        with suppress(OSError):  # a run ends just now
+            size += part.stat().st_size
+    return size
 
 
 def clean(folder: Path, on_each: Callable[[Path], None] = lambda path: None) -> int:
@@ -273,4 +276,4 @@ def clean(folder: Path, on_each: Callable[[Path], None] = lambda path: None) -> 
     return removed
 
 
-__all__ = ["Spool", "check_space", "clean", "decode", "encode", "found", "need"]
+__all__ = ["Spool", "check_space", "clean", "decode", "encode", "found", "need", "size_of"]

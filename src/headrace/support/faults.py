@@ -61,9 +61,8 @@ KINDS: tuple[tuple[str, str, str, str], ...] = (
         STAYS,
     ),
     (r"(Response Code: |status code: )407", "the proxy asks for a password", PROXY, STAYS),
-    (r"\bNoSuchBucket\b", MISSING, ADDRESS, STAYS),
     (
-        r"\b(NoSuchKey|NoSuchVersion)\b|(Response Code: |status code: )(404|410)\b",
+        r"\b(NoSuchBucket|NoSuchKey|NoSuchVersion)\b|(Response Code: |status code: )(404|410)\b",
         MISSING,
         ADDRESS,
         STAYS,

@@ -63,6 +63,5 @@ def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
             del item
     finally:
         stop.set()
-        end(thread)
-        if isinstance(items, Generator):
+        if end(thread, LONGEST_WAIT) and isinstance(items, Generator):  # else the thread is still in it
             items.close()

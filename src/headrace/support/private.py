@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -43,9 +44,10 @@ class Folder:
             os.unlink(name, dir_fd=self.handle)
 
     def empty(self) -> None:
-        """Remove all files in it."""
+        """Remove all that is in it."""
         for name in os.listdir(self.handle):
             self.remove(name)
+            shutil.rmtree(name, ignore_errors=True, dir_fd=self.handle)  # a folder; no link is followed
 
 
 @contextmanager

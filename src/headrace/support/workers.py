@@ -47,10 +47,20 @@ class Workers(ThreadPoolExecutor):
             end(thread)
 
 
-def end(thread: threading.Thread) -> None:
-    """Wait for a thread that was told to end; it may be about to begin, or never have begun."""
+def end(thread: threading.Thread, seconds: float | None = None) -> bool:
+    """Wait for a thread that was told to end; it may be about to begin, or never have begun.
+
+    Returns
+    -------
+    Whether it has ended; False if it has not within so many seconds.
+    """
+    begun = time.monotonic()
     while thread in threading.enumerate():
+        left = None if seconds is None else seconds - (time.monotonic() - begun)
+        if left is not None and left <= 0:
+            return False
         if thread.is_alive():
-            thread.join()
+            thread.join(left)
         else:
             time.sleep(0.001)  # it has been started, and does not know it yet
+    return True

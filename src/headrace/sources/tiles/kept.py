@@ -21,7 +21,7 @@ MOST = 256 << 20
 """Bytes kept: those on their way, waiting to be decoded, and in chunks that are worked on."""
 
 FRAME = struct.Struct("<QII")
-"""Where bytes belong in their file, how many they are, their CRC-32."""
+"""Where bytes belong in their file, how many they are, the CRC-32 of both and of the bytes."""
 
 _numbers = itertools.count()
 
@@ -71,7 +71,7 @@ class Kept:
                     data = file.read(length)
             except (OSError, struct.error):
                 continue
-            if len(data) != last - first or zlib.crc32(data) != checksum:
+            if len(data) != last - first or _checksum(first, data) != checksum:
                 continue
             data = data[max(0, start - first) : stop - first]
             begins = max(start, first)
@@ -100,7 +100,7 @@ class Writing:
 
     def __init__(self, kept: Kept, path: Path) -> None:
         self.kept, self.path, self.size = kept, path, 0
-        self.fd = -1
+        self.fd, self.broken = -1, False
 
     def __enter__(self) -> Writing:
         return self
@@ -111,14 +111,22 @@ class Writing:
             self.kept.wrote(self.path, self.size)
 
     def append(self, start: int, data: memoryview) -> None:
-        """Keep bytes that belong at a place."""
+        """Keep bytes that belong at a place; nothing more after some that did not fit, which is fetched again."""
+        if self.broken:
+            return
         try:
             if self.fd < 0:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            self.size += os.writev(self.fd, [FRAME.pack(start, len(data), zlib.crc32(data)), data])
+            wrote = os.writev(self.fd, [FRAME.pack(start, len(data), _checksum(start, data)), data])
+            self.size += wrote
+            self.broken = wrote < FRAME.size + len(data)
         except OSError:
-            return  # what is not kept is fetched again
+            self.broken = True
+
+
+def _checksum(start: int, data: bytes | memoryview) -> int:
+    return zlib.crc32(data, zlib.crc32(struct.pack("<QI", start, len(data))))
 
 
 def _key(name: str) -> str:
