@@ -14,7 +14,7 @@ MORE ?=
 # Tests run in so many processes; each file in one of them.
 JOBS ?= 2
 
-.PHONY: demo test test-line test-tiledb test-newest test-lowest lint types wheel bench bench-stream bench-bulk bench-scaling bench-memory bench-remote peers faults clean
+.PHONY: demo test test-line test-tiledb test-newest test-lowest lint types wheel bench bench-stream bench-bulk bench-scaling bench-memory bench-remote bench-wide peers faults clean
 
 demo: $(READY)
 	$(BIN)/headrace demo --out demo
@@ -87,6 +87,9 @@ bench-memory: $(READY)
 
 bench-remote: $(READY)
 	$(BIN)/python benchmarks/remote.py --census '$(CENSUS)' $(MORE)
+
+bench-wide: $(READY)
+	$(BIN)/python benchmarks/wide.py --census '$(CENSUS)' $(MORE)
 
 peers: $(READY)
 	$(BIN)/python benchmarks/peers/install.py '$(PEERS)'

@@ -23,11 +23,12 @@ from .sinks.h5ad.verify import Verdict as Verdict
 from .sinks.h5ad.verify import verify_h5ad as verify_h5ad
 from .sinks.table import Table as Table
 from .sources.h5ad.open import open_h5ad as open_h5ad
+from .sources.sample import SmallGroupsWarning as SmallGroupsWarning
 from .sources.soma.census import Census as Census
 from .sources.soma.census import CensusQuery as CensusQuery
 from .sources.soma.census import DuplicateCellsWarning as DuplicateCellsWarning
 from .sources.soma.census import FewGenesWarning as FewGenesWarning
-from .sources.soma.census import open_census as open_census
+from .sources.soma.open import open_census as open_census
 from .sources.soma.open import open_soma as open_soma
 from .sources.tables.counts import BulkCounts as BulkCounts
 from .sources.tables.counts import open_counts as open_counts

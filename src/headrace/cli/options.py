@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from .group import STEPS, option
+from .samples import SAMPLE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -240,7 +241,7 @@ SPOOL = (
     option("--keep-spool", is_flag=True, help="Leave it there when the file is whole.", section=RUN),
 )
 CENSUS = (_census(required=True), *TILEDB, *RETRY)
-PLAN = (_census(required=False), *TILEDB, *RETRY, *READER, *H5AD, *QUERY, RECIPE, *STEP_FLAGS, *OUTPUT, *SPOOL)
+PLAN = (_census(required=False), *TILEDB, *RETRY, *READER, *H5AD, *QUERY, *SAMPLE, RECIPE, *STEP_FLAGS, *OUTPUT, *SPOOL)
 
 
 def options(given: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:

@@ -13,6 +13,7 @@ import headrace as hr
 
 from ..errors import InputError
 from .bulk import METHODS
+from .samples import asked_sample
 from .sources import asked, check_source, open_source
 
 STEP_NAMES = (
@@ -75,6 +76,8 @@ def job(given: Mapping[str, Any], *, needs_out: bool) -> Job:
     if given["method"] is not None and given["pseudobulk"] is None:
         raise _usage("--method compares samples; --pseudobulk, which makes them of cells, is missing")
 
+    sample = asked_sample(given)
+
     from .recipe_file import Recipe, recipe  # it imports every step, which takes a second
 
     said = Recipe() if given["recipe"] is None else recipe(given["recipe"])
@@ -89,7 +92,10 @@ def job(given: Mapping[str, Any], *, needs_out: bool) -> Job:
 
         parse_bytes(memory)
     compression = given["compression"] or said.output.compression
-    plan = hr.Plan(open_source(kind, given, query), said.steps if given["recipe"] is not None else _steps(given))
+    source = open_source(kind, given, query)
+    if sample:
+        source = source.sample(**sample)
+    plan = hr.Plan(source, said.steps if given["recipe"] is not None else _steps(given))
     return Job(plan, out, "gzip" if compression == "gzip" else None, memory)
 
 

@@ -11,6 +11,7 @@ import click
 import headrace as hr
 
 from ..errors import InputError, nearest
+from .samples import NAMES as SAMPLED
 from .values import read_text
 
 MOST_BYTES = 64 << 20
@@ -71,6 +72,8 @@ def check_source(given: Mapping[str, Any], asked: Mapping[str, Any], recipe: Map
             for name in wrong
         )
         raise _usage(f"{names}: for {' or '.join(others)}{WHOLE.get(kind, '')}")
+    if kind == "tenx" and any(given[name] not in (None, False) for name in SAMPLED):
+        raise _usage("--sample and --per-group: for a Census, a SOMA experiment or a file (--h5ad)")
     if not kinds:
         raise _usage("Missing option '--census'. (A local file is given by --h5ad, a SOMA experiment by --soma.)")
     if kind == "census":

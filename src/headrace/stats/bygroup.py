@@ -52,7 +52,10 @@ class Measured:
 
     def n(self, cells: Ints) -> Ints:
         """Count for every gene the cells that measured it; `cells` are those of each dataset."""
-        return np.asarray(cells @ self.seen)
+        total = np.zeros(self.seen.shape[1], dtype=np.int64)
+        for row in np.flatnonzero(cells):  # a product of matrices would make whole numbers of all of them first
+            total[self.seen[row]] += cells[row]
+        return total
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import tiledbsoma.io as somaio
 
 import headrace as hr
 from headrace.sources.arrays import ArraySource
+from headrace.sources.compact import Sizes
 from headrace.sources.soma.location import Location
 from headrace.testing import SimulatedDataset, build_census
 from tests.conftest import LIVER
@@ -269,7 +270,7 @@ def test_obs_that_contradicts_x(demo_census: Path, tmp_path: Path) -> None:
     with pytest.raises(hr.SourceError, match="several cells with the soma_joinid 100"):  # obs of a Census holds both
         hr.open_census(root).query("homo_sapiens", genes="all")
     found = hr.open_census(demo_census).query("mus_musculus")
-    cells = replace(found.cells, nnz=np.where(np.arange(found.spec.n_obs) == 100, 1, found.cells.nnz))
+    cells = replace(found.cells, nnz=Sizes(np.where(np.arange(found.spec.n_obs) == 100, 1, found.cells.nnz)))
     found.__dict__["cells"] = cells
     with pytest.raises(hr.SourceError, match="the source contradicts itself"):
         hr.Plan(found).to_anndata()

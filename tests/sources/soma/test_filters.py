@@ -13,8 +13,8 @@ import tiledbsoma as soma
 
 import headrace as hr
 from headrace.sources.soma.arrays import Frame
-from headrace.sources.soma.cells import select_cells
 from headrace.sources.soma.location import Location
+from headrace.sources.soma.selection import Selection, select_cells
 
 N = 60
 
@@ -58,7 +58,8 @@ def frame(obs: Any) -> pd.DataFrame:
 
 
 def chosen(obs: Any, value_filter: str) -> list[int]:
-    found: list[int] = select_cells(obs, value_filter, None, (), "here").joinids.tolist()
+    cells = select_cells(Selection(obs, value_filter, None, False, (), "here"), ())
+    found: list[int] = cells.joinids[:].tolist()
     return found
 
 
@@ -175,4 +176,4 @@ def test_two_cells_of_one_joinid(tmp_path: Path) -> None:
     with soma.DataFrame.create(uri, schema=table.schema, index_column_names=["name"], domain=[None]) as made:
         made.write(table)
     with Location.of(uri).open() as opened, pytest.raises(hr.SourceError, match="several cells with the soma_joinid 1"):
-        select_cells(Frame(opened, None), None, None, (), "here")
+        select_cells(Selection(Frame(opened, None), None, None, False, (), "here"), ())

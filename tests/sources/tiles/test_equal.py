@@ -11,9 +11,10 @@ import pytest
 import tiledbsoma as soma
 
 from headrace.errors import SourceError
+from headrace.sources.compact import Joinids, Sizes
 from headrace.sources.ranges import CellRange
+from headrace.sources.soma.bands import spans
 from headrace.sources.soma.matrix import XReader
-from headrace.sources.soma.spans import spans
 from headrace.sources.tiles import Line, TileReader, open_fragments, rows, zstd
 
 DATA = Path(__file__).parents[2] / "data" / "tiles"
@@ -63,7 +64,7 @@ def compare(experiment, layer):
         for joinids in kinds:
             for gene_map in (everything, some):
                 for target in (200_000, 3_000_000):
-                    wanted = spans(joinids, nnz[joinids], target)
+                    wanted = spans(Joinids(joinids), Sizes(nnz[joinids]), target)
                     theirs = list(XReader(array, joinids, nnz[joinids], gene_map).read(wanted))
                     for known in (nnz[joinids], None):
                         ours = list(reader(uri, joinids, known, gene_map).read(wanted))

@@ -20,9 +20,9 @@ import pandas as pd
 
 from ...chunk import Chunk, Cost, Holds, StreamSpec
 from ...errors import InputError, SourceError, nearest
-from ...protocols import Source
 from ...support.inputs import close_inputs, opened
 from ...support.prefetch import prefetch
+from ..compact import Ints
 from ..names import named
 from ..ranges import CellRange
 from .aligned import Aligned
@@ -30,6 +30,7 @@ from .file import member
 from .locate import locate_matrix
 from .matrix import Matrix
 from .preads import Disk
+from .sampled import Rows
 from .table import Table
 from .uns import others, read_uns
 from .values import Names, Rounding
@@ -40,7 +41,7 @@ ID_COLUMNS = ("feature_id", "gene_ids", "gene_id", "ensembl_id", "ensembl", "som
 
 
 @dataclass(frozen=True)
-class H5adSource(Source[CellRange]):
+class H5adSource(Rows):
     """Cells and genes of a local .h5ad file; see `open_h5ad`.
 
     Holds a path and what was asked for, never an open handle: it pickles small, and every process opens the
@@ -126,6 +127,16 @@ class H5adSource(Source[CellRange]):
     def value_counts(self, column: str) -> dict[str, int]:
         """Count the cells of each value of a column of obs."""
         return self._obs.value_counts(column)
+
+    @property
+    def obs_names(self) -> list[str]:
+        """Names of the columns of obs."""
+        return list(self._obs.columns)
+
+    def obs_blocks(self, columns: Sequence[str]) -> Iterator[tuple[Ints, pd.DataFrame]]:
+        """Yield the numbers of all rows and columns of obs, some at a time."""
+        for start, cells in self._obs.batches(columns):
+            yield np.arange(start, start + len(cells)), cells
 
     def identity(self) -> str:
         """Return the file, its size and time of change, and which matrix of it, as a text."""

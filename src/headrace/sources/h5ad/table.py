@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,6 +121,16 @@ class Table:
                 wrong = next((text for text in texts if "\0" in text), None)
                 if wrong is not None:
                     raise InputError(f"{self.where}: {key!r} has {wrong!r}, with a NUL (\\0) in it; replace it")
+
+    def batches(self, keys: Sequence[str]) -> Iterator[tuple[int, pd.DataFrame]]:
+        """Yield some columns of all rows, a block at a time, with the number of its first row."""
+        for start in range(0, self.length, BLOCK):
+            stop = min(start + BLOCK, self.length)
+            with reading(self.where):
+                yield (
+                    start,
+                    pd.DataFrame({key: self.columns[key].read(start, stop) for key in keys}, range(stop - start)),
+                )
 
     def value_counts(self, key: str) -> dict[str, int]:
         """Count the rows of each value of a column, most first; none if there is no such column."""

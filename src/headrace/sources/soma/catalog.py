@@ -123,6 +123,16 @@ class Catalog:
             )
         return name
 
+    def dataset_ids(self, dataset_id: str | Sequence[str] | None) -> tuple[str, ...] | None:
+        """Return the ids of datasets, or raise `InputError` if there are none of them, or unknown ones."""
+        if dataset_id is None:
+            return None
+        ids = (dataset_id,) if isinstance(dataset_id, str) else tuple(dataset_id)
+        if not ids:
+            raise InputError("dataset_id is an empty list; leave it out for all datasets")
+        self.check_datasets(ids)
+        return ids
+
     def check_datasets(self, ids: Sequence[str]) -> None:
         """Raise `InputError` if the Census lacks one of the dataset ids."""
         table = self.table("datasets")

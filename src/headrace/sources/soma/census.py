@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
 from ...chunk import Holds
 from ...errors import InputError, nearest
-from ...support.amounts import parse_seconds
 from ...support.given import check_call
 from ...support.retry import call
-from ...traffic import RETRY_FOR
 from .catalog import Catalog
 from .choice import Reader, check_reader
-from .location import Location
+from .count import count_cells
 from .query import CensusQuery, DuplicateCellsWarning, FewGenesWarning
-from .releases import find_release
+from .selection import asked_joinids
 
 
 @dataclass(frozen=True)
@@ -119,6 +115,54 @@ class Census(Catalog):
                 table = table.assign(assays=[found.get(d, {}) for d in table["dataset_id"]])
         return table.reset_index(drop=True)
 
+    def count(
+        self,
+        organism: str,
+        by: str | Sequence[str] | None = None,
+        *,
+        dataset_id: str | Sequence[str] | None = None,
+        obs_filter: str | None = None,
+        primary_only: bool = False,
+    ) -> pd.DataFrame:
+        """Count the cells of each group: from obs alone, of which only the columns asked for are read.
+
+        Parameters
+        ----------
+        organism, dataset_id, obs_filter
+            As in `query`.
+        by
+            Columns of obs, e.g. `["cell_type", "tissue"]`; all cells together by default.
+        primary_only
+            Whether duplicate cells (`is_primary_data` is False) are left out.
+
+        Returns
+        -------
+        DataFrame, one row per group, most cells first: the columns, `n_obs`, and `n_duplicates`: how many of the
+        `n_obs` are duplicates of cells in other datasets. Missing values are a group.
+
+        Raises
+        ------
+        InputError
+            If a name, id, filter or column is unknown.
+
+        Examples
+        --------
+        >>> import headrace as hr, headrace.testing, tempfile
+        >>> census = hr.open_census(headrace.testing.build_demo_census(tempfile.mkdtemp()))
+        >>> census.count("mus_musculus", by="assay")["assay"].tolist()
+        ['Smart-seq2', "10x 3' v3"]
+        """
+        check_call(Census.count, locals())
+        name = self.canonical_organism(organism)
+        ids = self.dataset_ids(dataset_id)
+        where = self.location.at("census_data", name).uri
+        return call(
+            self.location.traffic,
+            f"obs of {where}",
+            lambda: count_cells(self.obs(name), ids, obs_filter, primary_only, by, where),
+            lambda: self.__dict__.pop("root", None),
+        )
+
     def query(
         self,
         organism: str,
@@ -176,12 +220,7 @@ class Census(Catalog):
         check_call(Census.query, locals())
         check_reader(self.reader if reader is None else reader)
         name = self.canonical_organism(organism)
-        ids = None
-        if dataset_id is not None:
-            ids = (dataset_id,) if isinstance(dataset_id, str) else tuple(dataset_id)
-            if not ids:
-                raise InputError("dataset_id is an empty list; leave it out for all datasets")
-            self.check_datasets(ids)
+        ids = self.dataset_ids(dataset_id)
         if isinstance(genes, str) and genes not in ("measured", "any", "all"):
             raise InputError(f"genes={genes!r}: 'measured', 'any', 'all', or a list of feature_ids or feature_names")
         query = CensusQuery(
@@ -189,7 +228,7 @@ class Census(Catalog):
             layer=layer,
             reader=self.reader if reader is None else reader,
             obs_filter=obs_filter,
-            obs_joinids=None if obs_joinids is None else tuple(int(i) for i in obs_joinids),
+            obs_joinids=asked_joinids(obs_joinids),
             genes=None if isinstance(genes, str) else tuple(genes),
             var_index="feature_id",
             holds=Holds.NORMALIZED if layer == "normalized" else Holds.COUNTS,
@@ -206,69 +245,4 @@ class Census(Catalog):
         return query
 
 
-def open_census(
-    census: str | os.PathLike[str] = "stable",
-    *,
-    tiledb_config: Mapping[str, Any] | None = None,
-    reader: Reader = "auto",
-    outside: bool = False,
-    retry_for: float | str = RETRY_FOR,
-) -> Census:
-    """Open a Census by release, path or URI.
-
-    Parameters
-    ----------
-    census
-        A release date such as "2025-11-08", "stable" (the newest long-term release) or "latest",
-        or the path or `s3://` URI of a Census's SOMA collection.
-    tiledb_config
-        TileDB settings; they win over the Census's defaults (region, unsigned requests) and over
-        the proxy of the environment.
-    reader
-        Who reads X: "tiles" (headrace itself, faster), "tiledb", or "auto": tiles where X is stored as the Census
-        stores it, else TileDB. Both give the same to the bit; `explain` says which one and why. The environment
-        variable HEADRACE_READER sets what "auto" means.
-    outside
-        Whether parts of the Census may be outside its folder or bucket, wherever it says they are.
-    retry_for
-        For how long to try again what may pass (a line that is cut, a server that is busy), since the last byte that
-        came: seconds, or a text such as "5min". What will not pass is raised at once.
-
-    Raises
-    ------
-    InputError
-        If there is no such release or no Census there; if a part of it is elsewhere.
-    SourceError
-        If the directory of releases cannot be reached.
-    LineError
-        If the Census cannot be: says what is wrong, and what to do.
-
-    Examples
-    --------
-    >>> import headrace as hr, headrace.testing, tempfile
-    >>> with hr.open_census(headrace.testing.build_demo_census(tempfile.mkdtemp())) as census:
-    ...     census.organisms
-    ['homo_sapiens', 'mus_musculus']
-    """
-    check_call(open_census, locals())
-    check_reader(reader)
-    patience = parse_seconds(retry_for)
-    text = os.fspath(census)
-    if "://" not in text and not os.path.exists(text) and re.fullmatch(r"stable|latest|V?\d[\w.-]*", text):
-        release = find_release(text, patience)
-        config = {"vfs.s3.region": release.region, **(tiledb_config or {})}
-        where = Location.of(release.uri, config, outside, patience)
-        opened = Census(where, release=release.date, reader=reader)
-        opened.root  # noqa: B018 # a release that is not there is named now
-        return opened
-    if "://" not in text and not os.path.exists(text):
-        raise InputError(
-            f"no Census at {text!r}: it is no path, no URI, and no release "
-            "(those are dates such as 2025-11-08, 'stable' or 'latest')"
-        )
-    opened = Census(Location.of(text, tiledb_config, outside, patience), reader=reader)
-    opened.root  # noqa: B018 # a wrong path is named now
-    return opened
-
-
-__all__ = ["Census", "CensusQuery", "DuplicateCellsWarning", "FewGenesWarning", "open_census"]
+__all__ = ["Census", "CensusQuery", "DuplicateCellsWarning", "FewGenesWarning"]

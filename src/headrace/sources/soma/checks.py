@@ -10,25 +10,30 @@ from scipy import sparse
 
 from ...errors import ContradictionError
 from ...stats import kernels
+from ..compact import Sizes
 
 
-def impossible(nnz: npt.NDArray[np.int64], joinids: npt.NDArray[np.int64]) -> int | None:
-    """Return the first cell that is said to have fewer values than none, or more than there are genes; or None.
+def impossible(nnz: Sizes, joinids: npt.NDArray[np.int64]) -> int | None:
+    """Return the first number of values that no cell can have, less than none or more than there are genes; or None.
 
     Parameters
     ----------
     nnz
-        How many values each cell is said to have, shape (n_obs,).
+        How many values each cell is said to have.
     joinids
         Of all genes.
 
     Examples
     --------
-    >>> impossible(np.array([2, 9, 1]), np.arange(5))
-    1
+    >>> impossible(Sizes(np.array([2, 9, 1])), np.arange(5))
+    9
     """
-    wrong = np.flatnonzero((nnz < 0) | (nnz > int(joinids.max(initial=-1)) + 1))
-    return int(wrong[0]) if len(wrong) else None
+    most = int(joinids.max(initial=-1)) + 1
+    for part in nnz.parts():
+        wrong = part[(part < 0) | (part > most)]
+        if len(wrong):
+            return int(wrong[0])
+    return None
 
 
 def check_finite(X: sparse.csr_array, joinids: npt.NDArray[np.int64], genes: Sequence[str], layer: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -147,7 +147,7 @@ class Experiment:
                 found += sorted(os.listdir(folder))
         return found
 
-    def presence(self, rows: Ints) -> list[pa.Table] | None:
+    def presence(self, rows: Ints) -> Iterator[pa.Table] | None:
         """Read rows of the presence matrix, increasing, and no others; None if there is none."""
         if PRESENCE not in self.measurement:
             return None
@@ -156,9 +156,11 @@ class Experiment:
         if part is None:
             where = replace(self.location, uri=array.uri)
             array = where.open(where.context(gaps=False))
-        frame = Frame(array, part)
-        with reading(f"{self.where}/ms/{self.measurement_name}/{PRESENCE}"):
-            return list(frame.cells(np.asarray(rows)))
+        return self._cells(Frame(array, part), np.asarray(rows), f"ms/{self.measurement_name}/{PRESENCE}")
+
+    def _cells(self, frame: Frame, rows: Ints, name: str) -> Iterator[pa.Table]:
+        with reading(f"{self.where}/{name}"):
+            yield from frame.cells(rows)
 
     def _part(self, opened: Any) -> Replica | None:
         return None if self.replica is None else self.replica.part(opened.uri)

@@ -22,10 +22,11 @@ from ...chunk import csr
 from ...errors import ContradictionError
 from ...stats import kernels
 from ...support.prefetch import prefetch
+from ..compact import Joinids, Sizes
 from ..ranges import CellRange
+from .bands import BAND
 from .location import Location, reading
 from .planned import fragment_bytes
-from .spans import BAND
 
 VALUE_BYTES = 1.6
 """Of a stored value of the Census."""
@@ -48,7 +49,7 @@ class XReader:
     array
         An open SOMA SparseNDArray, cells x genes.
     joinids
-        The query's cells, increasing, shape (n_obs,).
+        The query's cells, increasing.
     nnz
         How many values each cell has over all genes, or None if nobody knows.
     gene_map
@@ -62,8 +63,8 @@ class XReader:
     def __init__(
         self,
         array: Any,
-        joinids: npt.NDArray[np.int64],
-        nnz: npt.NDArray[np.int64] | None,
+        joinids: Joinids,
+        nnz: Sizes | None,
         gene_map: npt.NDArray[np.int32],
         where: Location | None = None,
         stored: int = 0,

@@ -14,9 +14,9 @@ import pyarrow as pa
 from ...errors import SourceError
 from ...support.retry import call
 from ...traffic import Traffic
+from ..compact import Ints, Joinids
 from ..tiles.layout import Rows
 from .arrays import Frame, spread
-from .cells import Joinids
 from .location import reading
 from .tables import to_frame
 
@@ -70,7 +70,7 @@ class Annotations:
         self.joinids, self.index = joinids, index
         self.columns = ["soma_joinid", *(name for name in columns if name != "soma_joinid")]
         self.ordered = True
-        self.known: tuple[int, Joinids, Rows] | None = None
+        self.known: tuple[int, Ints, Rows] | None = None
         self.lock = threading.Lock()
         self.first, self.block = 0, pd.DataFrame()
         """The table at hand, and the position of its first cell."""
@@ -79,9 +79,11 @@ class Annotations:
 
     def stored_bytes(self) -> int:
         """Return about how many bytes are fetched for the columns of the cells, in whole tiles, if it is far away."""
-        tiles = np.unique(self.joinids // TILE)
+        if self.traffic is None:
+            return 0
+        tiles = np.unique(np.concatenate([np.unique(part // TILE) for part in self.joinids.parts()]))
         last = TILE * (len(tiles) - 1) + min(TILE, int(self.obs.array.count) - TILE * int(tiles[-1]))
-        return max(last, len(self.joinids)) * CELL_BYTES if self.traffic is not None else 0
+        return max(last, len(self.joinids)) * CELL_BYTES
 
     def empty(self) -> pd.DataFrame:
         """Return no rows: the names and dtypes, with every category the column can have."""
@@ -143,7 +145,7 @@ class Annotations:
                     yield table.slice(first, BLOCK)
             position += len(joinids)
 
-    def _run(self, position: int) -> tuple[Joinids, Rows]:
+    def _run(self, position: int) -> tuple[Ints, Rows]:
         """Return the cells of the query that begins at a position, and how to ask for them."""
         known = self.known
         if known is None or known[0] != position:
@@ -154,7 +156,7 @@ class Annotations:
             known = self.known = position, joinids, spread(joinids)
         return known[1:]
 
-    def _in_order(self, joinids: Joinids, rows: Rows) -> Iterator[pa.Table]:
+    def _in_order(self, joinids: Ints, rows: Rows) -> Iterator[pa.Table]:
         """Yield cells as TileDB brings them, without those between; sorted, once they do not come in order."""
         done = 0
         for table in self._query(joinids, rows):
@@ -172,7 +174,7 @@ class Annotations:
             part = joinids[rest : rest + TILE]
             yield self._sorted(part, spread(part))
 
-    def _sorted(self, joinids: Joinids, rows: Rows) -> pa.Table:
+    def _sorted(self, joinids: Ints, rows: Rows) -> pa.Table:
         """Return cells in order, in whatever order TileDB brings them."""
         changed = SourceError(f"obs changed while it was read, at cells {joinids[0]} to {joinids[-1]}")
         tables = list(self._query(joinids, rows))
@@ -190,7 +192,7 @@ class Annotations:
             raise changed
         return table
 
-    def _query(self, joinids: Joinids, rows: Rows) -> Iterator[pa.Table]:
+    def _query(self, joinids: Ints, rows: Rows) -> Iterator[pa.Table]:
         """Yield cells and perhaps others between them."""
         with reading(f"obs of cells {joinids[0]} to {joinids[-1]}"):
             yield from self.obs.stream(self.columns, rows)

@@ -1,8 +1,9 @@
-"""Opening any SOMA experiment."""
+"""Opening a Census, or any SOMA experiment."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -13,9 +14,77 @@ from ...support.amounts import parse_seconds
 from ...support.given import check_call
 from ...support.retry import call
 from ...traffic import RETRY_FOR
+from .census import Census
 from .choice import Reader, check_reader
 from .location import Location
+from .releases import find_release
+from .selection import asked_joinids
 from .source import SomaSource
+
+
+def open_census(
+    census: str | os.PathLike[str] = "stable",
+    *,
+    tiledb_config: Mapping[str, Any] | None = None,
+    reader: Reader = "auto",
+    outside: bool = False,
+    retry_for: float | str = RETRY_FOR,
+) -> Census:
+    """Open a Census by release, path or URI.
+
+    Parameters
+    ----------
+    census
+        A release date such as "2025-11-08", "stable" (the newest long-term release) or "latest",
+        or the path or `s3://` URI of a Census's SOMA collection.
+    tiledb_config
+        TileDB settings; they win over the Census's defaults (region, unsigned requests) and over
+        the proxy of the environment.
+    reader
+        Who reads X: "tiles" (headrace itself, faster), "tiledb", or "auto": tiles where X is stored as the Census
+        stores it, else TileDB. Both give the same to the bit; `explain` says which one and why. The environment
+        variable HEADRACE_READER sets what "auto" means.
+    outside
+        Whether parts of the Census may be outside its folder or bucket, wherever it says they are.
+    retry_for
+        For how long to try again what may pass (a line that is cut, a server that is busy), since the last byte that
+        came: seconds, or a text such as "5min". What will not pass is raised at once.
+
+    Raises
+    ------
+    InputError
+        If there is no such release or no Census there; if a part of it is elsewhere.
+    SourceError
+        If the directory of releases cannot be reached.
+    LineError
+        If the Census cannot be: says what is wrong, and what to do.
+
+    Examples
+    --------
+    >>> import headrace as hr, headrace.testing, tempfile
+    >>> with hr.open_census(headrace.testing.build_demo_census(tempfile.mkdtemp())) as census:
+    ...     census.organisms
+    ['homo_sapiens', 'mus_musculus']
+    """
+    check_call(open_census, locals())
+    check_reader(reader)
+    patience = parse_seconds(retry_for)
+    text = os.fspath(census)
+    if "://" not in text and not os.path.exists(text) and re.fullmatch(r"stable|latest|V?\d[\w.-]*", text):
+        release = find_release(text, patience)
+        config = {"vfs.s3.region": release.region, **(tiledb_config or {})}
+        where = Location.of(release.uri, config, outside, patience)
+        opened = Census(where, release=release.date, reader=reader)
+        opened.root  # noqa: B018 # a release that is not there is named now
+        return opened
+    if "://" not in text and not os.path.exists(text):
+        raise InputError(
+            f"no Census at {text!r}: it is no path, no URI, and no release "
+            "(those are dates such as 2025-11-08, 'stable' or 'latest')"
+        )
+    opened = Census(Location.of(text, tiledb_config, outside, patience), reader=reader)
+    opened.root  # noqa: B018 # a wrong path is named now
+    return opened
 
 
 def open_soma(
@@ -92,7 +161,7 @@ def open_soma(
         measurement,
         layer or "raw",
         obs_filter,
-        None if obs_joinids is None else tuple(int(i) for i in obs_joinids),
+        asked_joinids(obs_joinids),
         None if genes is None else tuple(genes),
         var_index,
         reader=reader,

@@ -14,13 +14,16 @@ import pandas as pd
 from ...chunk import StreamSpec
 from ...errors import InputError, SourceError
 from ...support.retry import call
+from ..compact import Sizes
 from .catalog import Catalog
 from .cells import absent_values
 from .checks import impossible
+from .count import cell_filter
 from .experiment import PRESENCE
-from .filters import parsed
 from .genes import Genes, choose
+from .presence import Presence
 from .replica import Replica
+from .selection import Selection
 from .source import SomaSource
 
 MEDIAN_LENGTH_SINCE = "2025-01-30"
@@ -60,10 +63,10 @@ class CensusQuery(SomaSource):
         """Look cells and genes up, so that whatever is wrong with the query is said now."""
         call(self.traffic, f"obs of {self.where}", self.look_up, self._forget)
         if self.primary_only is None:
-            n = self._n_duplicates
+            n = self.cells.duplicates
             if n:
                 warnings.warn(
-                    f"{n} of {len(self.cells.joinids)} cells are duplicates of cells in other datasets "
+                    f"{n} of {self.cells.matched} cells are duplicates of cells in other datasets "
                     "(is_primary_data is False); primary_only=True leaves them out, primary_only=False keeps them",
                     DuplicateCellsWarning,
                     stacklevel=3,
@@ -118,25 +121,20 @@ class CensusQuery(SomaSource):
     @property
     def value_filter(self) -> str | None:
         """The SOMA value filter of the cells: datasets, filter, primary data."""
-        return self._value_filter(self.obs_filter)
+        return cell_filter(self.dataset_ids, self.obs_filter, bool(self.primary_only))
 
-    def _value_filter(self, obs_filter: str | None) -> str | None:
-        parts = []
-        if self.dataset_ids is not None:
-            listed = ", ".join(f"'{one}'" for one in self.dataset_ids)
-            parts.append(f"dataset_id in [{listed}]")
-        if obs_filter is not None:
-            parsed(obs_filter)  # by itself: what closes our parenthesis is no filter
-            parts.append(f"({obs_filter})" if parts or self.primary_only else obs_filter)
-        if self.primary_only:
-            parts.append("is_primary_data == True")
-        return " and ".join(parts) or None
+    @property
+    def _selection(self) -> Selection:
+        """The cells; duplicates are left out here and not by the filter, so that they are counted."""
+        asked = cell_filter(self.dataset_ids, self.obs_filter, False)
+        primary = bool(self.primary_only)
+        return Selection(self._experiment.obs, asked, self.obs_joinids, primary, self.samples, self.where)
 
-    def _believes(self, nnz: npt.NDArray[np.int64]) -> bool:
+    def _believes(self, nnz: Sizes) -> bool:
         """In a Census nnz is what it says, or the Census is broken."""
         wrong = impossible(nnz, self._experiment.var["soma_joinid"].to_numpy())
         if wrong is not None:
-            raise SourceError(f"{self.where}: a cell has an nnz of {nnz[wrong]:,}, which no cell of its genes can have")
+            raise SourceError(f"{self.where}: a cell has an nnz of {wrong:,}, which no cell of its genes can have")
         return True
 
     @cached_property
@@ -178,9 +176,15 @@ class CensusQuery(SomaSource):
             return "median length of the gene's isoforms, in bases (CELLxGENE schema 5.2 and later)"
         return "length of the gene's merged exons, in bases (CELLxGENE schema before 5.2)"
 
+    @property
+    def _held(self) -> int:
+        """Bytes of what the query holds: also of which genes each dataset measured, first a bit and then a byte."""
+        measured = self.spec.measured
+        return super()._held + self._seen.nbytes + (0 if measured is None else 2 * measured.size)
+
     def provenance(self) -> dict[str, Any]:
         """Say what was asked of which release, in plain values; never where it was read from."""
-        asked = {**self._query, **self.dropped}
+        asked = {**self._query, **self.dropped, **self._left_out}
         census: dict[str, str] = {
             key: self.census.info[key]
             for key in ("census_build_date", "census_schema_version", "dataset_schema_version")
@@ -215,8 +219,8 @@ class CensusQuery(SomaSource):
         """Say why no cell matches, if a value does not occur, or the datasets are of another organism."""
         hint = ""
         if self.obs_filter is not None:
-            among = self._value_filter(None)
-            hint = absent_values(self._experiment.obs, self.obs_filter, among, self._joinid_array, self.where)
+            among = cell_filter(self.dataset_ids, None, bool(self.primary_only))
+            hint = absent_values(self._experiment.obs, self.obs_filter, among, self.obs_joinids, self.where)
         if not hint and self.dataset_ids is not None:
             others = self.census.organisms_of(self.dataset_ids)
             if others and self.organism not in others:
@@ -240,11 +244,7 @@ class CensusQuery(SomaSource):
 
     @property
     def _cell_columns(self) -> tuple[str, ...]:
-        return ("dataset_id", "is_primary_data", "assay", "assay_ontology_term_id")
-
-    @property
-    def _n_duplicates(self) -> int:
-        return int((~self.cells.columns["is_primary_data"].to_numpy().astype(bool)).sum())
+        return ("dataset_id", "assay", "assay_ontology_term_id")
 
     @cached_property
     def _datasets(self) -> dict[str, int]:
@@ -254,33 +254,26 @@ class CensusQuery(SomaSource):
     @cached_property
     def _n_measured_cells(self) -> npt.NDArray[np.int64]:
         """In how many cells of the query each gene of the Census was measured."""
-        counts = np.array(list(self._datasets.values())) @ self._seen
+        counts = self._seen.n_cells(list(self._datasets.values()))
         return np.asarray(counts[self._experiment.var["soma_joinid"].to_numpy()])
 
     @cached_property
-    def _seen(self) -> npt.NDArray[np.bool_]:
-        """Which gene joinids each dataset of the query measured, shape (datasets, largest joinid + 1)."""
+    def _seen(self) -> Presence:
+        """Which genes each dataset of the query measured."""
         table = self.census.table("datasets").set_index("dataset_id")["soma_joinid"]
         joinids = table[list(self._datasets)].to_numpy()
-        row_of = np.full(int(table.max()) + 1, -1)
-        row_of[joinids] = np.arange(len(joinids))
-        seen = np.zeros((len(joinids), int(self._experiment.var["soma_joinid"].max()) + 1), dtype=bool)
         parts = self._experiment.presence(np.sort(joinids))
         if parts is None:
             raise SourceError(
                 f"{self.where} has no {PRESENCE}; genes='all' does not help either, the Census is incomplete"
             )
-        for part in parts:
-            present = part["soma_data"].to_numpy().astype(bool)
-            datasets, genes = part["soma_dim_0"].to_numpy()[present], part["soma_dim_1"].to_numpy()[present]
-            seen[row_of[datasets], genes] = True
-        return seen
+        return Presence(joinids, int(self._experiment.var["soma_joinid"].max()) + 1, parts)
 
     @cached_property
     def _measured(self) -> pd.DataFrame | None:
         """Which of the query's genes each of its datasets measured, if there are several and they differ."""
         var = self.columns.var
-        seen = self._seen[:, var["soma_joinid"].to_numpy()]
-        return (
-            None if len(seen) == 1 or seen.all() else pd.DataFrame(seen, index=list(self._datasets), columns=var.index)
-        )
+        seen = self._seen.of(var["soma_joinid"].to_numpy())
+        if len(seen) == 1 or seen.all():
+            return None
+        return pd.DataFrame(seen, index=list(self._datasets), columns=var.index, copy=False)

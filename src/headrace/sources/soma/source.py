@@ -5,26 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
-
 from ...chunk import Chunk, Cost, Holds, StreamSpec
-from ...errors import InputError
 from ...protocols import Source
+from ...support.memory import MAX_CHUNK_NNZ
 from ...support.prefetch import prefetch
 from ...support.retry import call, resumed
 from ...traffic import Traffic
+from ..compact import Even, Joinids, Sizes
 from ..names import named
 from ..ranges import CellRange
+from ..sample import Sample
 from ..tiles.readahead import Line
 from ..tiles.rows import TileReader
-from .cells import Cells, absent_values, select_cells
+from .bands import MOST_CELLS, largest_band, spans
+from .cells import absent_values
 from .checks import check_finite, impossible
 from .choice import Choice, Reader
+from .chosen import ChosenCells
 from .experiment import Experiment
 from .genes import Genes, choose, id_column
 from .location import BUFFER_BYTES, TILE_BYTES, Location, reading
@@ -32,18 +33,19 @@ from .matrix import BLOCK_NNZ, XReader
 from .obs import TILE, Annotations
 from .planned import MIN_TILE_BYTES, reading_memory
 from .replica import Replica, experiment_replica
-from .spans import largest_band, spans
 from .sums import compare_totals
-from .tables import to_frame
 
 ENOUGH_FOR_TILES = 240_000_000
 
 IMPORTED = 80 << 20
 """What tiledbsoma and its libraries hold."""
 
+ROW_BYTES, CHUNKS_ALIVE = 500, 8
+"""What a cell's annotations take in pandas, and how many chunks of them there are at once."""
+
 
 @dataclass(frozen=True)
-class SomaSource(Source[CellRange]):
+class SomaSource(ChosenCells, Source[CellRange]):
     """Cells and genes of one measurement of a SOMA experiment; see `open_soma`.
 
     Holds a location and what was asked for, never an open handle: it pickles small, and every
@@ -54,12 +56,13 @@ class SomaSource(Source[CellRange]):
     measurement: str = "RNA"
     layer: str = "raw"
     obs_filter: str | None = None
-    obs_joinids: tuple[int, ...] | None = None
+    obs_joinids: Joinids | None = None
     genes: tuple[str, ...] | None = None
     var_index: str | None = None
     holds: Holds = Holds.UNKNOWN
     reader: Reader = "auto"
     var_names: str | None = None
+    samples: tuple[Sample, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was opened or looked up."""
@@ -78,7 +81,7 @@ class SomaSource(Source[CellRange]):
         return call(self.traffic, f"obs of {self.where}", self._describe, self._forget)
 
     def _describe(self) -> StreamSpec:
-        nnz = None if self.cells.nnz is None else int(self.cells.nnz.sum())
+        nnz = None if self.cells.nnz is None else self.cells.nnz.total
         return StreamSpec(
             var=self.columns.var if self.var_names is None else named(self.columns.var, self.var_names, "var"),
             obs=self._annotations.empty(),
@@ -103,25 +106,16 @@ class SomaSource(Source[CellRange]):
             self._annotations.begin(refs[0].start)
         reader = self._reader
         for span, X in zip(refs, prefetch(reader.read(refs)), strict=True):
-            check_finite(X, self.cells.joinids[span.start :], self.columns.var.index, f"{self.layer!r} of {self.where}")
+            joinids = self.cells.joinids[span.start : span.stop]
+            check_finite(X, joinids, self.columns.var.index, f"{self.layer!r} of {self.where}")
             obs = self._annotations.read(span.start, span.stop)
             if span.start in reader.totals:
                 compare_totals(reader.totals.pop(span.start), X, obs, self._complete)
             yield Chunk(X, obs)
 
-    def value_counts(self, column: str) -> dict[str, int]:
-        """Count the cells of each value of a column of obs, without reading X."""
-        table = self.cells.columns
-        if column not in table.column_names:
-            if column not in self._experiment.obs_names:
-                return {}
-            table = call(self.traffic, f"obs of {self.where}", lambda: self._select([column])).columns
-        counts = to_frame(table.select([column]))[column].value_counts()
-        return {str(k): int(v) for k, v in counts.items() if v}
-
     def identity(self) -> str:
         """Return the place, the version of X there, the cells and the genes, as a text."""
-        cells = hashlib.sha256(self.cells.joinids.tobytes()).hexdigest()
+        cells = self.cells.joinids.digest()
         genes = hashlib.sha256(self.columns.gene_map.tobytes()).hexdigest()
         return json.dumps(
             [self._experiment.x.uri, self._stored, self._experiment.fragments(), cells, genes, self.location.timestamp]
@@ -135,7 +129,7 @@ class SomaSource(Source[CellRange]):
         if self.obs_joinids is not None:
             asked["n_obs_joinids"] = len(self.obs_joinids)
         asked["genes"] = "all" if self.genes is None else f"{len(self.genes)} named genes"
-        return {"query": asked}
+        return {"query": {**asked, **self._left_out}}
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -143,18 +137,42 @@ class SomaSource(Source[CellRange]):
         notes = [f"X is read by: {self._choice.note}"]
         if self._choice.fragments and self.cells.nnz is None:
             notes.append("no nnz of obs to compare with: damage to X might not be noticed, its format has no checksums")
+        if self.samples:
+            notes.append(self._sampled)
         return tuple(notes)
+
+    @property
+    def _sampled(self) -> str:
+        """What it costs that the cells of a sample lie apart."""
+        n, of = self.samples[-1].n_obs, self.samples[0].of
+        note = f"a sample of {n:,} of {of:,} cells"
+        if not isinstance(self._reader, TileReader):
+            return f"{note}; how many bytes that takes is not known where TileDB reads X"
+        whole = sum(fragment.data_bytes for fragment in self._choice.fragments)
+        stored = self._reader.stored_bytes()
+        return (
+            f"{note}: {n / of:.3%} of them, whose tiles are {stored / whole:.1%} of X "
+            f"({stored / 1e6:,.1f} of {whole / 1e6:,.1f} MB)"
+        )
 
     def cost(self) -> Cost:
         """Estimate what reading takes: of tiles exactly their bytes, else by those of a stored value."""
-        nnz, n_obs = int(self._nnz_per_cell.sum()), len(self.cells.joinids)
+        nnz, n_obs = self._nnz_per_cell.total, len(self.cells.joinids)
         band = min(largest_band(self.cells.joinids, self._nnz_per_cell), BLOCK_NNZ)
         if isinstance(self._reader, TileReader):
             memory = self._reader.memory(band, nnz) + 200 * min(n_obs, TILE)
         else:
             memory = reading_memory(band, nnz, self._tile_bytes, n_obs)
         stored = self._reader.stored_bytes(nnz) + self._annotations.stored_bytes()
-        return Cost(nnz, stored, memory + 24 * n_obs, IMPORTED)
+        return Cost(nnz, stored, memory + self._held, IMPORTED)
+
+    @property
+    def _held(self) -> int:
+        """Bytes of what is held of each cell, and of the annotations of chunks on their way."""
+        sizes = 0 if self.cells.nnz is None else self.cells.nnz.nbytes
+        n_obs = len(self.cells.joinids)
+        a_chunk = min(n_obs, MOST_CELLS, MAX_CHUNK_NNZ * n_obs // max(1, self._nnz_per_cell.total))
+        return self.cells.joinids.nbytes + sizes + CHUNKS_ALIVE * ROW_BYTES * a_chunk
 
     def within(self, memory: int) -> Self:
         """Return the same source with less memory for tiles, if it must be."""
@@ -188,21 +206,11 @@ class SomaSource(Source[CellRange]):
         for name in ("_experiment", "_stored_array", "_array", "_reader", "_choice", "_annotations"):
             self.__dict__.pop(name, None)
 
-    @cached_property
-    def cells(self) -> Cells:
-        """The cells of the query."""
-        cells = self._select(self._cell_columns)
-        if not len(cells.joinids):
-            raise InputError(f"no cell of {self.where} matches: {self._asked}")
-        return cells if cells.nnz is None or self._believes(cells.nnz) else replace(cells, nnz=None)
-
-    def _believes(self, nnz: npt.NDArray[np.int64]) -> bool:
+    def _believes(self, nnz: Sizes) -> bool:
         """Whether obs['nnz'] counts the values of X: it may be of cells that had more genes before, or of another X."""
-        whole = self.value_filter is None and self.obs_joinids is None and int(nnz.sum()) == self._stored
-        return whole and impossible(nnz, self._experiment.var["soma_joinid"].to_numpy()) is None
-
-    def _select(self, columns: Sequence[str]) -> Cells:
-        return select_cells(self._experiment.obs, self.value_filter, self._joinid_array, columns, self.where)
+        whole = self.value_filter is None and self.obs_joinids is None and not self.samples
+        genes = self._experiment.var["soma_joinid"].to_numpy()
+        return whole and nnz.total == self._stored and impossible(nnz, genes) is None
 
     @cached_property
     def columns(self) -> Genes:
@@ -215,17 +223,8 @@ class SomaSource(Source[CellRange]):
     def _asked(self) -> str:
         if self.value_filter is None:
             return "obs is empty"
-        absent = absent_values(self._experiment.obs, self.value_filter, None, self._joinid_array, self.where)
+        absent = absent_values(self._experiment.obs, self.value_filter, None, self.obs_joinids, self.where)
         return f"{self.value_filter}{absent}"
-
-    @property
-    def _cell_columns(self) -> tuple[str, ...]:
-        """Columns of obs that are looked up together with the cells."""
-        return ()
-
-    @cached_property
-    def _joinid_array(self) -> npt.NDArray[np.int64] | None:
-        return None if self.obs_joinids is None else np.asarray(self.obs_joinids, dtype=np.int64)
 
     @cached_property
     def _experiment(self) -> Experiment:
@@ -273,12 +272,12 @@ class SomaSource(Source[CellRange]):
         return int(own) if own else self._tile_base + self._stored // 80
 
     @cached_property
-    def _nnz_per_cell(self) -> npt.NDArray[np.int64]:
+    def _nnz_per_cell(self) -> Sizes | Even:
         """How many values each cell has, or the average where obs does not tell."""
         if self.cells.nnz is not None:
             return self.cells.nnz
         average = -(-self._stored // max(1, int(self._experiment.obs.array.count)))
-        return np.full(len(self.cells.joinids), min(average, len(self._experiment.var)))
+        return Even(min(average, len(self._experiment.var)), len(self.cells.joinids))
 
     @cached_property
     def _reader(self) -> XReader | TileReader:

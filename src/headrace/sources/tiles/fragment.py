@@ -69,6 +69,11 @@ class Fragment:
         return (self.footer.n_tiles - 1) * self.schema.capacity + self.footer.last_cells
 
     @property
+    def data_bytes(self) -> int:
+        """How many bytes its tiles take as stored."""
+        return sum(self.footer.file_sizes)
+
+    @property
     def metadata_bytes(self) -> int:
         """How much memory its metadata takes."""
         return 16 * len(self._band_starts) + sum(section.stored for section in (self._rtree, *self._offsets))

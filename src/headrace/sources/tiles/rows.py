@@ -6,7 +6,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,11 @@ from ...chunk import csr
 from ...errors import ContradictionError, SourceError
 from ...stats import kernels
 from ...support.memory import n_cores
+from ..compact import Joinids, Sizes
 from ..ranges import CellRange
 from . import place
-from .decode import DAMAGE
-from .fragment import FILES, Fragment, Ints
+from .blocks import MOST_TILES, Block, check_decoded, cut, joined, parts
+from .fragment import Fragment, Ints
 from .readahead import Line, Piece, ReadAhead
 from .zstd import zstd
 
@@ -34,16 +34,9 @@ BLOCK_NNZ = 4_000_000
 """Values that are put into rows at once; a band of rows with more is decoded in parts."""
 
 
-@dataclass(eq=False)
-class _Block:
-    """Some cells that are put into rows together: one range or several of one band."""
-
-    ranges: list[CellRange]
-    pieces: list[Piece]
-
-    @property
-    def cells(self) -> CellRange:
-        return CellRange(self.ranges[0].start, self.ranges[-1].stop)
+Totals = npt.NDArray[np.float64]
+Decoded = tuple[sparse.csr_array, Totals]
+"""The rows of a block, and the sum of each over all genes, if that is wanted."""
 
 
 class _Room:
@@ -72,7 +65,7 @@ class TileReader:
     fragments
         Of the array, by increasing rows.
     joinids
-        The query's cells, increasing, shape (n_obs,).
+        The query's cells, increasing.
     nnz
         How many values each cell has over all genes, or None if nobody knows.
     gene_map
@@ -91,8 +84,8 @@ class TileReader:
     def __init__(
         self,
         fragments: Sequence[Fragment],
-        joinids: Ints,
-        nnz: Ints | None,
+        joinids: Joinids,
+        nnz: Sizes | None,
         gene_map: npt.NDArray[np.int32],
         *,
         line: Line,
@@ -123,15 +116,24 @@ class TileReader:
         """
         ahead = ReadAhead(self.line, self.window)
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="headrace-decode")
-        waiting: deque[tuple[_Block, Future[tuple[sparse.csr_array, Any]]]] = deque()
+        waiting: deque[tuple[Block, Future[Decoded]]] = deque()
+        held: list[Decoded] = []
+
+        def done(block: Block, decoded: Future[Decoded]) -> Iterator[sparse.csr_array]:
+            held.append(decoded.result())
+            if not block.more:
+                X, totals = joined([X for X, _ in held]), np.concatenate([totals for _, totals in held])
+                held.clear()
+                yield from self._cut(block, X, totals)
+
         try:
             for block in ahead.stream(self._blocks(wanted)):
                 waiting.append((block, pool.submit(self._decode, block)))
                 del block
                 if len(waiting) >= self.threads:
-                    yield from self._cut(*waiting.popleft())
+                    yield from done(*waiting.popleft())
             while waiting:
-                yield from self._cut(*waiting.popleft())
+                yield from done(*waiting.popleft())
         finally:
             ahead.close()  # first, so that no decoder waits for what has not been asked for
             pool.shutdown(wait=True, cancel_futures=True)
@@ -155,12 +157,14 @@ class TileReader:
         band = min(band, BLOCK_NNZ)
         alive = self.threads + 3  # being decoded, being cut into chunks, one ahead of those
         decoded = 8 * min(alive * band, nnz) + min(nnz // 20, 40 << 20)  # and what freed memory leaves unused
-        stored = min(self.window + 2 * alive * band, 2 * nnz)
+        stored = self.stored_bytes()
+        scattered = stored > 4 * nnz  # of tiles only some cells are wanted
+        stored = min(self.window + 2 * alive * (MOST_TILES if scattered else band), stored)
         schema = self.fragments[0].schema
         rooms = self.threads * (2 * schema.chunk_bytes + 16 * schema.capacity)
         return decoded + stored + rooms + sum(fragment.metadata_bytes for fragment in self.fragments)
 
-    def _blocks(self, wanted: Sequence[CellRange]) -> Iterator[_Block]:
+    def _blocks(self, wanted: Sequence[CellRange]) -> Iterator[Block]:
         """Join ranges of one band, unless the band is too large to be held at once."""
         extent = self.fragments[0].schema.extents[0]
         ranges: list[CellRange] = []
@@ -170,31 +174,38 @@ class TileReader:
             joins = bool(ranges) and ranges[-1].stop == one.start
             joins = joins and self.joinids[one.start - 1] // extent == self.joinids[one.start] // extent
             if ranges and not (joins and size + n <= BLOCK_NNZ):
-                yield self._block(ranges)
+                yield from self._block(ranges)
                 ranges, size = [], 0
             ranges.append(one)
             size += n
         if ranges:
-            yield self._block(ranges)
+            yield from self._block(ranges)
 
-    def _block(self, ranges: list[CellRange]) -> _Block:
+    def _block(self, ranges: list[CellRange]) -> Iterator[Block]:
+        """Yield the block of some ranges, or several if the tiles of one range are too many to be held at once."""
+        block = self._of(ranges, more=False)
+        if len(ranges) > 1 or block.tile_values <= MOST_TILES:
+            yield block
+            return
+        joinids = self.joinids[ranges[0].start : ranges[0].stop]
+        cells = parts(ranges[0], joinids, self.fragments[0].schema.extents[0], block.tile_values)
+        for one in cells:
+            yield self._of([one], more=one is not cells[-1])
+
+    def _of(self, ranges: list[CellRange], more: bool) -> Block:
         joinids = self.joinids[ranges[0].start : ranges[-1].stop]
         pieces = [Piece(fragment, fragment.tiles(joinids)) for fragment in self.fragments]
-        return _Block(ranges, [piece for piece in pieces if len(piece.tiles.numbers)])
+        return Block(ranges, [piece for piece in pieces if len(piece.tiles.numbers)], more)
 
-    def _cut(self, block: _Block, done: Future[tuple[sparse.csr_array, Any]]) -> Iterator[sparse.csr_array]:
-        """Yield the rows of each range of a block; values and indices are shared."""
-        X, totals = done.result()
-        first = block.cells.start
-        for one in block.ranges:
-            a, b = one.start - first, one.stop - first
+    def _cut(self, block: Block, X: sparse.csr_array, totals: Totals) -> Iterator[sparse.csr_array]:
+        """Yield the rows of each range of a block, and keep their totals."""
+        stop = block.ranges[-1].stop
+        first = stop - X.shape[0]  # of a range that was read in parts: where it begins
+        ranges = block.ranges if len(block.ranges) > 1 else [CellRange(first, stop)]
+        for one in ranges:
             if self._add_up:
-                self.totals[one.start] = totals[a:b]
-            if len(block.ranges) == 1:
-                yield X
-                return
-            p, q = X.indptr[a], X.indptr[b]
-            yield csr(X.data[p:q], X.indices[p:q], X.indptr[a : b + 1] - p, X.shape[1])
+                self.totals[one.start] = totals[one.start - first : one.stop - first]
+            yield X if len(ranges) == 1 else cut(X, one.start - first, one.stop - first)
 
     def _room(self) -> _Room:
         room: _Room | None = getattr(self._local, "room", None)
@@ -203,7 +214,7 @@ class TileReader:
             room = self._local.room = _Room(schema.chunk_bytes, schema.capacity)
         return room
 
-    def _decode(self, block: _Block) -> tuple[sparse.csr_array, npt.NDArray[np.float64]]:
+    def _decode(self, block: Block) -> Decoded:
         """Put the values of a block's cells into rows; return their totals too, if they are wanted."""
         joinids = self.joinids[block.cells.start : block.cells.stop]
         counts = np.zeros(len(joinids), dtype=np.int64)
@@ -229,7 +240,7 @@ class TileReader:
                 ends,
                 counts,
             )
-            _check(found, piece, 0)
+            check_decoded(found, piece, 0)
             at += int(max(0, ends.max()))
             fetched.append((piece, held, addresses, sizes, part, ends))
         self._compare(joinids, counts, block.cells)
@@ -250,7 +261,7 @@ class TileReader:
                 self.gene_map, self._same, buffers, part, ends, limit, cursor, indices, data,
                 totals,
             )  # fmt: skip
-            _check(found, piece, 1)
+            check_decoded(found, piece, 1)
             status |= seen
             held.clear()
         return self._finish(joinids, limit, cursor, indptr, indices, data, status), totals
@@ -282,14 +293,3 @@ class TileReader:
                 f"X is damaged: among cells {joinids[0]} to {joinids[-1]}, {what}; fetch the data again"
             )
         return csr(data[:nnz], indices[:nnz], indptr, self.n_vars)
-
-
-def _check(found: Sequence[int], piece: Piece, file: int) -> None:
-    """Raise if a loop has found damage: in a file, or in that one and the next."""
-    code, tile = found
-    if code:
-        files = FILES[0] if file == 0 else f"{FILES[1]} or {FILES[2]}"
-        raise SourceError(
-            f"tile {piece.tiles.numbers[tile]} of {piece.fragment.folder}/{files} is damaged: {DAMAGE[code]}; "
-            "fetch the data again"
-        )
