@@ -191,11 +191,7 @@ class GramSums(Accumulator[Products]):
             X[np.repeat(np.arange(n_rows), lengths[1:]), indices] = data
             of, add = (X,), kernels.add_dense_products
         else:
-            starts, ends, places = (
-                np.zeros(n + 1, np.int64),
-                np.empty(len(data), np.int64),
-                np.empty(len(data), np.int64),
-            )
+            starts, (ends, places) = np.zeros(n + 1, np.int64), np.empty((2, len(data)), np.int64)
             kernels.by_column(indptr, indices, starts, ends, places)
             of, add = (starts, ends, places, indices, data), kernels.add_products
         edges = np.linspace(0, n, STRIPES + 1).astype(np.int64)

@@ -15,7 +15,7 @@ from ..errors import InputError, PlanError, nearest
 from ..protocols import Accumulator, Fit, Step, Transform
 from ..stats import kernels
 from ..stats.components import Components, components
-from ..stats.gram import BATCH, LARGEST_LOG, GramSums, LargestValues, Products, Values
+from ..stats.gram import LARGEST_LOG, GramSums, LargestValues, Products, Values
 from ..support.given import check_fields
 
 Floats = npt.NDArray[np.float64]
@@ -30,14 +30,14 @@ DEFAULT_COMPS = 50
 class PCA(Fit):
     """Find principal components and the scores of cells on them, as `scanpy.pp.pca` with `svd_solver="arpack"`.
 
-    Adds `obsm["X_pca"]`, float32, shape (n_obs, n_comps); `varm["PCs"]`, the loadings, float64, shape (n_vars, n_comps), 0
-    for genes outside of the mask; and `uns["pca"]` with `params`, `variance` and `variance_ratio`. X stays as it is.
+    Adds `obsm["X_pca"]`, float32, shape (n_obs, n_comps); `varm["PCs"]`, the loadings, float64, shape (n_vars, n_comps),
+    0 for genes outside of the mask; and `uns["pca"]` with `params`, `variance` and `variance_ratio`. X stays as it is.
 
     Parameters
     ----------
     n_comps
-        How many components, below the number of cells and of genes. None: 50, or one less than cells or genes if that is
-        fewer.
+        How many components, below the number of cells and of genes. None: 50, or one less than cells or genes if there
+        are fewer.
     mask_var
         A column of `var` that says which genes take part; None for all genes, at most 5,000.
     zero_center
@@ -59,8 +59,8 @@ class PCA(Fit):
     Notes
     -----
     After `Scale` the components are of scaled values, whether these are written or, with `Scale(store=False)`, not.
-    Exact: the covariance of all pairs of genes is summed up as whole numbers (one look at the cells, at values that are not
-    zero), its eigenvectors are found in float64, and scores come with the pass that writes. A component's largest
+    Exact: the covariance of all pairs of genes is summed up as whole numbers (one look at the cells, at values that are
+    not zero), its eigenvectors are found in float64, and scores come with the pass that writes. A component's largest
     loading is positive, as scikit-learn has it. Genes x genes x 16 bytes of memory.
 
     Examples
@@ -130,8 +130,9 @@ class PCA(Fit):
             )
             raise PlanError(f"PCA: var has no column {self.mask_var!r}; {remedy}")
         if self.mask_var is not None and spec.var[self.mask_var].dtype != bool:
+            dtype = spec.var[self.mask_var].dtype
             raise PlanError(
-                f"PCA: var[{self.mask_var!r}] is {spec.var[self.mask_var].dtype}, not bool; it says which genes take part"
+                f"PCA: var[{self.mask_var!r}] is {dtype}; the column that says which genes take part is bool"
             )
         if self._holds(spec) in (Holds.COUNTS, Holds.UNKNOWN) and self._scaling(spec) is None:
             name = "X" if self.layer is None else f"layer {self.layer!r}"
@@ -141,7 +142,7 @@ class PCA(Fit):
             )
         if spec.scaling is not None and self.layer is None and spec.scaling.holds != spec.holds:
             raise PlanError(
-                "PCA: X was changed after Scale(store=False), which is then void; put Scale right before PCA"
+                "PCA: X was changed after Scale(store=False), which is void then; put Scale right before it"
             )
         genes = self._genes(spec)
         _refuse_many(int(genes.sum()), self.mask_var)
@@ -179,14 +180,14 @@ class PCA(Fit):
         if not 0 < k < min(n_vars, n_obs):
             raise InputError(
                 f"PCA(n_comps={self.n_comps}): {n_obs:,} cells and {n_vars:,} genes have at most "
-                f"{max(0, min(n_vars, n_obs) - 1):,} components; ask for fewer, or for as many as there are with n_comps=None"
+                f"{max(0, min(n_vars, n_obs) - 1):,} components; ask for fewer, or n_comps=None"
             )
 
     def _genes(self, spec: StreamSpec) -> npt.NDArray[np.bool_]:
         """Mark the genes that take part."""
         if self.mask_var is None:
             return np.ones(spec.n_vars, dtype=bool)
-        return spec.var[self.mask_var].to_numpy(dtype=bool)
+        return np.asarray(spec.var[self.mask_var], dtype=bool)
 
     def _scaling(self, spec: StreamSpec) -> Scaling | None:
         return spec.scaling if self.layer is None else None

@@ -1,7 +1,7 @@
 """Sums of products of pairs of genes, as whole numbers: adding them has no order.
 
-A product is rounded to a whole number once it is made, and is below 2**50, so that sums of 2**13 to 2**63 of them are exact
-modulo 2**64. What sums they are of is the caller's to know: values come multiplied by powers of two.
+A product is below 2**50 and is rounded to a whole number once it is made; whole numbers are added exactly. What they
+are multiples of is the caller's to know: values come multiplied by powers of two.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def by_column(indptr, indices, starts, ends, places):  # type: ignore[no-untyped
     cursor = starts[:n].copy()
     for r in range(len(indptr) - 1):
         for k in range(indptr[r], indptr[r + 1]):
-            j = np.uint32(indices[k])
+            j = indices[k]
             to = cursor[j]
             ends[to] = indptr[r + 1]
             places[to] = k
