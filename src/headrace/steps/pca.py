@@ -30,8 +30,8 @@ DEFAULT_COMPS = 50
 class PCA(Fit):
     """Find principal components and the scores of cells on them, as `scanpy.pp.pca` with `svd_solver="arpack"`.
 
-    Adds `obsm["X_pca"]`, float32, shape (n_obs, n_comps); `varm["PCs"]`, the loadings, float64, shape (n_vars, n_comps),
-    0 for genes outside of the mask; and `uns["pca"]` with `params`, `variance` and `variance_ratio`. X stays as it is.
+    Adds `obsm["X_pca"]`, float32, shape (n_obs, n_comps); `varm["PCs"]`, the loadings, float64, shape (n_vars,
+    n_comps), 0 for genes outside of the mask; and `uns["pca"]` with `params`, `variance` and `variance_ratio`. X stays as it is.
 
     Parameters
     ----------
@@ -72,9 +72,9 @@ class PCA(Fit):
     >>> source = ArraySource(X, pd.DataFrame(index=["a", "b", "c"]), pd.DataFrame(index=["g", "h", "i"]))
     >>> steps = [hr.Log1p(), hr.Scale(max_value=10, store=False), hr.PCA(n_comps=1, mask_var=None)]
     >>> hr.Plan(source, steps).to_anndata().obsm["X_pca"].round(2)
-    array([[-1.3 ],
-           [-0.65],
-           [ 1.94]], dtype=float32)
+    array([[-0.93],
+           [-0.85],
+           [ 1.79]], dtype=float32)
     """
 
     n_comps: int | None = DEFAULT_COMPS
@@ -131,9 +131,7 @@ class PCA(Fit):
             raise PlanError(f"PCA: var has no column {self.mask_var!r}; {remedy}")
         if self.mask_var is not None and spec.var[self.mask_var].dtype != bool:
             dtype = spec.var[self.mask_var].dtype
-            raise PlanError(
-                f"PCA: var[{self.mask_var!r}] is {dtype}; the column that says which genes take part is bool"
-            )
+            raise PlanError(f"PCA: var[{self.mask_var!r}] is {dtype}; a mask of genes is bool")
         if self._holds(spec) in (Holds.COUNTS, Holds.UNKNOWN) and self._scaling(spec) is None:
             name = "X" if self.layer is None else f"layer {self.layer!r}"
             raise PlanError(
@@ -142,7 +140,7 @@ class PCA(Fit):
             )
         if spec.scaling is not None and self.layer is None and spec.scaling.holds != spec.holds:
             raise PlanError(
-                "PCA: X was changed after Scale(store=False), which is void then; put Scale right before it"
+                "PCA: X was changed after Scale(store=False), which is void then; Scale comes right before PCA"
             )
         genes = self._genes(spec)
         _refuse_many(int(genes.sum()), self.mask_var)
