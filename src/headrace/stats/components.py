@@ -41,12 +41,13 @@ class Components:
 def components(sums: GramSums, found: Products, n_comps: int, zero_center: bool) -> Components:
     """Return the first principal components, as scikit-learn's `PCA`, or its `TruncatedSVD` if not `zero_center`.
 
-    In float64, by LAPACK on one thread, so that the number of threads does not show.
+    In float64, by LAPACK on one thread, so that the number of threads does not show. `found.products` are used up: the
+    covariances take their place.
     """
     values, n = sums.values, found.n
     weight = values.weights
     mean = found.totals / (sums.unit * weight * n)
-    matrix = np.empty(found.products.shape)
+    matrix = found.products.view(np.float64)
     zero = values.zero
     if zero_center:
         kernels.covariances(found.products, mean * n, float(n), n - 1.0, weight, matrix)

@@ -191,7 +191,7 @@ class GramSums(Accumulator[Products]):
             X[np.repeat(np.arange(n_rows), lengths[1:]), indices] = data
             of, add = (X,), kernels.add_dense_products
         else:
-            starts, (ends, places) = np.zeros(n + 1, np.int64), np.empty((2, len(data)), np.int64)
+            starts, (ends, places) = np.zeros(n + 1, np.int64), np.empty((2, len(data)), np.int32)
             kernels.by_column(indptr, indices, starts, ends, places)
             of, add = (starts, ends, places, indices, data), kernels.add_products
         edges = np.linspace(0, n, STRIPES + 1).astype(np.int64)
@@ -222,9 +222,9 @@ class GramSums(Accumulator[Products]):
         return Products(self.n, self.totals, self.products)
 
     @staticmethod
-    def memory(genes: int, threads: int = 4) -> int:
-        """Predict its bytes, and those of the covariances made of it."""
-        return 16 * genes**2 + threads * 40 * BATCH
+    def memory(genes: int, threads: int = 2) -> int:
+        """Predict its bytes; the covariances take their place."""
+        return 8 * genes**2 + threads * 28 * BATCH
 
 
 class _Locks:

@@ -21,7 +21,7 @@ from ..support.given import check_fields
 Floats = npt.NDArray[np.float64]
 
 MOST_GENES = 5000
-"""Genes whose pairs are summed up: the sums take 16 bytes for each pair, and their components minutes beyond."""
+"""Genes whose pairs are summed up: the sums take 8 bytes for each pair, and their components minutes beyond."""
 
 DEFAULT_COMPS = 50
 
@@ -31,7 +31,7 @@ class PCA(Fit):
     """Find principal components and the scores of cells on them, as `scanpy.pp.pca` with `svd_solver="arpack"`.
 
     Adds `obsm["X_pca"]`, float32, shape (n_obs, n_comps); `varm["PCs"]`, the loadings, float64, shape (n_vars,
-    n_comps), 0 for genes outside of the mask; and `uns["pca"]` with `params`, `variance` and `variance_ratio`. X stays as it is.
+    n_comps), 0 for genes outside of the mask; and `uns["pca"]` with `params`, `variance` and `variance_ratio`.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class PCA(Fit):
     After `Scale` the components are of scaled values, whether these are written or, with `Scale(store=False)`, not.
     Exact: the covariance of all pairs of genes is summed up as whole numbers (one look at the cells, at values that are
     not zero), its eigenvectors are found in float64, and scores come with the pass that writes. A component's largest
-    loading is positive, as scikit-learn has it. Genes x genes x 16 bytes of memory.
+    loading is positive, as scikit-learn has it. Genes x genes x 8 bytes of memory.
 
     Examples
     --------
@@ -265,5 +265,5 @@ def _refuse_many(genes: int, mask_var: str | None) -> None:
         )
         raise PlanError(
             f"PCA: {genes:,} genes; the products of all pairs of more than {MOST_GENES:,} take "
-            f"{16 * genes**2 / 1e9:.1f} GB and their components long; {remedy}"
+            f"{8 * genes**2 / 1e9:.1f} GB and their components long; {remedy}"
         )
