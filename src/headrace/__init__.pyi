@@ -53,6 +53,7 @@ from .steps.layers import UseLayer as UseLayer
 from .steps.normalize import FULL_GENE_ASSAYS as FULL_GENE_ASSAYS
 from .steps.normalize import Log1p as Log1p
 from .steps.normalize import NormalizeLength as NormalizeLength
+from .steps.pca import PCA as PCA
 from .steps.perlength import RPKM as RPKM
 from .steps.perlength import TPM as TPM
 from .steps.pseudobulk import Pseudobulk as Pseudobulk

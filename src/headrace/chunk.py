@@ -35,6 +35,41 @@ class Holds(StrEnum):
 
 
 @dataclass(frozen=True, eq=False)
+class Scaling:
+    """How genes are scaled: (x - mean) / std, within -most and most.
+
+    Parameters
+    ----------
+    mean, std
+        Shape (n_vars,), float64.
+    most
+        The largest value; infinity does not clip.
+    zero_center
+        Whether the mean is subtracted. If not, values are clipped from above only.
+    stored
+        Whether `X` is scaled, or is to be scaled by steps that take scaled values.
+    holds
+        What `X` held when the scaling was found: later changes make it void.
+    """
+
+    mean: npt.NDArray[np.float64]
+    std: npt.NDArray[np.float64]
+    most: float
+    zero_center: bool
+    stored: bool
+    holds: Holds
+
+    @property
+    def zero(self) -> npt.NDArray[np.float64]:
+        """What a zero becomes, shape (n_vars,)."""
+        return np.clip(-self.mean / self.std, -self.most, self.most) if self.zero_center else np.zeros(len(self.mean))
+
+    def of(self, genes: Mask) -> Scaling:
+        """Return that of some genes, shape (n_vars,)."""
+        return replace(self, mean=self.mean[genes], std=self.std[genes])
+
+
+@dataclass(frozen=True, eq=False)
 class StreamSpec:
     """What is known of a stream before any of it is read.
 
@@ -76,6 +111,8 @@ class StreamSpec:
         Whether `X` was made whole on the way (`RoundCounts`): counts of the source need no check then.
     whole_obs
         All of the source's `obs`, where it is in memory: sinks look at its texts before anything is read.
+    scaling
+        How `X` was scaled, or is to be by steps that take scaled values (`Scale`); None if no step has said so.
     samples
         Whether a row is a sample (bulk, or a sum of cells) and not a cell: its matrices are written dense.
 
@@ -102,6 +139,7 @@ class StreamSpec:
     fractional: bool | None = False
     whole: bool = False
     whole_obs: pd.DataFrame | None = None
+    scaling: Scaling | None = None
     samples: bool = False
 
     def __repr__(self) -> str:
@@ -125,7 +163,8 @@ class StreamSpec:
         """Return the stream of the genes where `mask`, shape (n_vars,), is True."""
         measured = None if self.measured is None else self.measured.loc[:, mask]
         varm = {name: values[mask] for name, values in self.varm.items()}
-        return replace(self, var=self.var[mask], varm=varm, measured=measured)
+        scaling = None if self.scaling is None else self.scaling.of(mask)
+        return replace(self, var=self.var[mask], varm=varm, measured=measured, scaling=scaling)
 
     def with_obs(self, **dtypes: Any) -> StreamSpec:
         """Return the same stream with more cell columns, given by name and dtype."""

@@ -2,10 +2,9 @@
 
 A `Plan` streams chunks of cells from a `Source` through steps into a `Sink`. A step is a `Transform`, or a `Fit`, which
 sees all cells first, through an `Accumulator`, and then becomes a transform. An `Executor` runs several chunks at once.
-
-To add a step, derive from `Transform` or `Fit`, write its two methods, and override what applies; the engine asks for
-nothing else. Three laws (`tests/laws`). *Rows*: cells together or apart give the same. *Merge*: folding a stream equals
-merging the folds of its parts. *Plan*: the same to the bit for every chunk size, thread count, executor.
+To add a step, derive from one of the two, write its two methods, and override what applies. Three laws (`tests/laws`).
+*Rows*: cells together or apart give the same. *Merge*: folding a stream equals merging the folds of its parts. *Plan*:
+the same to the bit for every chunk size, thread count, executor.
 """
 
 from __future__ import annotations
@@ -239,6 +238,8 @@ class Accumulator(Contract, Generic[Result]):
 
     def use_scratch(self, folder: Path) -> None:
         """Be told the folder for temporary files, before the first update."""
+
+    parallel = False  # whether several threads may update it at once: it then guards its own state
 
     @property
     def reads_obs(self) -> Collection[str] | None:

@@ -26,6 +26,7 @@ from headrace.stats.representation import Representation
 
 COUNTS = [hr.SaveLayer("counts")]
 LOGGED = [*COUNTS, hr.NormalizeTotal(1e4), hr.Log1p()]
+MARKED = [hr.HighlyVariableGenes(n_top_genes=30)]
 
 STEPS: dict[str, list[Any]] = {
     "SaveLayer": [hr.SaveLayer("counts")],
@@ -51,6 +52,12 @@ STEPS: dict[str, list[Any]] = {
     "Scale": [*LOGGED, hr.Scale(max_value=3)],
     "Scale sparse": [*LOGGED, hr.Scale(zero_center=False)],
     "NormalizePearsonResiduals": [hr.NormalizePearsonResiduals(theta=50)],
+    "Scale not stored": [*LOGGED, hr.Scale(max_value=3, store=False)],
+    "PCA": [*LOGGED, *MARKED, hr.Scale(max_value=3, store=False), hr.PCA(7)],
+    "PCA of what is stored": [*LOGGED, *MARKED, hr.SelectGenes("highly_variable"), hr.Scale(max_value=3), hr.PCA(7)],
+    "PCA of logs": [*LOGGED, hr.SaveLayer("logs"), hr.Scale(), hr.PCA(None, mask_var=None, layer="logs")],
+    "PCA not centred": [*LOGGED, hr.Scale(zero_center=False), hr.PCA(5, mask_var=None, zero_center=False)],
+    "PCA of residuals": [hr.NormalizePearsonResiduals(theta=50), hr.PCA(9, mask_var=None, key_added="residuals")],
     "HVG seurat": [*LOGGED, hr.HighlyVariableGenes(n_top_genes=30)],
     "HVG seurat batches": [*LOGGED, hr.HighlyVariableGenes(batch_key=["batch", "sex"])],
     "HVG seurat of logs": [*LOGGED, hr.SaveLayer("logs"), hr.HighlyVariableGenes(layer="logs")],

@@ -54,7 +54,8 @@ class Cut(Wrapped):
 def result(of: Any, steps: list[Any], executor: Any) -> dict[str, Any]:
     adata = hr.Plan(of, steps).to_anndata(executor=executor)
     uns = {name: value for name, value in adata.uns.items() if name != "headrace"}
-    return {"X": adata.X, "layers": dict(adata.layers), "obs": adata.obs, "var": adata.var, "uns": uns}
+    aside = {"obsm": dict(adata.obsm), "varm": dict(adata.varm)}
+    return {"X": adata.X, "layers": dict(adata.layers), "obs": adata.obs, "var": adata.var, "uns": uns, **aside}
 
 
 @pytest.mark.parametrize("name", PLANS)

@@ -19,7 +19,8 @@ def together(parts: list[Chunk]) -> Chunk:
 
     unlogged = None if parts[0].unlogged is None else stack([part.unlogged for part in parts])
     layers = {name: stack([part.layers[name] for part in parts]) for name in parts[0].layers}
-    return Chunk(stack([part.X for part in parts]), pd.concat([part.obs for part in parts]), layers, unlogged)
+    obsm = {name: stack([part.obsm[name] for part in parts]) for name in parts[0].obsm}
+    return Chunk(stack([part.X for part in parts]), pd.concat([part.obs for part in parts]), layers, unlogged, obsm)
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -61,6 +62,9 @@ def test_the_description_is_what_comes(name: str) -> None:
         assert chunk.X.dtype == np.float32
         assert dict(chunk.obs.dtypes) == dict(spec.obs.dtypes)
         assert set(chunk.layers) == set(spec.layers)
+        assert {name: (v.shape[1], v.dtype) for name, v in chunk.obsm.items()} == {
+            name: (v.shape[1], v.dtype) for name, v in spec.obsm.items()
+        }
         if spec.measured is not None:
             assert list(spec.measured.columns) == list(spec.var.index)
     assert len(flatten(STEPS[name])) >= 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -29,7 +28,7 @@ from .executors import Serial, Threads
 from .leftover import SPOOLS, is_of_use, tell
 from .preflight import check_room, load
 from .provenance import parameters, provenance, release
-from .schedule import Node, Pass, answer, next_pass, passes, run_path, source_passes
+from .schedule import Node, Pass, answer, lock_of, next_pass, passes, run_path, source_passes
 from .spool import Spool, check_space, need
 
 FETCHED = "fetched"  # the folder in a spool for what has come from far away and is no part yet
@@ -198,7 +197,7 @@ class Run:
         self.on_event(PassStarted(self.number, len(self.purposes), purpose, self.spec.n_obs))
         started = time.monotonic()
         path = (*self.before, *current.path)
-        locks = [threading.Lock() if isinstance(stop, Accumulator) else None for stop in path]
+        locks = [lock_of(stop) for stop in path]
         for stop in path:
             if isinstance(stop, Accumulator):
                 stop.use_scratch(self.disk)

@@ -9,7 +9,9 @@ alone (`by_gene`) share a pass. The second sees all genes, and its accumulator f
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -238,8 +240,13 @@ def source_passes(steps: Sequence[Step]) -> int:
     return len(passes(steps))
 
 
+def lock_of(stop: Transform | Accumulator[Any]) -> AbstractContextManager[Any]:
+    """Return what is held while a chunk is at a stop: only accumulators that do not guard themselves need a lock."""
+    return threading.Lock() if isinstance(stop, Accumulator) and not stop.parallel else nullcontext()
+
+
 def run_path(path: Sequence[Transform | Accumulator[Any]], locks: Sequence[Any], chunk: Chunk) -> Chunk:
-    """Take a chunk through a pass's path; each accumulator is updated one chunk at a time, under its lock."""
+    """Take a chunk through a pass's path; an accumulator is updated one chunk at a time, unless it is `parallel`."""
     for stop, lock in zip(path, locks, strict=True):
         if isinstance(stop, Transform):
             chunk = stop(chunk)

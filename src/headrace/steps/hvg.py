@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
+
 from ..chunk import Holds, StreamSpec
 from ..errors import InputError, PlanError, nearest
 from ..protocols import Fit, Step
@@ -177,7 +179,8 @@ class HighlyVariableGenes(Parameters, Fit):
             )
         self.groups(spec)
         self.measured(spec)
-        return spec.with_var(highly_variable=False)
+        several = self.n_top_genes or (2000 if self.flavor.startswith("seurat_v3") else 0)
+        return spec.with_var(highly_variable=np.arange(spec.n_vars) < several)  # as many as there will be, if known
 
     def fit(self, spec: StreamSpec) -> Fitting:
         """Sum up every gene in every batch; return the annotation."""

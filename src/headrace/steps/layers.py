@@ -74,7 +74,7 @@ class UseLayer(Transform):
 
     def out(self, spec: StreamSpec) -> StreamSpec:
         """Describe the stream with the layer as `X`."""
-        return replace(spec, holds=spec.layers[_known(self.name, spec, "UseLayer")], whole=False)
+        return replace(spec, holds=spec.layers[_known(self.name, spec, "UseLayer")], whole=False, scaling=None)
 
 
 @dataclass(frozen=True)

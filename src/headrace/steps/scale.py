@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from ..chunk import Chunk, Holds, StreamSpec
+from ..chunk import Chunk, Holds, Scaling, StreamSpec
 from ..errors import InputError, PlanError
 from ..protocols import Accumulator, Fit, Transform
 from ..stats import kernels
@@ -31,7 +31,7 @@ class Scale(Fit):
     """Scale every gene to unit variance and mean 0, as `scanpy.pp.scale`.
 
     Adds `var["mean"]` and `var["std"]`, before scaling. A gene that does not vary becomes 0. Needs one pass
-    over the data.
+    over the data, which `store=False` shares with others.
 
     Parameters
     ----------
@@ -40,6 +40,8 @@ class Scale(Fit):
     zero_center
         True subtracts the mean. `X` is dense then, cells x genes x 4 bytes, and written so; put
         `SelectGenes("highly_variable")` before it if that is too much. False only divides, and `X` stays sparse.
+    store
+        False leaves `X` as it is: `PCA`, which is to come next, takes scaled values, and they are never written.
 
     Examples
     --------
@@ -54,6 +56,7 @@ class Scale(Fit):
 
     max_value: float | None = None
     zero_center: bool = True
+    store: bool = True
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -63,7 +66,17 @@ class Scale(Fit):
     @property
     def densifies(self) -> bool:
         """Whether `X` is dense afterwards."""
-        return self.zero_center
+        return self.zero_center and self.store
+
+    @property
+    def annotates(self) -> bool:
+        """Whether it leaves `X` as it is."""
+        return not self.store
+
+    @property
+    def by_gene(self) -> bool:
+        """Whether it learns of each gene alone, and changes nothing."""
+        return not self.store
 
     def memory(self, spec: StreamSpec) -> int:
         """Predict the bytes of the statistics."""
@@ -71,9 +84,9 @@ class Scale(Fit):
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise if the values are on that scale already."""
-        if spec.holds == Holds.STANDARDIZED:
+        if spec.holds == Holds.STANDARDIZED or (spec.scaling is not None and spec.scaling.holds == spec.holds):
             raise PlanError("Scale: X is standardized here already; remove one of the two steps")
-        return replace(spec, holds=Holds.STANDARDIZED).with_var(mean=np.nan, std=np.nan)
+        return self._scaled(np.zeros(spec.n_vars), np.ones(spec.n_vars), spec).out(spec)
 
     def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
         """Find mean and standard deviation of every gene."""
@@ -82,32 +95,53 @@ class Scale(Fit):
         mean = of.mean
         std = np.sqrt(np.where(of.var > ROUNDING * mean**2, of.var, 0.0))
         std[std == 0] = 1.0
-        return Standardize(mean, std, self.max_value or inf, self.zero_center)
+        return self._scaled(mean, std, spec)
+
+    def _scaled(self, mean: Floats, std: Floats, spec: StreamSpec) -> Transform:
+        holds = Holds.STANDARDIZED if self.store else spec.holds
+        scaling = Scaling(mean, std, self.max_value or inf, self.zero_center, self.store, holds)
+        return Standardize(scaling) if self.store else NoteScaling(scaling)
 
 
 @dataclass(frozen=True, eq=False)
 class Standardize(Transform):
     """Subtract each gene's mean, if `zero_center`, and divide by its standard deviation."""
 
-    mean: Floats
-    std: Floats
-    max_value: float
-    zero_center: bool
+    scaling: Scaling
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the scaled cells."""
-        X = sparse.csr_array(chunk.X)
-        if not self.zero_center:
+        X, by = sparse.csr_array(chunk.X), self.scaling
+        if not by.zero_center:
             data = np.empty_like(X.data)
-            kernels.scale_columns(X.indices, X.data, self.std, self.max_value, data)
+            kernels.scale_columns(X.indices, X.data, by.std, by.most, data)
             return chunk.with_data(data)
         out = np.empty(X.shape, dtype=np.float32)
-        kernels.standardize(X.indptr, X.indices, X.data, self.mean, self.std, self.max_value, out)
+        kernels.standardize(X.indptr, X.indices, X.data, by.mean, by.std, by.most, out)
         return chunk.with_X(out)
 
     def out(self, spec: StreamSpec) -> StreamSpec:
         """Describe the stream of scaled cells."""
-        return replace(spec, holds=Holds.STANDARDIZED).with_var(mean=self.mean, std=self.std)
+        spec = replace(spec, holds=Holds.STANDARDIZED, scaling=self.scaling)
+        return spec.with_var(mean=self.scaling.mean, std=self.scaling.std)
+
+
+@dataclass(frozen=True, eq=False)
+class NoteScaling(Transform):
+    """Say how genes are to be scaled; the cells stay as they are."""
+
+    scaling: Scaling
+    by_gene = True
+    keeps_values = True
+    reads_obs = ()
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """Return the same cells."""
+        return chunk
+
+    def out(self, spec: StreamSpec) -> StreamSpec:
+        """Describe the stream with the scaling."""
+        return replace(spec, scaling=self.scaling).with_var(mean=self.scaling.mean, std=self.scaling.std)
 
 
 @dataclass(frozen=True)

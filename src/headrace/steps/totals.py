@@ -133,7 +133,7 @@ class ScaleToTotal(Transform):
     def out(self, spec: StreamSpec) -> StreamSpec:
         """Describe the stream of scaled cells."""
         holds = spec.holds if spec.holds == Holds.LOGGED else Holds.NORMALIZED
-        spec = replace(spec, holds=holds)
+        spec = replace(spec, holds=holds, scaling=None)
         return spec if self.divisor is None else spec.with_obs(**{self.divisor: "float64"})
 
 

@@ -7,6 +7,18 @@ numba notices that the code it has kept is old by the file it is from.
 
 from .cells import mark_dominant, row_sums_of, top_sums
 from .compiled import load
+from .gram import (
+    add_dense_products,
+    add_products,
+    add_rounded,
+    by_column,
+    count_shifted,
+    covariances,
+    project,
+    raise_largest,
+    shifted_dense_rows,
+    shifted_rows,
+)
 from .histograms import add_counts, count_either, merge_counts, squeeze, sum_counts, sum_table
 from .row_checksums import checksum_dense_rows, checksum_rows, row_sums
 from .rows import (
@@ -57,13 +69,17 @@ __all__ = [
     "UNSORTED",
     "ZEROS",
     "add_counts",
+    "add_dense_products",
     "add_fixed",
     "add_logs",
     "add_moments",
+    "add_products",
     "add_residuals",
+    "add_rounded",
     "add_whole",
     "add_wide",
     "arcsinh",
+    "by_column",
     "checksum_dense_rows",
     "checksum_rows",
     "close_gaps",
@@ -73,6 +89,8 @@ __all__ = [
     "count_indices",
     "count_kept",
     "count_rows",
+    "count_shifted",
+    "covariances",
     "deal",
     "dense_rows",
     "divide_columns",
@@ -95,6 +113,8 @@ __all__ = [
     "middle_order",
     "middle_ranks",
     "narrow",
+    "project",
+    "raise_largest",
     "residuals",
     "row_medians",
     "row_quantiles",
@@ -105,6 +125,8 @@ __all__ = [
     "scale_rows",
     "scatter",
     "select",
+    "shifted_dense_rows",
+    "shifted_rows",
     "shuffle",
     "sort_rows",
     "squeeze",
