@@ -7,6 +7,7 @@ numba notices that the code it has kept is old by the file it is from.
 
 from .cells import mark_dominant, row_sums_of, top_sums
 from .compiled import load
+from .entries import add_entries, merge_entries, subtract_words, sum_entries
 from .histograms import add_counts, count_either, merge_counts, squeeze, sum_counts, sum_table
 from .row_checksums import checksum_dense_rows, checksum_rows, row_sums
 from .rows import (
@@ -57,6 +58,7 @@ __all__ = [
     "UNSORTED",
     "ZEROS",
     "add_counts",
+    "add_entries",
     "add_fixed",
     "add_logs",
     "add_moments",
@@ -91,6 +93,7 @@ __all__ = [
     "log_rates",
     "mark_dominant",
     "merge_counts",
+    "merge_entries",
     "merge_sums",
     "middle_order",
     "middle_ranks",
@@ -109,7 +112,9 @@ __all__ = [
     "sort_rows",
     "squeeze",
     "standardize",
+    "subtract_words",
     "sum_counts",
+    "sum_entries",
     "sum_groups",
     "sum_table",
     "tmm",
