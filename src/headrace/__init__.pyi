@@ -21,6 +21,7 @@ from .errors import SourceError as SourceError
 from .errors import StorageWarning as StorageWarning
 from .sinks.h5ad.verify import Verdict as Verdict
 from .sinks.h5ad.verify import verify_h5ad as verify_h5ad
+from .sinks.long import LongTable as LongTable
 from .sinks.table import Table as Table
 from .sources.h5ad.open import open_h5ad as open_h5ad
 from .sources.sample import SmallGroupsWarning as SmallGroupsWarning
@@ -45,6 +46,7 @@ from .steps.cells import FilterCells as FilterCells
 from .steps.cells import FilterOutliers as FilterOutliers
 from .steps.flavors import LoessJitterWarning as LoessJitterWarning
 from .steps.flavors import UnfittedBatchWarning as UnfittedBatchWarning
+from .steps.groupstatistics import GroupStatistics as GroupStatistics
 from .steps.hvg import HighlyVariableGenes as HighlyVariableGenes
 from .steps.layers import DropLayer as DropLayer
 from .steps.layers import SaveLayer as SaveLayer

@@ -23,6 +23,7 @@ from headrace.stats.histograms import Histograms, HistogramsByGroup
 from headrace.stats.moments import GeneCells, MomentSums
 from headrace.stats.pearson import DatasetTotals
 from headrace.stats.representation import Representation
+from headrace.stats.statistics import Statistics, StatisticsByGroup
 
 COUNTS = [hr.SaveLayer("counts")]
 LOGGED = [*COUNTS, hr.NormalizeTotal(1e4), hr.Log1p()]
@@ -94,6 +95,8 @@ ACCUMULATORS: dict[str, Callable[[StreamSpec], Any]] = {
         measured=Measured.of(spec),
     ),
     "HistogramsByGroup": lambda spec: HistogramsByGroup(_BY_BATCH, spec.n_vars, measured=Measured.of(spec)),
+    "StatisticsByGroup": lambda spec: StatisticsByGroup(_BY_BATCH, spec.n_vars, measured=Measured.of(spec)),
+    "StatisticsByGroup and others": lambda spec: StatisticsByGroup(_BY_BATCH, spec.n_vars, others=True),
     "GeneCells": lambda spec: GeneCells(spec.n_vars),
     "LibrarySizes": lambda spec: LibrarySizes(),
     "ValuesByGroup": lambda spec: ValuesByGroup("depth", _BY_BATCH),
@@ -189,6 +192,9 @@ def assert_same(a: Any, b: Any, where: str = "") -> None:
         caps = np.linspace(0, 40, a.n_seen)
         assert_same(*([(c, h.n_cells(c), h.of(c), h.clipped(c, caps)) for c in h.codes] for h in (a, b)), where)
         assert_same(a.all(), b.all(), where)
+    elif isinstance(a, Statistics):
+        assert_same(a.cells, b.cells, where)
+        assert_same([(g.code, g.genes, g.words) for g in a.of()], [(g.code, g.genes, g.words) for g in b.of()], where)
     elif sparse.issparse(a):
         for part in ("shape", "indptr", "indices", "data"):
             assert_same(np.asarray(getattr(a, part)), np.asarray(getattr(b, part)), f"{where}.{part}")

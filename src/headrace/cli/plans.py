@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -51,7 +51,7 @@ class Job:
     memory: int | str | None
 
 
-def job(given: Mapping[str, Any], *, needs_out: bool) -> Job:
+def job(given: Mapping[str, Any], *, needs_out: bool, then: Sequence[Any] = ()) -> Job:
     """Make a plan of the options of a command.
 
     Parameters
@@ -60,6 +60,8 @@ def job(given: Mapping[str, Any], *, needs_out: bool) -> Job:
         Values of `options.PLAN`, by name.
     needs_out
         Whether a file must be named.
+    then
+        Steps that come after all that the options name.
 
     Raises
     ------
@@ -95,7 +97,8 @@ def job(given: Mapping[str, Any], *, needs_out: bool) -> Job:
     source = open_source(kind, given, query)
     if sample:
         source = source.sample(**sample)
-    plan = hr.Plan(source, said.steps if given["recipe"] is not None else _steps(given))
+    steps = said.steps if given["recipe"] is not None else _steps(given)
+    plan = hr.Plan(source, [*steps, *then])
     return Job(plan, out, "gzip" if compression == "gzip" else None, memory)
 
 

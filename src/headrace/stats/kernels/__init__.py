@@ -7,6 +7,7 @@ numba notices that the code it has kept is old by the file it is from.
 
 from .cells import mark_dominant, row_sums_of, top_sums
 from .compiled import load
+from .entries import add_entries, merge_entries, subtract_words, sum_entries
 from .gram import (
     add_dense_products,
     add_products,
@@ -70,6 +71,7 @@ __all__ = [
     "ZEROS",
     "add_counts",
     "add_dense_products",
+    "add_entries",
     "add_fixed",
     "add_logs",
     "add_moments",
@@ -109,6 +111,7 @@ __all__ = [
     "log_rates",
     "mark_dominant",
     "merge_counts",
+    "merge_entries",
     "merge_sums",
     "middle_order",
     "middle_ranks",
@@ -131,7 +134,9 @@ __all__ = [
     "sort_rows",
     "squeeze",
     "standardize",
+    "subtract_words",
     "sum_counts",
+    "sum_entries",
     "sum_groups",
     "sum_table",
     "tmm",
