@@ -84,12 +84,12 @@ def job(given: Mapping[str, Any], *, needs_out: bool) -> Job:
     if needs_out and out is None:
         raise _usage("Missing option '--out'.")
     memory = given["memory"] or said.output.memory
-    if memory is not None:
-        from ..support.memory import parse_bytes
+    from ..support.memory import opening
 
-        parse_bytes(memory)
     compression = given["compression"] or said.output.compression
-    plan = hr.Plan(open_source(kind, given, query), said.steps if given["recipe"] is not None else _steps(given))
+    with opening(memory):
+        source = open_source(kind, given, query)
+    plan = hr.Plan(source, said.steps if given["recipe"] is not None else _steps(given))
     return Job(plan, out, "gzip" if compression == "gzip" else None, memory)
 
 
