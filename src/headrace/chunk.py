@@ -264,6 +264,8 @@ class Cost:
     """Bytes that the process holds from then on: libraries."""
     disk: int = 0
     """Bytes of temporary files while reading."""
+    why: str = ""
+    """What takes unusually much of the memory, for messages."""
 
 
 def with_data(X: sparse.csr_array, data: npt.NDArray[np.float32]) -> sparse.csr_array:

@@ -16,6 +16,8 @@ import headrace as hr
 from headrace.chunk import Holds
 from headrace.sources.arrays import ArraySource
 
+NEW_SCANPY = tuple(int(n) for n in sc.__version__.split(".")[:2]) >= (1, 12)
+
 
 def cells(n: int, **columns: Any) -> pd.DataFrame:
     return pd.DataFrame(columns, index=[f"c{i}" for i in range(n)])
@@ -52,7 +54,10 @@ def test_as_scanpy(log1p: bool, percent_top: tuple[int, ...]) -> None:
     for ours, theirs in ((got.obs, expected.obs), (got.var, expected.var)):
         assert list(ours) == list(theirs)
         for name in theirs:
-            assert ours[name].dtype == theirs[name].dtype, name
+            if NEW_SCANPY and "mean_" in name:  # from 1.12 on float32, as X is; ours stay exact
+                assert ours[name].dtype == np.float64
+            else:
+                assert ours[name].dtype == theirs[name].dtype, name
             np.testing.assert_allclose(ours[name], theirs[name], rtol=3e-7, err_msg=name)
 
 

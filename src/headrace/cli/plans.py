@@ -89,12 +89,11 @@ def job(given: Mapping[str, Any], *, needs_out: bool, then: Sequence[Any] = ()) 
     if needs_out and out is None:
         raise _usage("Missing option '--out'.")
     memory = given["memory"] or said.output.memory
-    if memory is not None:
-        from ..support.memory import parse_bytes
+    from ..support.memory import opening
 
-        parse_bytes(memory)
     compression = given["compression"] or said.output.compression
-    source = open_source(kind, given, query)
+    with opening(memory):
+        source = open_source(kind, given, query)
     if sample:
         source = source.sample(**sample)
     steps = said.steps if given["recipe"] is not None else _steps(given)

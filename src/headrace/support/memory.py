@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 import psutil
@@ -14,6 +17,8 @@ from .limits import memory_limits, processors
 MOST = 4 * 10**9
 MIN_CHUNK_NNZ = 1 << 16
 MAX_CHUNK_NNZ = 800_000
+
+_opening: ContextVar[int | None] = ContextVar("opening", default=None)
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
@@ -49,6 +54,26 @@ def n_cores() -> int:
 def default_budget() -> int:
     """Return a quarter of what there is, at most 4 GB."""
     return min(available() // 4, MOST)
+
+
+@contextmanager
+def opening(memory: int | str | None) -> Iterator[None]:
+    """Have what is opened within the block be refused if it would take more memory; None: what was said outside."""
+    token = _opening.set(_opening.get() if memory is None else parse_bytes(memory))
+    try:
+        yield
+    finally:
+        _opening.reset(token)
+
+
+def opening_budget() -> int:
+    """Return the budget within which files are opened: as said, or the default."""
+    return _opening.get() or default_budget()
+
+
+def opening_limit() -> int:
+    """Return the most bytes that anything may take that is held whole when a file is opened."""
+    return max(LEAST_HELD, opening_budget() - TYPICAL - OVERHEAD)
 
 
 def resident() -> int:
@@ -157,10 +182,11 @@ def _choose(total: int, spec: StreamSpec, cost: Cost, in_flight: int, most: int,
         )  # few sizes, so that an interrupted run is likely to find the parts it left
     if chunk_nnz > room:
         least = fixed + per_nnz * largest
+        why = f" ({cost.why})" if cost.why else ""
         given = f"{total / 1e6:.0f} MB" if total >= 10**6 else f"{total:,} bytes (a budget is written e.g. '1GB')"
         raise MemoryBudgetError(
             f"this plan cannot run in {given}: it needs at least {least / 1e6:.0f} MB, of which "
-            f"{fixed / 1e6:.0f} MB are fixed; raise memory, or choose fewer layers, genes or groups"
+            f"{fixed / 1e6:.0f} MB are fixed{why}; raise memory, or choose fewer layers, genes or groups"
         )
     return Budget(total, chunk_nnz, fixed, per_nnz, min(chunk_nnz, cost.nnz // in_flight))
 
@@ -176,3 +202,6 @@ TYPICAL = 170 << 20
 
 OVERHEAD = 116 << 20
 """Compiled code, thread stacks, fragments of the allocator."""
+
+LEAST_HELD = 32 << 20
+"""Bytes that may be held when a file is opened, however little memory is given: a plan refuses that itself."""

@@ -63,4 +63,6 @@ def end(thread: threading.Thread, seconds: float | None = None) -> bool:
             thread.join(left)
         else:
             time.sleep(0.001)  # it has been started, and does not know it yet
+    if thread.is_alive():  # from Python 3.13 on a thread leaves the list a moment before it ends
+        thread.join()
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from scipy import sparse
 
 import headrace as hr
+from headrace.sources.h5ad.sizes import Texts, texts_of
 
 HUGE = 10**9
 CELLS, GENES = 20, 10
@@ -68,7 +70,7 @@ def test_categories_without_end(path: Path) -> None:
         made = never_written(kind, "categories", HUGE, h5py.string_dtype())
         made.attrs.update({"encoding-type": "string-array", "encoding-version": "0.2.0"})
         file["obs"].attrs["column-order"] = np.array(["kind"], dtype=object)
-    with pytest.raises(hr.MemoryBudgetError, match=r"'kind' .* has 1,000,000,000 categories, .* take about [\d,]+ MB"):
+    with pytest.raises(hr.MemoryBudgetError, match=r"'kind' .* has 1,000,000,000 categories: .* takes about [\d,]+ MB"):
         hr.open_h5ad(path).spec  # noqa: B018
 
 
@@ -121,3 +123,108 @@ def test_a_matrix_of_text(line: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "features.tsv.gz").write_bytes(gzip.compress(features.encode()))
     with pytest.raises((hr.SourceError, hr.InputError), match=said):
         hr.Plan(hr.open_10x(tmp_path), [hr.FilterGenes(min_cells=1)]).to_anndata()
+
+
+TEXT = h5py.string_dtype()
+
+
+def long_texts(group: Any, name: str, n: int, length: int) -> None:
+    """Give a table a column of few long texts."""
+    texts = np.array([f"{i}" + "x" * (length if i < n else 0) for i in range(len(group["_index"]))], dtype=object)
+    group.create_dataset(name, data=texts, dtype=TEXT)
+    group[name].attrs.update({"encoding-type": "string-array", "encoding-version": "0.2.0"})
+    group.attrs["column-order"] = np.array([name], dtype=object)
+
+
+def test_long_texts_of_cells_are_within_the_budget_of_a_run(path: Path, tmp_path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        long_texts(file["obs"], "story", 5, 25_000_000)
+    plan = hr.Plan(hr.open_h5ad(path))
+    with pytest.raises(hr.MemoryBudgetError, match=r"are fixed \('story' of obs of .* has 125 MB of text"):
+        plan.write_h5ad(tmp_path / "out.h5ad", memory="500MB")
+    assert plan.explain(memory="2GB").peak_memory > 4 * 125e6
+
+
+@pytest.mark.parametrize("where", ["var", "categories", "uns"])
+def test_long_texts_that_are_held(where: str, path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        if where == "var":
+            long_texts(file["var"], "story", 3, 20_000_000)
+        elif where == "uns":
+            file["uns"].create_dataset("story", data=np.array(["x" * 20_000_000] * 3, dtype=object), dtype=TEXT)
+        else:
+            kind = file["obs"].create_group("story")
+            kind.attrs.update({"encoding-type": "categorical", "encoding-version": "0.2.0", "ordered": False})
+            kind["codes"] = np.zeros(CELLS, np.int8)
+            kind["categories"] = np.array([f"{i}" + "x" * 20_000_000 for i in range(3)], dtype=object)
+            file["obs"].attrs["column-order"] = np.array(["story"], dtype=object)
+    with pytest.raises(
+        hr.MemoryBudgetError, match=r"'story'.*: held in memory, that takes about 240 MB, and there are"
+    ):
+        hr.open_h5ad(path, uns="keep", memory="500MB").cost()
+
+
+@pytest.mark.parametrize("name", ["X/data", "X/indptr", "obs/n"])
+def test_what_unpacks_to_more_than_it_says(name: str, path: Path, tmp_path: Path) -> None:
+    """A piece of 40 bytes of which 300 MB come: HDF5 itself unpacks all of it."""
+    packer = zlib.compressobj(9)
+    with h5py.File(path, "r+") as file:
+        if name == "obs/n":
+            file["obs/n"] = np.arange(CELLS)
+            file["obs"].attrs["column-order"] = np.array(["n"], dtype=object)
+        values, attributes = file[name][:], dict(file[name].attrs)
+        del file[name]
+        made = file.create_dataset(name, values.shape, values.dtype, chunks=values.shape, compression="gzip")
+        parts = [packer.compress(values.tobytes()), *(packer.compress(bytes(1 << 22)) for _ in range(72))]
+        made.id.write_direct_chunk((0,), b"".join([*parts, packer.flush()]))
+        made.attrs.update(attributes)
+    with pytest.raises(hr.SourceError, match=r"cannot be decompressed \(more than [\d,]+ bytes come of it\)"):
+        hr.Plan(hr.open_h5ad(path, memory="500MB")).write_h5ad(tmp_path / "out.h5ad", memory="500MB")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "chunks", "said"),
+    [
+        ("X/data", 10, 500_000_000, "pieces of 2,000 MB, each read whole"),
+        ("X/data", 10**12, 1, "1,000,000,000,000 pieces, which are listed"),
+        ("X/indptr", 21, 500_000_000, r"pieces of [24],000 MB"),
+        ("varm/wide", (GENES, 10**8), (GENES, 1 << 16), "varm .* has 10 rows: .* takes about 8,000 MB"),
+    ],
+)
+def test_pieces_and_arrays_without_end(name: str, shape: Any, chunks: Any, said: str, path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        attributes = dict(file[name].attrs) if name in file else {"encoding-type": "array"}
+        dtype = file[name].dtype if name in file else "f4"
+        if name in file:
+            del file[name]
+        shape, chunks = (n if isinstance(n, tuple) else (n,) for n in (shape, chunks))
+        made = file.create_dataset(
+            name,
+            shape,
+            dtype,
+            chunks=chunks,
+            maxshape=(None,) * len(shape),
+            compression="gzip" if chunks[0] > 1 else None,
+        )
+        made.attrs.update(attributes)
+    with pytest.raises(hr.MemoryBudgetError, match=said):
+        hr.open_h5ad(path, memory="500MB").cost()
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {},
+        {"chunks": (7,)},
+        {"chunks": (7,), "compression": "gzip", "shuffle": True},
+        {"chunks": (64,), "compression": "gzip", "fletcher32": True},
+        {"chunks": (9,), "compression": "lzf"},
+    ],
+)
+def test_lengths_of_texts_are_known_before_they_are_read(stored: dict[str, Any], tmp_path: Path) -> None:
+    texts = ["é" * (i * 7 % 23) for i in range(100)]
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        made = file.create_dataset("texts", data=np.array(texts, dtype=object), dtype=TEXT, **stored)
+        lengths = [len(text.encode()) for text in texts]
+        found = texts_of(made, 30)
+    assert found == Texts(sum(lengths), max(sum(lengths[a : a + 30]) for a in range(0, 100, 30)), max(lengths))

@@ -34,7 +34,7 @@ def muon(path: Path, **modalities: anndata.AnnData) -> Path:
     with h5py.File(path, "w", userblock_size=512) as file:
         file.attrs.update({"encoding-type": "MuData", "encoding-version": "0.1.0", "axis": 0})
         for name, adata in modalities.items():
-            write_elem(file, f"mod/{name}", adata)
+            write_elem(file.require_group("mod"), name, adata)
         file["mod"].attrs["mod-order"] = list(modalities)
         both = next(iter(modalities.values())).obs
         write_elem(file, "obs", pd.DataFrame({"rna:kind": both["kind"]}, index=both.index))

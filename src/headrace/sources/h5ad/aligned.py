@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ...errors import SourceError
 from .blocks import Blocks
 from .file import attribute, check_storage, member, members, reading, text
+from .sizes import check_held
 from .table import Table
 
 BLOCK_BYTES = 8 << 20
@@ -68,6 +69,7 @@ class Aligned:
             length, max(1, min(length, BLOCK_BYTES // max(1, row)))
         )
         self.memory = 3 * self.blocks.size * row if self.arrays else 0
+        self.why = f"{path} of {root.file.filename} has {row:,} bytes a row" if self.memory > 6 * BLOCK_BYTES else ""
 
     def empty(self) -> dict[str, npt.NDArray[Any]]:
         """Return no rows: names, widths and types."""
@@ -85,6 +87,8 @@ class Aligned:
 
     def all(self) -> dict[str, npt.NDArray[Any]]:
         """Return all rows."""
+        row = sum(array.width * array.dtype.itemsize for array in self.arrays.values())
+        check_held(2 * self.length * row, f"{self.path} of {self.root.file.filename} has {self.length:,} rows")
         return self.read(0, self.length)
 
     def _load(self, start: int, stop: int) -> dict[str, npt.NDArray[Any]]:

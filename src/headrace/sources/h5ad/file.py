@@ -19,8 +19,8 @@ from h5py import h5d, h5l, h5t, h5z
 
 from ...errors import InputError, SourceError
 from .foreign import foreign
+from .sizes import FLETCHER32, GZIP, SHUFFLE, check_pieces
 
-GZIP, SHUFFLE, FLETCHER32 = 1, 2, 3
 BY_LIBRARY = {4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
 """Filters that are left to the library; the three above are undone here, in several threads."""
 
@@ -207,6 +207,8 @@ def check_storage(dataset: h5py.Dataset) -> tuple[int, ...]:
             f"{where} is compressed by filter {code} ({name}), which HDF5 has not by itself; write the file again with "
             "compression='gzip' or none, where that filter is installed (for many: import hdf5plugin)"
         )
+    with reading(where):
+        check_pieces(dataset, filters, where)
     return filters
 
 

@@ -13,6 +13,7 @@ from .file import Stored, attribute, locate, member, members, reading, text
 from .foreign import said
 from .matrix import Csr, Dense, Matrix
 from .preads import Disk
+from .sizes import check_held
 from .transposed import Csc
 from .values import Names
 
@@ -42,6 +43,10 @@ def locate_matrix(
             raise SourceError(f"{where} has {found.ndim} dimensions, not 2")
         stored = locate(found)
         _agree(where, stored.shape, shape)
+        check_held(
+            2 * stored.band_bytes,
+            f"{where} is stored in pieces, and all that have values of one cell are read together",
+        )
         return Dense(disk, stored, names)
     form = text(attribute(found, "encoding-type", attribute(found, "h5sparse_format", "")))
     form = {"csr_matrix": "csr", "csc_matrix": "csc"}.get(form, form)
@@ -85,6 +90,8 @@ def vectors(group: h5py.Group, where: str, most: int) -> tuple[Stored, Stored, n
         parts[name] = locate(part)
         if name != "data" and parts[name].dtype.kind not in "iu":
             raise SourceError(f"{where} has {name} of type {parts[name].dtype}; the file is broken")
+    n = min(parts["indptr"].shape[0], most + 2)
+    check_held(16 * n, f"{where} has {n:,} places in indptr")
     with reading(f"{where}, indptr"):
         indptr = np.asarray(member(group, "indptr")[: most + 2], dtype=np.int64)
     return parts["data"], parts["indices"], indptr

@@ -14,6 +14,7 @@ from ...chunk import Holds
 from ...errors import CountsError, FractionalCountsWarning, InputError, NotCarriedWarning, SourceError, nearest
 from ...support.given import check_call
 from ...support.inputs import close_inputs
+from ...support.memory import opening
 from .aligned import shown
 from .file import member
 from .locate import asked_as, matrices, modality_of
@@ -73,6 +74,7 @@ def open_h5ad(
     uns: Literal["keep"] | None = None,
     modality: str | None = None,
     scratch: str | os.PathLike[str] | None = None,
+    memory: int | str | None = None,
 ) -> H5adSource:
     """Open a local .h5ad file, or a modality of an .h5mu, as a source of cells.
 
@@ -108,6 +110,9 @@ def open_h5ad(
         Of an .h5mu file (MuData), what is read, e.g. "rna". It must be said if there are several.
     scratch
         Folder for the temporary file that CSC needs; the system's by default (TMPDIR).
+    memory
+        The most that opening may take, e.g. "1GB", as names and texts of genes are held in memory; by default what a
+        run may take. What a run takes, it says itself.
 
     Returns
     -------
@@ -153,6 +158,13 @@ def open_h5ad(
     source = H5adSource(
         full, there, place, kind, var_index, None if scratch is None else os.path.abspath(scratch), var_names, uns
     )
+    with opening(memory):
+        return _looked_at(source, layer, modality, asked=holds is not None)
+
+
+def _looked_at(source: H5adSource, layer: str | None, modality: str | None, asked: bool) -> H5adSource:
+    """Return a source of which what can be known without reading X is found to be as it must be."""
+    full, place = source.path, source.layer
     try:
         source = replace(source, modality=modality_of(full, source._file, modality))
         known = matrices(source._file)
@@ -166,17 +178,17 @@ def open_h5ad(
             raise InputError(f"{full} has {n_obs} cells and {n_vars} genes: there is nothing to do")
         source._obs.check_texts()
         source._matrix  # noqa: B018 # what is broken is named now, not later
-        if holds is None:
+        if not asked:
             refuse_if_no_counts(source)
         elif source._fractional:
             warnings.warn(
                 f"{place} of {full} holds counts that are not whole; they are taken as they are, and RoundCounts() "
                 "makes them whole",
                 FractionalCountsWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         for name, left in source.refused.items():
-            warnings.warn(f"of {name} of {full}, not carried over: {shown(left)}", NotCarriedWarning, stacklevel=2)
+            warnings.warn(f"of {name} of {full}, not carried over: {shown(left)}", NotCarriedWarning, stacklevel=3)
         return source
     except BaseException:  # the exception would keep the file open
         close_inputs(source)

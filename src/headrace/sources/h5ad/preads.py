@@ -14,12 +14,12 @@ from typing import Any
 import h5py
 import numpy as np
 import numpy.typing as npt
-from isal import isal_zlib
 
 from ...errors import SourceError
 from ...stats import kernels
 from ...support.memory import n_cores
-from .file import FLETCHER32, GZIP, SHUFFLE, Stored, open_file, reading
+from .file import Stored, open_file, reading
+from .sizes import FLETCHER32, GZIP, SHUFFLE, inflate
 
 TASK_BYTES = 1 << 20
 """Small tiles are decoded so many bytes at a time."""
@@ -187,8 +187,8 @@ class Reader:
 
     def _inflate(self, raw: npt.NDArray[np.uint8], expected: int) -> npt.NDArray[np.uint8]:
         try:
-            return np.frombuffer(isal_zlib.decompress(raw.data, bufsize=expected), dtype=np.uint8)
-        except isal_zlib.error as error:  # type: ignore[misc] # a class, whatever its stubs say
+            return np.frombuffer(inflate(raw.data, expected), dtype=np.uint8)
+        except ValueError as error:
             raise SourceError(f"{self.where} cannot be decompressed ({error}): the file is damaged") from error
 
 

@@ -120,9 +120,8 @@ class H5adSource(Rows):
     def cost(self) -> Cost:
         """Say what reading all of it takes."""
         about = self._matrix
-        return Cost(
-            about.expected, about.bytes, about.memory + self._obs.memory + self._obsm.memory, disk=about.scratch
-        )
+        memory = about.memory + self._obs.memory + self._obsm.memory
+        return Cost(about.expected, about.bytes, memory, self._held, about.scratch, self._obs.why or self._obsm.why)
 
     def value_counts(self, column: str) -> dict[str, int]:
         """Count the cells of each value of a column of obs."""
@@ -244,6 +243,14 @@ class H5adSource(Rows):
         if not isinstance(found, h5py.Dataset) or found.shape != () or found.dtype.kind not in "iuf":
             return None
         return float(found[()])
+
+    @cached_property
+    def _held(self) -> int:
+        """Bytes of what is held of var, varm and uns, beyond what every plan reckons with."""
+        usual = 400 * len(self.var)
+        return max(0, int(self.var.memory_usage(deep=True).sum()) - usual) + sum(
+            array.nbytes for array in self._varm.all().values()
+        )
 
     @cached_property
     def _fractional(self) -> bool | None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import h5py
 import numpy as np
 import pandas as pd
 
-from ...errors import InputError, MemoryBudgetError, SourceError
-from ...support.memory import default_budget
+from ...errors import InputError, SourceError
 from .blocks import Blocks
 from .file import attribute, check_storage, member, members, reading, text
+from .sizes import TEXT_COPIES, Texts, check_held, texts_of
 
 BLOCK = 65536
 """Rows per block."""
@@ -38,6 +39,8 @@ class Column:
         Bytes of its categories.
     padded
         Whether it is text of fixed length, which may have a NUL in it.
+    texts
+        Returns how long its texts are, if it is text.
     """
 
     length: int
@@ -45,15 +48,13 @@ class Column:
     row_bytes: int
     held: int = 0
     padded: bool = False
+    texts: Callable[[], Texts] | None = None
 
-
-def check_fits(n: int, row_bytes: int, what: str) -> None:
-    """Raise `MemoryBudgetError` if what is held whole, whatever the budget of a run, does not fit in memory."""
-    if n * row_bytes > default_budget():
-        raise MemoryBudgetError(
-            f"{what}, which are held in memory and take about {n * row_bytes / 1e6:,.0f} MB; there are "
-            f"{default_budget() / 1e6:,.0f} MB for that. Leave the column out, or look whether the file is broken"
-        )
+    def check_held(self, what: str) -> None:
+        """Raise `MemoryBudgetError` if all its rows do not fit in memory."""
+        check_held(self.length * self.row_bytes, what)
+        if self.texts is not None:
+            check_held(TEXT_COPIES * self.texts().total, f"{what}, {self.texts().total / 1e6:,.0f} MB of text")
 
 
 class Table:
@@ -95,7 +96,25 @@ class Table:
     def memory(self) -> int:
         """Bytes of the blocks that are kept, and of categories."""
         row = self.index.row_bytes + sum(column.row_bytes for column in self.columns.values())
-        return 3 * min(self.length, BLOCK) * row + sum(column.held for column in self.columns.values())
+        return 3 * min(self.length, BLOCK) * row + sum(column.held for column in self.columns.values()) + self._long[0]
+
+    @property
+    def why(self) -> str:
+        """Which column has long texts, if that is what takes most of the memory."""
+        return self._long[1]
+
+    @cached_property
+    def _long(self) -> tuple[int, str]:
+        """Bytes that long texts take beyond what a row usually takes, and which column has most of them."""
+        usual = STRING_BYTES * min(self.length, BLOCK)
+        with reading(self.where):
+            every = {"the index": self.index, **self.columns}
+            found = {key: column.texts().block for key, column in every.items() if column.texts is not None}
+        more = {key: TEXT_COPIES * (n - usual) for key, n in found.items() if n > usual}
+        if not more:
+            return 0, ""
+        most = max(more, key=lambda key: more[key])
+        return sum(more.values()), f"{most!r} of {self.where} has {found[most] / 1e6:,.0f} MB of text for as many rows"
 
     def empty(self) -> pd.DataFrame:
         """Return no rows: names and dtypes, with all categories."""
@@ -104,7 +123,9 @@ class Table:
     def all(self) -> pd.DataFrame:
         """Return all rows."""
         row = self.index.row_bytes + sum(column.row_bytes for column in self.columns.values())
-        check_fits(self.length, row, f"{self.where} has {self.length:,} rows")
+        check_held(self.length * row, f"{self.where} has {self.length:,} rows")
+        for key, column in {"the index": self.index, **self.columns}.items():
+            column.check_held(f"{key!r} of {self.where} has {self.length:,} rows")
         return self._load(0, self.length)
 
     def read(self, start: int, stop: int) -> pd.DataFrame:
@@ -115,9 +136,11 @@ class Table:
     def check_texts(self) -> None:
         """Raise `InputError` if a text has a NUL, which no .h5ad of today holds: only one of fixed length may."""
         for key, column in {"the index": self.index, **self.columns}.items():
-            for start in range(0, column.length if column.padded else 0, BLOCK):
+            longest = column.texts().longest if column.padded and column.texts is not None else 0
+            step = max(1, min(BLOCK, (8 << 20) // max(1, longest)))
+            for start in range(0, column.length if column.padded else 0, step):
                 with reading(self.where):
-                    texts = column.read(start, min(start + BLOCK, column.length))
+                    texts = column.read(start, min(start + step, column.length))
                 wrong = next((text for text in texts if "\0" in text), None)
                 if wrong is not None:
                     raise InputError(f"{self.where}: {key!r} has {wrong!r}, with a NUL (\\0) in it; replace it")
@@ -193,6 +216,7 @@ class Table:
                 lambda start, stop: np.asarray(texts[start:stop], dtype=object),
                 STRING_BYTES,
                 padded=padded,
+                texts=cache(lambda: texts_of(dataset, BLOCK)),
             )
         if dataset.dtype.kind not in "biuf":
             raise SourceError(f"{where} holds {dataset.dtype}, which headrace does not read; drop it")
@@ -214,7 +238,7 @@ class Table:
             column = self._nullable(found, text(attribute(found, "encoding-type", "")), where)
         else:
             column = self._plain(found, where)
-        check_fits(column.length, column.row_bytes, f"{where} has {column.length:,} categories")
+        column.check_held(f"{where} has {column.length:,} categories")
         with reading(where):
             values = column.read(0, column.length)
         if isinstance(values, pd.api.extensions.ExtensionArray):
@@ -238,7 +262,8 @@ class Table:
                 raise SourceError(f"{where} has code {found.max()}, but {len(values)} categories")
             return pd.Categorical.from_codes(found, dtype=dtype)
 
-        return Column(codes.length, read, codes.row_bytes, STRING_BYTES * len(values))
+        held = STRING_BYTES * len(values) + sum(len(value) for value in values if isinstance(value, str))
+        return Column(codes.length, read, codes.row_bytes, held)
 
     def _nullable(self, group: h5py.Group, encoding: str, where: str) -> Column:
         """Return a column of values, some of which are missing."""

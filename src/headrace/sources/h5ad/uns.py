@@ -7,7 +7,8 @@ from typing import Any
 import h5py
 
 from ...errors import SourceError
-from .file import check_storage, member, members
+from .file import check_storage, member, members, reading
+from .sizes import TEXT_COPIES, check_held, texts_of
 
 REPLACED = ("headrace", "log1p")
 """Entries that describe the file's own X, or how headrace made the file: a run writes its own."""
@@ -26,11 +27,15 @@ def read_uns(file: h5py.File) -> tuple[dict[str, Any], dict[str, str]]:
     group = member(file, "uns")
     kept: dict[str, Any] = {}
     left: dict[str, str] = {}
+    total = 0
     for name in members(group):
         element = member(group, name)
         if name in REPLACED:
             continue
-        _check_inside(element)
+        total += _check_inside(element)
+        check_held(
+            total, f"uns of {file.file.filename} has {name!r}", "leave out uns='keep', or look whether it is broken"
+        )
         if member(element, "connectivities_key") is not None:
             left[name] = "it refers to obsp, which is not carried over"
             continue
@@ -41,16 +46,21 @@ def read_uns(file: h5py.File) -> tuple[dict[str, Any], dict[str, str]]:
     return kept, left
 
 
-def _check_inside(element: h5py.Group | h5py.Dataset) -> None:
-    """Raise if an entry, or what is within, is not in this file."""
+def _check_inside(element: h5py.Group | h5py.Dataset) -> int:
+    """Raise if an entry, or what is within, is not in this file; return the bytes that it takes in memory."""
     if isinstance(element, h5py.Dataset):
         check_storage(element)
-        return
+        with reading(f"{element.name} of {element.file.filename}"):
+            if h5py.check_string_dtype(element.dtype) is not None and element.ndim == 1:
+                return TEXT_COPIES * texts_of(element, max(1, len(element))).total
+            return int(element.size or 0) * int(element.dtype.itemsize)
+    total = 0
     for name in members(element):
         inner = member(element, name)
         if inner is None:
             raise SourceError(f"{element.name}/{name} of {element.file.filename} is not there")
-        _check_inside(inner)
+        total += _check_inside(inner)
+    return total
 
 
 def others(file: h5py.File, layer: str, uns: bool) -> dict[str, list[str]]:

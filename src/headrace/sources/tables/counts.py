@@ -15,7 +15,7 @@ import pandas as pd
 from ...chunk import Chunk, Holds, StreamSpec
 from ...errors import InputError, nearest
 from ...support.given import check_call
-from ...support.memory import parse_bytes
+from ...support.memory import opening
 from ..arrays import ArraySource
 from .annotations import annotation, beside, joined, tx2gene_of
 from .checks import checked, files_of, without_summary
@@ -25,7 +25,7 @@ from .lengths import gene_lengths
 from .load import How, load, summary_rows
 from .numerals import Decimal
 from .quantifiers import CountsFromAbundance, summarized
-from .text import is_pipe, within
+from .text import is_pipe
 
 Orientation = Literal["genes x samples", "samples x genes"]
 GENE_ID = re.compile(r"(ENS[A-Z]*[GT]\d{6,}|FBgn\d{5,}|WBGene\d{5,}|Y[A-P][LR]\d{3}[WC]|SP[ABC][A-Z]*\d+\.)")
@@ -195,7 +195,7 @@ def open_counts(
         expected = False
         obs, var = joined(data.obs, annotation(samples), "samples"), joined(var, annotation(genes), "genes")
     else:
-        with within(None if memory is None else parse_bytes(memory)):
+        with opening(memory):
             loaded = load(data, How(strandedness, separator, decimal, header))
         notes, numbers, about = loaded.notes, loaded.numbers, loaded.rows
         expected = loaded.run is not None

@@ -13,28 +13,19 @@ import sys
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import psutil
 import pyarrow as pa
 
 from ...errors import InputError
-from ...support.memory import available
+from ...support.memory import opening_budget
 from .notices import TextEncodingWarning
 
 BLOCK = 1 << 24
-LEAST_LIMIT = 1 << 28
-"""Bytes of text that are always taken, if no budget is given."""
-
 HELD = 16
 """Bytes of memory that reading takes for each of text: 9 to 15 were seen, most where counts have one digit."""
-
-_budget: ContextVar[int | None] = ContextVar("budget", default=None)
 
 BOMS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -80,16 +71,6 @@ class Text:
 
     name: str
     data: bytes
-
-
-@contextmanager
-def within(memory: int | None) -> Iterator[None]:
-    """Have texts that are read within the block be refused if they would take more memory; None: more than is free."""
-    token = _budget.set(memory)
-    try:
-        yield
-    finally:
-        _budget.reset(token)
 
 
 def is_pipe(path: str | os.PathLike[str]) -> bool:
@@ -183,10 +164,7 @@ def _of_zip(packed: IO[bytes], name: str) -> bytes:
 
 def _limited(file: Any, name: str) -> bytes:
     """Read all, but no more than memory allows."""
-    budget = _budget.get()
-    there = min(int(psutil.virtual_memory().available), available())
-    limit = max(LEAST_LIMIT, there // HELD) if budget is None else budget // HELD
-    raised = "" if budget is None else "raise memory=, "
+    limit = opening_budget() // HELD
     parts: list[bytes] = []
     total = 0
     while part := file.read(BLOCK):
@@ -194,7 +172,7 @@ def _limited(file: Any, name: str) -> bytes:
         if total > limit:
             raise InputError(
                 f"{name} has more than {limit / 1e6:,.0f} MB of text, which is held in memory with the numbers it "
-                f"makes: {raised}cut it into parts, or write it as .h5ad and use hr.open_h5ad"
+                f"makes: raise memory=, cut it into parts, or write it as .h5ad and use hr.open_h5ad"
             )
         if len(parts) == 0 and part.count(0) == len(part) > 64:
             raise InputError(f"{name} holds nothing but NUL bytes; the file is damaged, so copy it again")

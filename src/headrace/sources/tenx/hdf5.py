@@ -15,7 +15,8 @@ from ..h5ad.file import check_storage, member, members, reading
 from ..h5ad.locate import vectors
 from ..h5ad.matrix import Csr
 from ..h5ad.preads import Disk
-from ..h5ad.table import STRING_BYTES, check_fits
+from ..h5ad.sizes import TEXT_COPIES, check_held, texts_of
+from ..h5ad.table import STRING_BYTES
 from ..h5ad.values import Names
 
 OLD_NAMES = {"id": ("genes", "gene_ids"), "name": ("gene_names", "genes")}
@@ -107,7 +108,11 @@ def _texts(dataset: Any, where: str) -> list[str]:
     if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 1 or dataset.dtype.kind not in "SO":
         raise SourceError(f"{where}: barcodes or features are no list of text; the file is broken")
     check_storage(dataset)
-    check_fits(len(dataset), STRING_BYTES, f"{where} has {len(dataset):,} barcodes or features")
+    what = f"{where} has {len(dataset):,} barcodes or features"
+    check_held(len(dataset) * STRING_BYTES, what)
+    with reading(where):
+        total = texts_of(dataset, len(dataset)).total
+    check_held(TEXT_COPIES * total, f"{what}, {total / 1e6:,.0f} MB of text")
     with reading(where):
         return [one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in dataset[:]]
 

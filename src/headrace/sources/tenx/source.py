@@ -20,6 +20,7 @@ from ...errors import InputError, nearest
 from ...protocols import Source
 from ...support.given import check_call
 from ...support.inputs import opened
+from ...support.memory import opening
 from ...support.prefetch import prefetch
 from ..h5ad.preads import Disk, stamp
 from ..names import named
@@ -159,6 +160,7 @@ def open_10x(
     genome: str | None = None,
     var_names: str | None = None,
     scratch: str | os.PathLike[str] | None = None,
+    memory: int | str | None = None,
 ) -> TenxSource:
     r"""Open what Cell Ranger writes as a source of cells: an .h5 file, or a folder of matrix.mtx.
 
@@ -179,6 +181,9 @@ def open_10x(
         kept in `var["feature_id"]`. None: they are called by their ids.
     scratch
         Folder for temporary files; the system's by default (TMPDIR).
+    memory
+        The most that opening may take, e.g. "1GB", as names of cells and features are held in memory; by default what a
+        run may take. What a run takes, it says itself.
 
     Returns
     -------
@@ -226,7 +231,8 @@ def open_10x(
     source = TenxSource(
         str(place), stamps, files, feature_type, genome, None if scratch is None else str(scratch), var_names
     )
-    spec = source.spec  # what is broken is named now, not later
+    with opening(memory):
+        spec = source.spec  # what is broken is named now, not later
     if not spec.n_obs or not spec.n_vars:
         raise InputError(f"{place} has {spec.n_obs} cells and {spec.n_vars} features: there is nothing to do")
     return source

@@ -1,0 +1,184 @@
+"""What datasets of HDF5 take in memory, found out before they are read: a small file may ask for any amount."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+from isal import isal_zlib
+
+from ...errors import MemoryBudgetError, SourceError
+from ...support.memory import opening_limit
+
+GZIP, SHUFFLE, FLETCHER32 = 1, 2, 3
+BEST_RATIO = 1032
+"""Deflate makes no more bytes of one."""
+
+TEXT_COPIES = 4
+"""How often a text is held while it is read: by HDF5, by Python, and on its way to where it is written."""
+
+DESCRIPTOR = 16
+"""Bytes of a text's length and place in a file."""
+
+STEP = 256
+"""Rows that are read at once to learn the lengths of texts, where nothing else tells."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """How long the texts of a dataset are, in bytes.
+
+    Parameters
+    ----------
+    total
+        All of them.
+    block
+        Those of the rows that are read at once, where they are most.
+    longest
+        The longest.
+    """
+
+    total: int
+    block: int
+    longest: int
+
+
+def check_held(n_bytes: int, what: str, remedy: str = "leave it out, or look whether the file is broken") -> None:
+    """Raise `MemoryBudgetError` if what is held whole while a file is opened does not fit in memory."""
+    limit = opening_limit()
+    if n_bytes > limit:
+        raise MemoryBudgetError(
+            f"{what}: held in memory, that takes about {n_bytes / 1e6:,.0f} MB, and there are {limit / 1e6:,.0f} MB "
+            f"for it. Raise memory=, {remedy}"
+        )
+
+
+def check_pieces(dataset: h5py.Dataset, filters: tuple[int, ...], where: str) -> None:
+    """Raise if a piece of a dataset (HDF5's chunk) takes more than there is, as it is said to be or as it is packed."""
+    if dataset.chunks is None:
+        return
+    tile = int(np.prod(dataset.chunks, dtype=object)) * dataset.dtype.itemsize
+    grid = int(np.prod([-(-n // t) for n, t in zip(dataset.shape, dataset.chunks, strict=True)], dtype=object))
+    if dataset.dtype.kind != "O":
+        check_held(24 * grid, f"{where} is stored in {grid:,} pieces, which are listed")
+    if filters or dataset.ndim > 1:
+        check_held(3 * tile, f"{where} is stored in pieces of {tile / 1e6:,.0f} MB, each read whole")
+    if GZIP in filters and filters[filters.index(GZIP) + 1 :] in ((), (FLETCHER32,)):
+        plain = _stored_bytes(dataset)
+        suspect: list[tuple[int, ...]] = []
+
+        def note(info: Any) -> None:
+            if info.size * BEST_RATIO > max(4 * plain, opening_limit()):
+                suspect.append(info.chunk_offset)
+
+        dataset.id.chunk_iter(note)
+        for at in suspect:
+            _check_inflated(dataset, at, plain + 4, where)
+
+
+def inflate(raw: Any, most: int) -> bytes:
+    """Return bytes unpacked, or raise `ValueError` if there are more than that: how many there will be is not said."""
+    unpack = isal_zlib.decompressobj()
+    try:
+        out: bytes = unpack.decompress(raw, max_length=most + 1)
+    except isal_zlib.error as error:  # type: ignore[misc] # a class, whatever its stubs say
+        raise ValueError(str(error)) from error
+    if len(out) > most:
+        raise ValueError(f"more than {most:,} bytes come of it")
+    if not unpack.eof:
+        raise ValueError("it is cut off")
+    return out
+
+
+def _stored_bytes(dataset: h5py.Dataset) -> int:
+    """Return the bytes of a piece as stored, unpacked."""
+    size = DESCRIPTOR if dataset.dtype.kind == "O" else dataset.id.get_type().get_size()
+    return int(np.prod(dataset.chunks, dtype=np.int64)) * size
+
+
+def _check_inflated(dataset: h5py.Dataset, at: tuple[int, ...], most: int, where: str) -> None:
+    mask, raw = dataset.id.read_direct_chunk(at)
+    if mask:
+        return
+    try:
+        inflate(raw, most)
+    except ValueError as error:
+        raise SourceError(f"{where} cannot be decompressed ({error}): the file is damaged") from error
+
+
+def texts_of(dataset: h5py.Dataset, block: int) -> Texts:
+    """Return how long the texts of a dataset are; of variable ones their lengths are read, but not they themselves.
+
+    Parameters
+    ----------
+    block
+        Rows that are read at once.
+    """
+    n = len(dataset)
+    about = h5py.check_string_dtype(dataset.dtype)
+    if about is not None and about.length is not None:
+        return Texts(n * about.length, min(n, block) * about.length, about.length)
+    fill = _fill(dataset)
+    found: dict[int, int] = {}
+    written = total = longest = 0
+    for first, lengths in _lengths(dataset):
+        total, longest = total + int(lengths.sum()), max(longest, int(lengths.max(initial=0)))
+        written += len(lengths)
+        of = np.arange(first, first + len(lengths)) // block
+        for number in range(int(of[0]), int(of[-1]) + 1) if len(of) else ():
+            found[number] = found.get(number, 0) + int(lengths[of == number].sum())
+    if fill and written < n:
+        return Texts(total + (n - written) * fill, max(found.values(), default=0) + block * fill, max(longest, fill))
+    return Texts(total, max(found.values(), default=0), longest)
+
+
+def _fill(dataset: h5py.Dataset) -> int:
+    value = dataset.fillvalue
+    return len(value) if isinstance(value, (bytes, str)) else 0
+
+
+def _lengths(dataset: h5py.Dataset) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """Yield the lengths of the texts that are stored, with the row of the first of them, in any order."""
+    n, number = len(dataset), dataset.id
+    plist = number.get_create_plist()
+    filters = [int(plist.get_filter(i)[0]) for i in range(plist.get_nfilters())]
+    known = number.get_type().get_size() == DESCRIPTOR
+    if known and dataset.chunks is None and number.get_offset() is not None:
+        offset = number.get_offset() + dataset.file.userblock_size
+        with open(dataset.file.filename, "rb") as file:
+            file.seek(offset)
+            for start in range(0, n, 1 << 20):
+                yield start, _of_descriptors(file.read(DESCRIPTOR * min(1 << 20, n - start)))
+    elif known and dataset.chunks is not None and set(filters) <= {GZIP, SHUFFLE, FLETCHER32}:
+        places: list[int] = []
+        number.chunk_iter(lambda info: places.append(info.chunk_offset[0]))
+        rows = dataset.chunks[0]
+        for start in places:
+            if start < n:
+                mask, raw = number.read_direct_chunk((start,))
+                yield start, _of_descriptors(_plain(raw, mask, filters, rows * DESCRIPTOR))[: n - start]
+    elif dataset.chunks is not None or number.get_storage_size():
+        for start in range(0, n, STEP):
+            yield start, np.array([len(one) for one in dataset[start : start + STEP]], dtype=np.int64)
+
+
+def _of_descriptors(raw: bytes) -> npt.NDArray[np.int64]:
+    return np.frombuffer(raw[: len(raw) // DESCRIPTOR * DESCRIPTOR], "<u4")[:: DESCRIPTOR // 4].astype(np.int64)
+
+
+def _plain(raw: bytes, mask: int, filters: list[int], expected: int) -> bytes:
+    """Undo the filters of a piece."""
+    for at in reversed(range(len(filters))):
+        if mask >> at & 1:
+            continue
+        if filters[at] == FLETCHER32:
+            raw = raw[:-4]
+        elif filters[at] == GZIP:
+            raw = inflate(raw, expected + 4)
+        elif filters[at] == SHUFFLE:
+            raw = np.frombuffer(raw, np.uint8).reshape(DESCRIPTOR, -1).T.tobytes()
+    return raw
