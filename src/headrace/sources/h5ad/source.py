@@ -31,7 +31,7 @@ from .locate import locate_matrix
 from .matrix import Matrix
 from .preads import Disk
 from .table import Table
-from .uns import others, read_uns
+from .uns import others, read_made, read_uns
 from .values import Names, Rounding
 
 Holding = Literal["counts", "normalized", "logged", "standardized"]
@@ -96,6 +96,7 @@ class H5adSource(Source[CellRange]):
             obsm=self._obsm.empty(),
             varm=self._varm.all(),
             uns=uns,
+            made=read_made(self._file),
             values=self._counts_anyhow(),
             fractional=self._fractional,
         )
