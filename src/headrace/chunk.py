@@ -34,6 +34,16 @@ class Holds(StrEnum):
     """Centred or scaled gene by gene, or residuals: zero has no special meaning."""
 
 
+@dataclass(frozen=True)
+class Limit:
+    """Bounds that a filter sets to cells, inclusive; both None until they are found in the data. Reports draw them."""
+
+    measure: str
+    """A column of `obs`, or `n_genes` or `n_counts`: genes above zero and total of X."""
+    low: float | None = None
+    high: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Scaling:
     """How genes are scaled: (x - mean) / std, within -most and most.
@@ -103,6 +113,10 @@ class StreamSpec:
         Whether statistics go by `measured` unless a step is told otherwise.
     filters
         The steps that may have left cells out, with their bounds, in words.
+    limits
+        The bounds of these steps, as far as they are known.
+    made
+        What the source itself says of how it was made: of a file, its `uns["headrace"]`, and "log1p" if it has that.
     values
         Counts the cells of each value of a column of the source's `obs`: `Source.value_counts`.
     fractional
@@ -135,6 +149,8 @@ class StreamSpec:
     measured: pd.DataFrame | None = None
     presence_aware: bool = False
     filters: tuple[str, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    made: Mapping[str, Any] = field(default_factory=dict)
     values: Callable[[str], Mapping[str, int]] | None = None
     fractional: bool | None = False
     whole: bool = False

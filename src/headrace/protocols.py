@@ -2,9 +2,9 @@
 
 A `Plan` streams chunks of cells from a `Source` through steps into a `Sink`. A step is a `Transform`, or a `Fit`, which
 sees all cells first, through an `Accumulator`, and then becomes a transform. An `Executor` runs several chunks at once.
-To add a step, derive from one of the two, write its two methods, and override what applies. Three laws (`tests/laws`).
-*Rows*: cells together or apart give the same. *Merge*: folding a stream equals merging the folds of its parts. *Plan*:
-the same to the bit for every chunk size, thread count, executor.
+A new step derives from one of them, has its two methods, and overrides what applies. Three laws (`tests/laws`). *Rows*:
+cells together or apart give the same. *Merge*: a fold of a stream is the merged folds of its parts. *Plan*: the same to
+the bit for all chunk sizes and executors.
 """
 
 from __future__ import annotations
@@ -220,6 +220,8 @@ class Transform(Step):
 class Accumulator(Contract, Generic[Result]):
     """A summary of cells; a new one is empty. The order of updates and merges must not show, not by one bit."""
 
+    parallel: bool = False  # whether it may be updated by several threads at once
+
     @abstractmethod
     def update(self, chunk: Chunk) -> None:
         """Add the cells of one chunk."""
@@ -238,8 +240,6 @@ class Accumulator(Contract, Generic[Result]):
 
     def use_scratch(self, folder: Path) -> None:
         """Be told the folder for temporary files, before the first update."""
-
-    parallel = False  # whether several threads may update it at once: it then guards its own state
 
     @property
     def reads_obs(self) -> Collection[str] | None:

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 import headrace as hr
-from headrace.engine.run import Settings
+from headrace.engine.settings import Settings
 from headrace.sources.arrays import ArraySource
 from headrace.support import target
 from tests.wrapped import Spooled

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ..cli import aggregate, bulk, cache, count, datasets, demo, export, spool, verify
+from ..cli import aggregate, bulk, cache, count, datasets, demo, export, report, spool, verify
 from ..support.limits import LIBRARIES, check_address_space
 from .console import DONE, Session, leave, plain_warnings, stoppable
 from .group import headrace
@@ -55,4 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return DONE
 
 
-__all__ = ["aggregate", "bulk", "cache", "count", "datasets", "demo", "export", "headrace", "main", "spool", "verify"]
+__all__ = [
+    "aggregate",
+    "bulk",
+    "cache",
+    "count",
+    "datasets",
+    "demo",
+    "export",
+    "headrace",
+    "main",
+    "report",
+    "spool",
+    "verify",
+]

@@ -55,7 +55,7 @@ def aggregate(session: Session, /, **given: Any) -> None:
     import headrace as hr
 
     from ..engine.leftover import SPOOLS
-    from ..engine.run import Settings
+    from ..engine.settings import Settings
     from ..support.memory import default_budget, parse_bytes
     from .plans import job
 

@@ -150,7 +150,7 @@ def bulk(session: Session, /, tables: tuple[str, ...], **given: Any) -> None:
     import headrace as hr
 
     from ..engine.leftover import SPOOLS
-    from ..engine.run import Settings
+    from ..engine.settings import Settings
     from ..support.atomic import check_target
     from ..support.memory import default_budget, parse_bytes
     from .progress import Progress

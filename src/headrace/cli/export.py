@@ -74,6 +74,7 @@ def export(session: Session, /, **given: Any) -> None:
             resume=given["resume"],
             keep_spool=given["keep_spool"],
             on_event=progress,
+            report=given["report"],
         )
     before = todo.plan.source.spec
     summed = any(step.becomes_source for step in todo.plan.steps)
@@ -82,6 +83,8 @@ def export(session: Session, /, **given: Any) -> None:
         f"wrote {todo.out}: {cells} x {out_of(spec.n_vars, before.n_vars)} genes, {size(todo.out.stat().st_size)}, "
         f"{session.seconds():.1f} s, peak {peak_memory() / 1e6:,.0f} MB"
     )
+    if given["report"] is not None:
+        session.say(f"wrote {given['report']}: {size(Path(given['report']).stat().st_size)}")
 
 
 @headrace.command()

@@ -197,7 +197,8 @@ STEP_FLAGS = (
 )
 OUTPUT = (
     option("--out", metavar="FILE.h5ad", help="The file to write.", section=RUN),
-    option("--overwrite", is_flag=True, help="Replace the file if it exists.", section=RUN),
+    option("--overwrite", is_flag=True, help="Replace the file, and the report, if they exist.", section=RUN),
+    option("--report", metavar="FILE.html", help="Also write a report of the run: one page of HTML.", section=RUN),
     option("--compression", type=click.Choice(["none", "gzip"]), help="Of the file; none by default.", section=RUN),
     option(
         "--no-checksum",

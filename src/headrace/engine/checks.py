@@ -58,7 +58,7 @@ def refuse_to_overwrite(source: Source[Any], sink: Sink) -> None:
     """Raise `OutputError` if the sink writes a file that the source reads, under any name."""
     for target in sink.files:
         for read in source.files:
-            if _same(target, read):
+            if same_file(target, read):
                 raise OutputError(f"{target} is what this plan reads; write to another name")
 
 
@@ -93,7 +93,7 @@ def check_outputs(sink: Sink, spool: Path | None, certain: int, likely: int, spo
             warnings.warn(message, StorageWarning, stacklevel=4)
 
 
-def _same(target: Path, read: Path) -> bool:
+def same_file(target: Path, read: Path) -> bool:
     """Return whether a file is another one, or lies within a folder, links and hard links followed."""
     if target.exists() and read.exists() and os.path.samefile(target, read):
         return True

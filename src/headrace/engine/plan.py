@@ -26,12 +26,14 @@ from ..steps.normalize import length_normalized
 from ..support.amounts import parse_rate
 from ..support.atomic import check_target
 from ..support.given import check_call
-from ..support.memory import MAX_CHUNK_NNZ, Budget, default_budget, divide, parse_bytes
+from ..support.memory import default_budget, parse_bytes
 from .checks import check_outputs, count_checks, refuse_to_overwrite, warn_if_scaled_twice
 from .explain import Explanation, described, explain, predicted
 from .leftover import SPOOLS
-from .run import Run, Settings
-from .schedule import flatten, passes, preview, source_passes
+from .reporting import Reporting
+from .run import Run
+from .schedule import flatten, passes, preview
+from .settings import Settings, budget_of
 from .spool import need
 
 
@@ -103,7 +105,8 @@ class Plan:
         check_call(Plan.explain, locals())
         settings = Settings(_bytes(memory), spool=Path(SPOOLS))
         line = None if rate is None else parse_rate(rate)
-        budget, kept = self._budget(settings), settings.keeps(self.source, self.steps)
+        kept = settings.keeps(self.source, self.steps)
+        budget = budget_of(self.source, self.steps, self._preview, settings)
         return explain(self.source, self.steps, self._preview, passes(self.steps), budget, kept, line)
 
     def write_h5ad(
@@ -121,6 +124,7 @@ class Plan:
         keep_spool: bool = False,
         executor: Executor | None = None,
         on_event: Listener = ignore,
+        report: str | os.PathLike[str] | None = None,
     ) -> StreamSpec:
         """Run the plan and write an .h5ad file, whole or not at all.
 
@@ -151,6 +155,9 @@ class Plan:
             `Threads` on all processors by default; the result is the same to the bit with any.
         on_event
             Called with the events of `headrace.events`.
+        report
+            An .html file for a report of the run; needs `pip install 'headrace[report]'`. What it is drawn from is
+            summed up in the passes of the plan, and kept in `uns["headrace"]["report"]`.
 
         Returns
         -------
@@ -171,9 +178,35 @@ class Plan:
             resume=resume,
             keep_spool=keep_spool,
         )
+        asked = None if report is None else Reporting(report, overwrite, self.source, self.steps, (target,))
         least, most = predicted(self.source, self.steps, self._preview, self._is_dense(dense))
         sink = self._form(H5ad(target, overwrite, compression, checksum, counts), dense)
-        return self._write(sink, settings, (0 if compression else least, most))
+        return self._write(sink, settings, (0 if compression else least, most), asked)
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        memory: int | str | None = None,
+        overwrite: bool = False,
+        executor: Executor | None = None,
+        on_event: Listener = ignore,
+    ) -> None:
+        """Run the plan without writing X, and write a report of it: one .html file. `write_h5ad` has one, too.
+
+        Of a file that was written with a report, and without steps, nothing is read but what is kept in it.
+
+        Parameters
+        ----------
+        path
+            The file; refused if it exists, unless `overwrite`.
+        memory, executor, on_event
+            As in `write_h5ad`.
+        """
+        check_call(Plan.report, locals())
+        asked = Reporting(path, overwrite, self.source, self.steps)
+        if not asked.from_file():
+            self._write(Discard(), Settings(_bytes(memory), executor, on_event), asked=asked)
 
     def to_anndata(
         self, *, memory: int | str | None = None, executor: Executor | None = None, dense: bool | None = None
@@ -200,15 +233,28 @@ class Plan:
         check_call(Plan.write, locals())
         return self._write(sink, settings or Settings(_bytes(None)))
 
-    def _write(self, sink: Sink, settings: Settings, size: tuple[int, int] = (0, 0)) -> StreamSpec:
-        """Run the plan into a sink whose file takes so many bytes, at least and at most."""
+    def _write(
+        self, sink: Sink, settings: Settings, size: tuple[int, int] = (0, 0), asked: Reporting | None = None
+    ) -> StreamSpec:
+        """Run the plan into a sink whose file takes so many bytes, at least and at most; report on it if asked."""
+        if asked is None:
+            return self._stream(sink, settings, size)
+        with asked.following(settings) as followed:
+            spec = self._stream(sink, followed, size, asked)
+        asked.write(spec)
+        return spec
+
+    def _stream(
+        self, sink: Sink, settings: Settings, size: tuple[int, int], asked: Reporting | None = None
+    ) -> StreamSpec:
+        """Run the plan into a sink."""
         refuse_to_overwrite(self.source, sink)
         sink.check(self._preview)
         spooled = settings.keeps(self.source, self.steps)
         spool = need(self.source.spec.n_obs, self.source.cost().nnz) if spooled else 0
         place = settings.spool or Path(tempfile.gettempdir())
         check_outputs(sink, place if spooled else None, *size, spool)
-        with self._run(settings) as running:
+        with self._run(settings, asked) as running:
             running.fit()
             written, corrected = 0, Counter[str]()
             with sink.open(running.expected) as writer:
@@ -218,6 +264,7 @@ class Plan:
                     corrected.update(length_normalized(chunk.obs))
                 need_cells(written, running.expected)
                 spec = self._recounted(running.finished(written), corrected)
+                spec = spec if asked is None else asked.kept(spec, running.specs)
                 writer.finish(spec)
         return spec
 
@@ -237,31 +284,14 @@ class Plan:
         kept = {assay: corrected[assay] for assay in json.loads(made[name]) if corrected[assay]}
         return spec.with_uns(headrace={**made, name: json.dumps(kept)})
 
-    def _run(self, settings: Settings) -> Run:
+    def _run(self, settings: Settings, asked: Reporting | None = None) -> Run:
         """Begin a run."""
-        return Run(self.source, self.steps, self._before, self._budget(settings), settings)
-
-    def _budget(self, settings: Settings) -> Budget:
-        """Divide the memory among what the plan needs."""
-        spec = self.source.spec
-        statistics, dense = 0, 0
-        for step in self.steps:
-            statistics += step.memory(spec)
-            spec = step.preview(spec)
-            dense = max(dense, spec.n_vars if step.densifies else 0)
-        in_flight, spooled = settings.workers().in_flight, settings.keeps(self.source, self.steps)
-        cost = self.source.within(settings.memory // 4).cost()
-        return divide(
-            settings.memory,
-            self._preview,
-            cost,
-            statistics=statistics,
-            in_flight=in_flight,
-            dense=dense,
-            spooled=spooled,
-            once=spooled and source_passes(self.steps) == 1,
-            most=self.source.most_nnz or MAX_CHUNK_NNZ,
-        )
+        watching = 0 if asked is None else asked.observed.memory
+        budget = budget_of(self.source, self.steps, self._preview, settings, watching)
+        if asked is not None:
+            asked.begins(budget)
+        watched = () if asked is None else asked.observed.steps
+        return Run(self.source, self.steps, self._before, budget, settings, watched)
 
 
 def _bytes(memory: int | str | None) -> int:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -16,19 +15,19 @@ from typing import Any
 
 from ..chunk import Chunk, StreamSpec
 from ..errors import InputError, OutputError, SourceError
-from ..events import ChunkDone, Listener, Notice, PassFinished, PassStarted, ignore, one_at_a_time
-from ..protocols import Accumulator, Executor, Source, Step, Transform
+from ..events import ChunkDone, Notice, PassFinished, PassStarted, one_at_a_time
+from ..protocols import Accumulator, Source, Step, Transform
 from ..steps.bounds import need_cells
 from ..support.allocator import release_freed_memory
 from ..support.inputs import close_inputs
-from ..support.memory import Budget, n_cores, resident
+from ..support.memory import Budget, resident
 from ..support.private import temporary_folder
 from ..traffic import Traffic
-from .executors import Serial, Threads
 from .leftover import SPOOLS, is_of_use, tell
 from .preflight import check_room, load
 from .provenance import parameters, provenance, release
 from .schedule import Node, Pass, answer, lock_of, next_pass, passes, run_path, source_passes
+from .settings import Settings
 from .spool import Spool, check_space, need
 
 FETCHED = "fetched"  # the folder in a spool for what has come from far away and is no part yet
@@ -37,47 +36,6 @@ PRESSURE = 0.85
 """The part of the budget from which on freed memory goes back to the system: the heap is fragmented by then."""
 
 PRESSURE_EVERY = 4  # chunks between two measurements of it
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a plan is run; none of it changes the result.
-
-    Parameters
-    ----------
-    memory
-        The budget, in bytes.
-    executor
-        None for threads on all processors.
-    spool
-        Folder for spools; None for the system's temporary folder, and only for plans of several passes.
-    resume
-        Whether to go on from the parts that an interrupted run of the same plan has left, and to keep such parts of a
-        source that is far away and read once.
-    keep_spool
-        Whether to leave the parts when the output is in place.
-    """
-
-    memory: int
-    executor: Executor | None = None
-    on_event: Listener = ignore
-    spool: Path | None = None
-    resume: bool = True
-    keep_spool: bool = False
-
-    def keeps(self, source: Source[Any], steps: Sequence[Step]) -> bool:
-        """Return whether a spool is kept: for several passes over the source, or to go on with one from far away."""
-        passes = source_passes(steps)
-        return source.spooled and (passes > 1 or (self.spool is not None and self.resume and bool(source.traffic)))
-
-    def __post_init__(self) -> None:
-        if self.spool is not None:  # the process may be in another folder when it is used
-            object.__setattr__(self, "spool", Path(os.path.abspath(self.spool)))
-
-    def workers(self) -> Executor:
-        """Return the executor."""
-        cores = n_cores()
-        return self.executor or (Threads(cores, cores) if cores > 1 else Serial())
 
 
 class Run:
@@ -93,6 +51,8 @@ class Run:
         How the memory is divided.
     settings
         How to run.
+    watched
+        The steps, and what looks at cells between them.
     """
 
     def __init__(
@@ -102,6 +62,7 @@ class Run:
         before: tuple[Transform, ...],
         budget: Budget,
         settings: Settings,
+        watched: Sequence[Step] = (),
     ) -> None:
         self.settings, self.executor = settings, settings.workers()
         self.on_event = one_at_a_time(settings.on_event)
@@ -110,7 +71,8 @@ class Run:
         self.budget, self.chunk_nnz = budget, budget.chunk_nnz
         self.refs = self.source.refs(self.chunk_nnz)
         self.spec = self.source.spec
-        self.nodes = [Node.of(step) for step in steps]
+        self.nodes = [Node.of(step) for step in watched or steps]
+        self.specs: list[StreamSpec] = []  # before each of them, and after the last
         self.purposes = passes(steps)
         self.number = 0
         self.writing: Pass | None = None
@@ -186,7 +148,9 @@ class Run:
         spec = self.spec
         for node in self.nodes:
             assert node.transform is not None
+            self.specs.append(spec)
             spec = node.transform.out(spec)
+        self.specs.append(spec)
         return replace(spec, n_obs=n_obs, uns={**spec.uns, "headrace": provenance(self.origin, self.steps)})
 
     # ------------------------------------------------------------------------------------------------ one pass
@@ -270,6 +234,10 @@ class Run:
         """Go on from the source that a fit has become, if one has."""
         for number, node in enumerate(self.nodes):
             if node.source is not None:
+                spec = self.spec
+                for one in self.nodes[: number + 1]:
+                    self.specs.append(spec)
+                    spec = one.now.preview(spec)
                 self.source, self.nodes, self.before = node.source, self.nodes[number + 1 :], ()
                 self.refs, self.spec = self.source.refs(self.chunk_nnz), self.source.spec
                 self.spool, self.kept, self.fetched = None, set(), True

@@ -51,9 +51,9 @@ def variance(words: npt.NDArray[np.uint64], n: Any) -> Floats:
 
 def pair(words: npt.NDArray[np.uint64]) -> Pair:
     """Turn fixed-point numbers, shape (k, 2), into pairs."""
-    upper: Floats = (words[:, 1] >> np.uint64(32)) * 2.0**-28
-    lower: Floats = (words[:, 1] & np.uint64(0xFFFFFFFF)) * 2.0**-60
-    eights: Floats = words[:, 0].view(np.int64) * 8.0
+    upper = np.multiply(words[:, 1] >> np.uint64(32), 2.0**-28, dtype=np.float64)
+    lower = np.multiply(words[:, 1] & np.uint64(0xFFFFFFFF), 2.0**-60, dtype=np.float64)
+    eights = np.multiply(words[:, 0].view(np.int64), 8.0, dtype=np.float64)
     high, rest = _sum(eights, upper)
     return _sum(high, rest + lower)
 

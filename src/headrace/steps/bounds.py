@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..chunk import Holds, StreamSpec
+from ..chunk import Holds, Limit, StreamSpec
 from ..errors import InputError, PlanError, nearest
 
 
@@ -55,9 +55,9 @@ def check_numeric(step: str, column: str, spec: StreamSpec) -> None:
         raise PlanError(f"{step}: obs[{column!r}] is {spec.obs[column].dtype}, not a number")
 
 
-def filtered(step: Any, spec: StreamSpec) -> StreamSpec:
+def filtered(step: Any, spec: StreamSpec, *limits: Limit) -> StreamSpec:
     """Describe the stream of the cells that a filter leaves; how many these are is not known yet."""
-    return replace(spec, filters=(*spec.filters, step.describe()))
+    return replace(spec, filters=(*spec.filters, step.describe()), limits=(*spec.limits, *limits))
 
 
 def need_cells(there: Any, spec: StreamSpec, what: str = "cell") -> None:

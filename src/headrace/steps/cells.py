@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..chunk import Chunk, Matrix, StreamSpec
+from ..chunk import Chunk, Limit, Matrix, StreamSpec
 from ..errors import InputError
 from ..protocols import Accumulator, Fit, Transform
 from ..stats.cells import ValuesByGroup, library_sizes
@@ -21,6 +21,9 @@ from .select import take_cells
 
 MAD = 1.4826
 """What makes the median absolute deviation estimate a normal standard deviation, as in R's `mad`."""
+
+MOST_LIMITS = 100
+"""Batches whose bounds are told, each."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,16 @@ class FilterCells(Transform):
             spec = spec.with_obs(n_counts="float64")
         if self.min_genes is not None or self.max_genes is not None:
             spec = spec.with_obs(n_genes="int64")
-        return filtered(self, spec)
+        return filtered(self, spec, *self._limits())
+
+    def _limits(self) -> list[Limit]:
+        """Return the bounds, each alone, in the order in which they are judged."""
+        given = [("n_counts", self.min_counts, self.max_counts), ("n_genes", self.min_genes, self.max_genes)]
+        given += [(name, (self.min or {}).get(name), (self.max or {}).get(name)) for name in self.reads_obs]
+        each = [
+            (name, pair) for name, low, high in given for pair in ((low, None), (None, high)) if pair != (None, None)
+        ]
+        return [Limit(name, *pair) for name, pair in each]
 
 
 @dataclass(frozen=True)
@@ -149,7 +161,7 @@ class FilterOutliers(Fit):
         """Raise unless the column is there and holds numbers."""
         check_numeric("FilterOutliers", self.column, spec)
         Groups.of(spec, self.batch_key, "FilterOutliers")
-        return filtered(self, spec)
+        return filtered(self, spec, Limit(self.column))  # found in the data
 
     def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
         """Find the bounds of every batch."""
@@ -188,7 +200,14 @@ class WithinBounds(Transform):
 
     def out(self, spec: StreamSpec) -> StreamSpec:
         """Describe the stream; how many cells are left is not known."""
-        return filtered(self.outliers, spec)
+        found = self.bounds.values()
+        limits = [Limit(self.outliers.column, _finite(low), _finite(high)) for low, high in found][:MOST_LIMITS]
+        return filtered(self.outliers, spec, *limits)
+
+
+def _finite(bound: float) -> float | None:
+    """Return a bound; None for one that keeps nothing out."""
+    return bound if np.isfinite(bound) else None
 
 
 def _genes_per_cell(X: Matrix) -> npt.NDArray[np.int64]:

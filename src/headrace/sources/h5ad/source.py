@@ -32,7 +32,7 @@ from .matrix import Matrix
 from .preads import Disk
 from .sampled import Rows
 from .table import Table
-from .uns import others, read_uns
+from .uns import others, read_made, read_uns
 from .values import Names, Rounding
 
 Holding = Literal["counts", "normalized", "logged", "standardized"]
@@ -97,6 +97,7 @@ class H5adSource(Rows):
             obsm=self._obsm.empty(),
             varm=self._varm.all(),
             uns=uns,
+            made=read_made(self._file),
             values=self._counts_anyhow(),
             fractional=self._fractional,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import h5py
+import numpy as np
 
 from ...errors import SourceError
 from .file import check_storage, member, members, reading
@@ -44,6 +45,26 @@ def read_uns(file: h5py.File) -> tuple[dict[str, Any], dict[str, str]]:
         except Exception as error:  # whatever anndata raises for what it does not know
             left[name] = f"anndata cannot read it: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
     return kept, left
+
+
+def read_made(file: h5py.File) -> dict[str, Any]:
+    """Return what a file says of how headrace made it, as plain values; and "log1p" if uns has that."""
+    group = member(file, "uns/headrace")
+    made = _plain(group) if isinstance(group, h5py.Group) else {}
+    logged = {"log1p": True} if member(file, "uns/log1p") is not None else {}
+    return {**made, **logged} if isinstance(made, dict) else logged
+
+
+def _plain(element: Any) -> Any:
+    """Return texts and numbers, and groups of them; None for anything else, and for what is outside the file."""
+    if isinstance(element, h5py.Group):
+        return {name: _plain(member(element, name)) for name in members(element)}
+    if not isinstance(element, h5py.Dataset) or element.shape != () or element.dtype.kind not in "biufO":
+        return None
+    if element.external or element.is_virtual:
+        return None
+    value = element[()]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else np.asarray(value).item()
 
 
 def _check_inside(element: h5py.Group | h5py.Dataset) -> int:
