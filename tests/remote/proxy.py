@@ -145,6 +145,7 @@ class Proxy:
         task.add_done_callback(self._tasks.discard)
         upstream = None
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF)
+        writer.transport.set_write_buffer_limits(0)  # what is counted has left this process
         self._open.add(writer)
         try:
             await asyncio.sleep(self.delay)
@@ -240,9 +241,7 @@ class Proxy:
                         await self._end(writer, fault)
                         return False
                     fault = ""
-                await self._pace(len(data))
-                writer.write(data)
-                await writer.drain()
+                await self._send(writer, data)
                 if int(line, 16) == 0:
                     return True
         sent = 0
@@ -257,9 +256,7 @@ class Proxy:
                 return False
             if fault == "flip" and sent <= middle < sent + len(data):
                 data = _flipped(data, middle - sent)
-            await self._pace(len(data))
-            writer.write(data)
-            await writer.drain()
+            await self._send(writer, data)
             sent += len(data)
         return fault not in ("long", "less")
 
@@ -271,13 +268,16 @@ class Proxy:
         if fault == "cut":
             writer.transport.abort()
 
-    async def _pace(self, n: int) -> None:
-        self.bytes += n
+    async def _send(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+        """Send a part of an answer when the line has carried it, and count it then."""
         if self.rate is not None:
             now = time.monotonic()
-            self._free = max(self._free, now - 0.01) + n / self.rate
+            self._free = max(self._free, now - 0.01) + len(data) / self.rate
             if self._free > now:
                 await asyncio.sleep(self._free - now)
+        writer.write(data)
+        await writer.drain()
+        self.bytes += len(data)
 
 
 def _s3_error(fault: str, empty: bool) -> bytes:

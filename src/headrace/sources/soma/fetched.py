@@ -168,7 +168,7 @@ class Fetched:
             if found == tag[1]:
                 self.checksums = True
                 return data
-            again = self.store.read_same(path, start, stop, one)
+            again = self.store.read_same(path, start, stop, one, anew=True)
             alike = alike + 1 if _md5(again) == found else 1
             data, found = again, _md5(again)
             if alike == (2 if self.checksums is None else DAMAGE_TRIES):  # its tag is no checksum

@@ -23,8 +23,10 @@ from .generic import Declined
 from .kept import Kept
 from .settings import azure_options, gcs_options, s3_options
 
-PART = 1 << 16
-"""Bytes of an answer that are taken note of, and kept, at once."""
+PART, LEAST_PART = 1 << 16, 1 << 13
+"""Bytes of an answer that are taken note of, and kept, at once: the less the slower the line is."""
+
+PARTS_A_SECOND = 1000
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -35,6 +37,15 @@ class Object:
 
     size: int
     tag: str
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """An object to read: the name under which its bytes are kept, and what is known of it."""
+
+    path: str
+    name: str
+    known: Object | None = None
 
 
 class Store(Protocol):
@@ -148,8 +159,8 @@ class Remote:
         """Return False: each time is a request."""
         return False
 
-    def read_same(self, path: str, start: int, stop: int, known: Object) -> Bytes:
-        """Return bytes of an object, if it is still the one that was listed.
+    def read_same(self, path: str, start: int, stop: int, known: Object, anew: bool = False) -> Bytes:
+        """Return bytes of an object, if it is still the one that was listed; `anew` also what had come before.
 
         Raises
         ------
@@ -157,38 +168,40 @@ class Remote:
             If it cannot be read, or was written anew.
         """
         out = np.empty(stop - start, dtype=np.uint8)
-        self._fetch(path, start, stop, out, None, known)
+        kept = None if anew or not known.tag else self._kept()
+        self._read(_Wanted(path, f"{self.uri}/{path} {known.tag} {known.size}", known), start, stop, out, kept)
         return out
 
     def read(self, path: str, start: int, stop: int) -> Bytes:
         """Return bytes of an object; those that an earlier run has kept are not fetched again."""
         out = np.empty(stop - start, dtype=np.uint8)
-        kept = self._kept()
-        at = start
-        for begins, data in () if kept is None else kept.find(f"{self.uri}/{path}", start, stop):
-            self._fetch(path, at, begins, out[at - start : begins - start], kept)
-            at = begins + len(data)
-            out[begins - start : at - start] = np.frombuffer(data, dtype=np.uint8)
-        self._fetch(path, at, stop, out[at - start :], kept)
+        self._read(_Wanted(path, f"{self.uri}/{path}"), start, stop, out, self._kept())
         return out
 
-    def _fetch(
-        self, path: str, start: int, stop: int, out: Bytes, kept: Kept | None, known: Object | None = None
-    ) -> None:
-        """Fetch a range as it comes; what fails is asked for again from where it failed."""
+    def _read(self, wanted: _Wanted, start: int, stop: int, out: Bytes, kept: Kept | None) -> None:
+        """Take what was kept of a range, and fetch the rest."""
         at = start
+        for begins, data in () if kept is None else kept.find(wanted.name, start, stop):
+            self._fetch(wanted, at, begins, out[at - start : begins - start], kept)
+            at = begins + len(data)
+            out[begins - start : at - start] = np.frombuffer(data, dtype=np.uint8)
+        self._fetch(wanted, at, stop, out[at - start :], kept)
+
+    def _fetch(self, wanted: _Wanted, start: int, stop: int, out: Bytes, kept: Kept | None) -> None:
+        """Fetch a range as it comes; what fails is asked for again from where it failed."""
+        path, known, at = wanted.path, wanted.known, start
 
         def ask() -> None:
             nonlocal at
             begun, first = time.monotonic(), at
             with ExitStack() as stack:
-                writing = None if kept is None else stack.enter_context(kept.request(f"{self.uri}/{path}"))
+                writing = None if kept is None else stack.enter_context(kept.request(wanted.name))
                 stack.enter_context(self._told(f"reading {self.uri}/{path}"))
                 answer = self._obstore.get(self.store, f"{self.prefix}/{path}", options={"range": (at, stop)})
                 tag = answer.meta["e_tag"]
                 if known is not None and known.tag and tag is not None and tag != known.tag.partition(" ")[0]:
                     raise ContradictionError(f"{self.uri}/{path} was written anew while it was read; open it again")
-                for part in answer.stream(min_chunk_size=PART):
+                for part in answer.stream(min_chunk_size=self._part()):
                     data = memoryview(part)[: stop - at]
                     out[at - start : at - start + len(data)] = np.frombuffer(data, dtype=np.uint8)
                     if writing is not None:
@@ -203,6 +216,10 @@ class Remote:
 
         if start < stop:
             call(self.traffic, f"{path} of {self.uri}", ask)
+
+    def _part(self) -> int:
+        """Return how many bytes of an answer to take at once: what is not taken is lost if the process is killed."""
+        return int(min(max(self.traffic.rate / PARTS_A_SECOND, LEAST_PART), PART))
 
     def _kept(self) -> Kept | None:
         """Return where this run keeps what has come, if it does."""
