@@ -51,9 +51,9 @@ def variance(words: npt.NDArray[np.uint64], n: Any) -> Floats:
 
 def pair(words: npt.NDArray[np.uint64]) -> Pair:
     """Turn fixed-point numbers, shape (k, 2), into pairs."""
-    upper: Floats = (words[:, 1] >> np.uint64(32)) * 2.0**-28
-    lower: Floats = (words[:, 1] & np.uint64(0xFFFFFFFF)) * 2.0**-60
-    eights: Floats = words[:, 0].view(np.int64) * 8.0
+    upper = (words[:, 1] >> np.uint64(32)).astype(np.float64) * 2.0**-28
+    lower = (words[:, 1] & np.uint64(0xFFFFFFFF)).astype(np.float64) * 2.0**-60
+    eights = words[:, 0].view(np.int64).astype(np.float64) * 8.0
     high, rest = _sum(eights, upper)
     return _sum(high, rest + lower)
 

@@ -9,6 +9,7 @@ from .cells import mark_dominant, row_sums_of, top_sums
 from .compiled import load
 from .entries import add_entries, merge_entries, subtract_words, sum_entries
 from .histograms import add_counts, count_either, merge_counts, squeeze, sum_counts, sum_table
+from .ranks import rank_sums, rank_sums_beside
 from .row_checksums import checksum_dense_rows, checksum_rows, row_sums
 from .rows import (
     OVERFLOW,
@@ -98,6 +99,8 @@ __all__ = [
     "middle_order",
     "middle_ranks",
     "narrow",
+    "rank_sums",
+    "rank_sums_beside",
     "residuals",
     "row_medians",
     "row_quantiles",
