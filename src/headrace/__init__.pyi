@@ -6,6 +6,7 @@ from .chunk import StreamSpec as StreamSpec
 from .engine.executors import Serial as Serial
 from .engine.executors import Threads as Threads
 from .engine.plan import Plan as Plan
+from .errors import CellsAsReplicatesWarning as CellsAsReplicatesWarning
 from .errors import CodeCacheWarning as CodeCacheWarning
 from .errors import CountsError as CountsError
 from .errors import FractionalCountsWarning as FractionalCountsWarning
@@ -19,6 +20,8 @@ from .errors import PlanError as PlanError
 from .errors import RoundedCountsWarning as RoundedCountsWarning
 from .errors import SourceError as SourceError
 from .errors import StorageWarning as StorageWarning
+from .errors import UnmeasuredGenesWarning as UnmeasuredGenesWarning
+from .errors import UntestedGroupsWarning as UntestedGroupsWarning
 from .sinks.h5ad.verify import Verdict as Verdict
 from .sinks.h5ad.verify import verify_h5ad as verify_h5ad
 from .sinks.long import LongTable as LongTable
@@ -52,6 +55,7 @@ from .steps.layers import DropLayer as DropLayer
 from .steps.layers import SaveLayer as SaveLayer
 from .steps.layers import SaveRaw as SaveRaw
 from .steps.layers import UseLayer as UseLayer
+from .steps.markers import RankGenesGroups as RankGenesGroups
 from .steps.normalize import FULL_GENE_ASSAYS as FULL_GENE_ASSAYS
 from .steps.normalize import Log1p as Log1p
 from .steps.normalize import NormalizeLength as NormalizeLength

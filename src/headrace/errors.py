@@ -65,6 +65,18 @@ class FractionalCountsWarning(UserWarning):
     """Counts are not whole: expected counts, as of RSEM or salmon, corrected ones, or no counts at all."""
 
 
+class CellsAsReplicatesWarning(UserWarning):
+    """Cells of one sample are no replicates: p-values of tests between groups of cells are far too small."""
+
+
+class UntestedGroupsWarning(UserWarning):
+    """Groups of one cell, whose variance is not known, were left out of a test."""
+
+
+class UnmeasuredGenesWarning(UserWarning):
+    """Genes that were asked for were not measured, and left out."""
+
+
 class NotCarriedWarning(UserWarning):
     """Something of a file is of a kind that a stream does not carry: the output will not have it."""
 

@@ -18,6 +18,7 @@ from headrace.protocols import Fit, Source
 from headrace.sources.arrays import ArraySource
 from headrace.stats.bygroup import Measured, MomentsByGroup, SumsByGroup
 from headrace.stats.cells import DominantGenes, LibrarySizes, ValuesByGroup
+from headrace.stats.genemajor import RankSums, ValuesByGene
 from headrace.stats.groups import Groups
 from headrace.stats.histograms import Histograms, HistogramsByGroup
 from headrace.stats.moments import GeneCells, MomentSums
@@ -78,6 +79,13 @@ STEPS: dict[str, list[Any]] = {
     "HVG pearson measured": [
         hr.HighlyVariableGenes(flavor="pearson_residuals", n_top_genes=30, batch_key="sex", measured_only=True)
     ],
+    "RankGenesGroups": [*LOGGED, hr.RankGenesGroups("batch", pts=True)],
+    "RankGenesGroups wilcoxon": [*LOGGED, hr.RankGenesGroups("sex", method="wilcoxon", tie_correct=True)],
+    "RankGenesGroups of some genes": [
+        *LOGGED,
+        hr.FilterGenes(min_cells=20),
+        hr.RankGenesGroups("batch", reference="q", method="wilcoxon", n_genes=7),
+    ],
     "full_length": hr.recipes.full_length(min_genes=10, n_top_genes=30),
     "workbench": hr.recipes.workbench(n_top_genes=30),
     "workbench of all genes": hr.recipes.workbench(n_top_genes=30, subset=False),
@@ -97,6 +105,7 @@ ACCUMULATORS: dict[str, Callable[[StreamSpec], Any]] = {
     "HistogramsByGroup": lambda spec: HistogramsByGroup(_BY_BATCH, spec.n_vars, measured=Measured.of(spec)),
     "StatisticsByGroup": lambda spec: StatisticsByGroup(_BY_BATCH, spec.n_vars, measured=Measured.of(spec)),
     "StatisticsByGroup and others": lambda spec: StatisticsByGroup(_BY_BATCH, spec.n_vars, others=True),
+    "ValuesByGene": lambda spec: ValuesByGene(_BY_BATCH, spec.n_vars),
     "GeneCells": lambda spec: GeneCells(spec.n_vars),
     "LibrarySizes": lambda spec: LibrarySizes(),
     "ValuesByGroup": lambda spec: ValuesByGroup("depth", _BY_BATCH),
@@ -195,13 +204,17 @@ def assert_same(a: Any, b: Any, where: str = "") -> None:
     elif isinstance(a, Statistics):
         assert_same(a.cells, b.cells, where)
         assert_same([(g.code, g.genes, g.words) for g in a.of()], [(g.code, g.genes, g.words) for g in b.of()], where)
+    elif isinstance(a, RankSums):
+        assert_same([a.among_all(), a.beside(0)], [b.among_all(), b.beside(0)], where)
     elif sparse.issparse(a):
         for part in ("shape", "indptr", "indices", "data"):
             assert_same(np.asarray(getattr(a, part)), np.asarray(getattr(b, part)), f"{where}.{part}")
     elif isinstance(a, np.ndarray):
         assert a.dtype == b.dtype, where
         assert a.shape == b.shape, where
-        if a.dtype == object:
+        if a.dtype.names:
+            assert_same([a[name] for name in a.dtype.names], [b[name] for name in b.dtype.names], where)
+        elif a.dtype == object:
             assert a.tolist() == b.tolist(), where
         else:
             assert a.tobytes() == b.tobytes(), where

@@ -90,7 +90,7 @@ def explain(
         lines.append(f"disk       about {_amount(cost.disk)} of temporary files, while it runs")
     aside = sum(step.disk(spec) for step in steps)
     if aside:
-        lines.append(f"disk       about {_amount(aside)} of temporary files, if many counts are large")
+        lines.append(f"disk       about {_amount(aside)} of temporary files, if statistics do not fit in memory")
     lines.append("steps")
     lines += [f"  {text}" for text in described(steps)] or ["  none"]
     lines += _assays(source, steps, spec)

@@ -23,6 +23,8 @@ def write_element(group: h5py.Group, key: str, value: Any) -> None:
     value
         Anything that anndata can write.
     """
+    if value is None:
+        return  # as files had it before anndata 0.12, whose mark for nothing older versions cannot read
     if isinstance(value, dict) and all(isinstance(name, str) and "/" not in name for name in value):
         inner = group.create_group(key)
         _encode(inner, "dict", "0.1.0")

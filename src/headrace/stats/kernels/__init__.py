@@ -21,6 +21,7 @@ from .gram import (
     shifted_rows,
 )
 from .histograms import add_counts, count_either, merge_counts, squeeze, sum_counts, sum_table
+from .ranks import rank_sums, rank_sums_beside
 from .row_checksums import checksum_dense_rows, checksum_rows, row_sums
 from .rows import (
     OVERFLOW,
@@ -118,6 +119,8 @@ __all__ = [
     "narrow",
     "project",
     "raise_largest",
+    "rank_sums",
+    "rank_sums_beside",
     "residuals",
     "row_medians",
     "row_quantiles",

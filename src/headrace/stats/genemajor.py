@@ -1,0 +1,216 @@
+"""Values gene by gene, through a temporary file: what ranks need.
+
+Cells are collected, turned around, and written: each such run has the values of the first gene, then of the second.
+All of a gene is then read from every run.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from ..chunk import Chunk
+from ..protocols import Accumulator
+from ..support.scratch import Scratch
+from . import kernels
+from .groups import Groups
+from .representation import Representation
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+MOST = 2 << 20
+"""Values that are collected, and values of genes that are ranked at once; of one gene all are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Values and groups of some cells, gene by gene: in memory, or in a file from a place on.
+
+    Parameters
+    ----------
+    indptr
+        Where each gene begins, shape (n_vars + 1,).
+    """
+
+    indptr: npt.NDArray[Any]
+    values: npt.NDArray[np.float32] | None
+    codes: npt.NDArray[Any] | None
+    kind: Any
+    file: Scratch | None = None
+    at: int = 0
+
+    def genes(self, start: int, stop: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
+        """Return values and groups of some genes."""
+        a, b = int(self.indptr[start]), int(self.indptr[stop])
+        if self.file is None:
+            assert self.values is not None
+            assert self.codes is not None
+            return self.values[a:b], self.codes[a:b]
+        values, codes = np.empty(b - a, dtype=np.float32), np.empty(b - a, dtype=self.kind)
+        self.file.read(values, self.at + 4 * a)
+        self.file.read(codes, self.at + 4 * int(self.indptr[-1]) + codes.itemsize * a)
+        return values, codes
+
+
+class ValuesByGene(Accumulator["RankSums"]):
+    """Collects the values of every gene with the groups of their cells, in a temporary file.
+
+    Parameters
+    ----------
+    groups
+        Groups of cells; cells without one are one more.
+    n_vars
+        Number of genes.
+    rep
+        Which matrix of the chunk.
+    """
+
+    def __init__(self, groups: Groups, n_vars: int, rep: Representation | None = None) -> None:
+        self.groups, self.n_vars, self.rep = groups, n_vars, rep or Representation()
+        self.kind = np.uint16 if len(groups) < 2**16 else np.int32
+        self.sizes = np.zeros(len(groups) + 1, dtype=np.int64)
+        self.waiting: list[tuple[sparse.csr_array, npt.NDArray[Any]]] = []
+        self.runs: list[Run] = []
+        self.scratch: Path | None = None
+        self.genes: npt.NDArray[np.bool_] | None = None
+        self._file: Scratch | None = None
+        self._end = 0
+
+    @property
+    def reads_obs(self) -> tuple[str, ...]:
+        """Columns of `obs` that it needs."""
+        return self.groups.reads_obs(None)
+
+    @staticmethod
+    def memory(groups: int, n_vars: int, nnz: int, n_obs: int) -> int:
+        """Predict its bytes: what is collected and turned around, or one gene of all cells; runs; sums of ranks."""
+        runs = 4 * n_vars * (nnz // MOST + 1)
+        return 40 * min(nnz, max(MOST, n_obs)) + runs + 16 * groups * n_vars
+
+    @staticmethod
+    def disk(nnz: int) -> int:
+        """Predict the bytes of its temporary file."""
+        return 6 * nnz if nnz > MOST else 0
+
+    def use_scratch(self, folder: Path) -> None:
+        """Be told where the temporary file may go."""
+        self.scratch = folder
+
+    def update(self, chunk: Chunk) -> None:
+        """Add the cells of one chunk."""
+        codes = self.groups.codes(chunk)
+        codes[codes < 0] = len(self.groups)
+        self.sizes += np.bincount(codes, minlength=len(self.sizes))
+        self.waiting.append((self.rep.csr(chunk), codes.astype(self.kind)))
+        if sum(X.nnz for X, _ in self.waiting) > MOST:
+            self._put_away()
+
+    def merge(self, other: ValuesByGene) -> None:
+        """Add all that `other` has seen."""
+        self.sizes += other.sizes
+        self.runs += other.runs
+        for one in other.waiting:
+            self.waiting.append(one)
+            if sum(X.nnz for X, _ in self.waiting) > MOST:
+                self._put_away()
+
+    def keep(self, genes: npt.NDArray[np.bool_]) -> ValuesByGene:
+        """Return the same as if it had only seen the genes where `genes`, shape (n_vars,), is True."""
+        kept = copy.copy(self)
+        kept.genes = genes
+        return kept
+
+    def result(self) -> RankSums:
+        """Return what ranks the values."""
+        last = [self._turned()] if self.waiting else []
+        return RankSums(self.n_vars, self.sizes.copy(), [*self.runs, *last], self.genes)
+
+    def _turned(self) -> Run:
+        """Return what waits, gene by gene."""
+        X = self.waiting[0][0]
+        if len(self.waiting) > 1:
+            X = sparse.csr_array(sparse.vstack([X for X, _ in self.waiting], format="csr"))
+        by_gene = sparse.csc_array(X)
+        codes = np.concatenate([codes for _, codes in self.waiting])
+        return Run(by_gene.indptr.astype(np.uint32), by_gene.data, codes[by_gene.indices], self.kind)
+
+    def _put_away(self) -> None:
+        """Move what waits to the file."""
+        run = self._turned()
+        assert run.values is not None
+        assert run.codes is not None
+        self.waiting = []
+        if self._file is None:
+            self._file = Scratch(self.scratch or gettempdir(), "spool= or TMPDIR")
+        self._file.write(run.values, self._end)
+        self._file.write(run.codes, self._end + run.values.nbytes)
+        self.runs.append(Run(run.indptr, None, None, self.kind, self._file, self._end))
+        self._end += run.values.nbytes + run.codes.nbytes
+
+
+@dataclass(frozen=True, eq=False)
+class RankSums:
+    """Sums of ranks by group and gene.
+
+    Parameters
+    ----------
+    sizes
+        Cells of each group, and of none, shape (groups + 1,).
+    genes
+        Those that are asked about, of all that were seen; None is all.
+    """
+
+    n_seen: int
+    sizes: Ints
+    runs: list[Run] = field(repr=False)
+    genes: npt.NDArray[np.bool_] | None = None
+
+    def among_all(self) -> tuple[Floats, Floats]:
+        """Return sums of ranks among all cells, shape (groups + 1, genes), and t**3 - t of ties, shape (genes,)."""
+        sums, ties = np.zeros((self.n_seen, len(self.sizes))), np.zeros(self.n_seen)
+        for start, stop, indptr, values, codes in self._bands():
+            kernels.rank_sums(indptr, values, codes, self.sizes, sums[start:stop], ties[start:stop])
+        return self._asked(sums).T, self._asked(ties)
+
+    def beside(self, reference: int) -> tuple[Floats, Floats]:
+        """Return both, shape (groups + 1, genes), where each group is ranked beside the group of reference alone."""
+        shape = (self.n_seen, len(self.sizes))
+        sums, ties = np.zeros(shape), np.zeros(shape)
+        for start, stop, indptr, values, codes in self._bands():
+            some = slice(start, stop)
+            kernels.rank_sums_beside(indptr, values, codes, self.sizes, reference, sums[some], ties[some])
+        return self._asked(sums).T, self._asked(ties).T
+
+    def _asked(self, values: Floats) -> Floats:
+        return values if self.genes is None else values[self.genes]
+
+    def _bands(self) -> Iterator[tuple[int, int, Ints, npt.NDArray[np.float32], npt.NDArray[Any]]]:
+        """Yield first and last-plus-one gene, where each begins, values and groups, of as many as fit."""
+        total = np.zeros(self.n_seen + 1, dtype=np.int64)
+        for run in self.runs:
+            total += run.indptr
+        start = 0
+        while start < self.n_seen:
+            stop = int(np.searchsorted(total, total[start] + MOST, side="right")) - 1
+            stop = min(max(stop, start + 1), self.n_seen)
+            indptr = total[start : stop + 1] - total[start]
+            values = np.empty(indptr[-1], dtype=np.float32)
+            codes = np.empty(indptr[-1], dtype=self.runs[0].kind if self.runs else np.uint16)
+            free = indptr[:-1].copy()
+            for run in self.runs:
+                own = run.indptr[start : stop + 1].astype(np.int64)
+                lengths = np.diff(own)
+                to = np.repeat(free - (own[:-1] - own[0]), lengths) + np.arange(own[-1] - own[0])
+                values[to], codes[to] = run.genes(start, stop)
+                free += lengths
+            yield start, stop, indptr, values, codes
+            start = stop
