@@ -49,13 +49,8 @@ def _kept(one: Any) -> bool:
 def aggregate(session: Session, /, **given: Any) -> None:
     """Sum up groups of cells: sums, means, variances and counts of every gene, in flat memory.
 
-    <<<<<<< HEAD
-    An .h5ad file has one row per group and a layer per metric, as scanpy.get.aggregate; a .csv, .tsv (or .gz) or
+        An .h5ad file has one row per group and a layer per metric, as scanpy.get.aggregate; a .csv, .tsv (or .gz) or
     .parquet file one row per group and gene. The steps of an export may come before.
-    =======
-    An .h5ad file has one row per group and a layer per metric, as scanpy.get.aggregate; a .csv, .tsv (or .gz of them)
-    or .parquet file one row per group and gene. The steps of an export may come before.
-    >>>>>>> markers
     """
     import headrace as hr
 

@@ -51,15 +51,9 @@ def variance(words: npt.NDArray[np.uint64], n: Any) -> Floats:
 
 def pair(words: npt.NDArray[np.uint64]) -> Pair:
     """Turn fixed-point numbers, shape (k, 2), into pairs."""
-<<<<<<< HEAD
-    upper = np.multiply(words[:, 1] >> np.uint64(32), 2.0**-28, dtype=np.float64)
-    lower = np.multiply(words[:, 1] & np.uint64(0xFFFFFFFF), 2.0**-60, dtype=np.float64)
-    eights = np.multiply(words[:, 0].view(np.int64), 8.0, dtype=np.float64)
-=======
     upper = (words[:, 1] >> np.uint64(32)).astype(np.float64) * 2.0**-28
     lower = (words[:, 1] & np.uint64(0xFFFFFFFF)).astype(np.float64) * 2.0**-60
     eights = words[:, 0].view(np.int64).astype(np.float64) * 8.0
->>>>>>> markers
     high, rest = _sum(eights, upper)
     return _sum(high, rest + lower)
 
