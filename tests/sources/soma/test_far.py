@@ -490,8 +490,8 @@ def flipped(monkeypatch: pytest.MonkeyPatch, match: str, times: int) -> list[str
     hit: list[str] = []
     read = Remote.read_same
 
-    def damaged(self: Remote, path: str, start: int, stop: int, known: Any) -> Any:
-        data = read(self, path, start, stop, known)
+    def damaged(self: Remote, path: str, start: int, stop: int, known: Any, anew: bool = False) -> Any:
+        data = read(self, path, start, stop, known, anew)
         if re.search(match, path) and len(hit) < times and len(data):
             hit.append(path)
             data = data.copy()
