@@ -245,13 +245,7 @@ class Chunk:
         return replace(self, X=X, unlogged=None)
 
     def with_data(self, data: npt.NDArray[np.float32]) -> Chunk:
-        """Return the same cells with new values at the same places.
-
-        Parameters
-        ----------
-        data
-            Shape (nnz,), in the order of `X.data`.
-        """
+        """Return the same cells with new values at the same places, shape (nnz,), in the order of `X.data`."""
         return self.with_X(with_data(self.X, data))
 
     def with_obs(self, **columns: Any) -> Chunk:

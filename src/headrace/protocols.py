@@ -2,9 +2,8 @@
 
 A `Plan` streams chunks of cells from a `Source` through steps into a `Sink`. A step is a `Transform`, or a `Fit`,
 which sees all cells first, through an `Accumulator`, and then becomes a transform. An `Executor` runs several chunks
-at once. A new step derives from one of them, has its two methods, and overrides what applies. Three laws
-(`tests/laws`). *Rows*: cells together or apart give the same. *Merge*: a fold of a stream is the merged folds of its
-parts. *Plan*: the same to the bit for all chunk sizes and executors.
+at once. A new step derives from one of them. Three laws (`tests/laws`). *Rows*: cells together or apart give the same.
+*Merge*: a fold of a stream is the merged folds of its parts. *Plan*: the same bits for all chunk sizes and executors.
 """
 
 from __future__ import annotations
@@ -220,7 +219,7 @@ class Transform(Step):
 class Accumulator(Contract, Generic[Result]):
     """A summary of cells; a new one is empty. The order of updates and merges must not show, not by one bit."""
 
-    parallel: bool = False  # whether it may be updated by several threads at once
+    parallel = False  # several threads may update it at once
 
     @abstractmethod
     def update(self, chunk: Chunk) -> None:
