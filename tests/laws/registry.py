@@ -91,10 +91,19 @@ STEPS: dict[str, list[Any]] = {
     "workbench of all genes": hr.recipes.workbench(n_top_genes=30, subset=False),
 }
 
+
+def _on_disk(sums: SumsByGroup) -> SumsByGroup:
+    """Return sums of which those of one group are in memory."""
+    sums.blocks.most = 0
+    return sums
+
+
 _BY_BATCH = Groups(("batch", "sex"), (("p", "q", "r"), ("f", "m")))
 ACCUMULATORS: dict[str, Callable[[StreamSpec], Any]] = {
     "MomentSums": lambda spec: MomentSums(_BY_BATCH, spec.n_vars),
     "SumsByGroup whole": lambda spec: SumsByGroup(_BY_BATCH, spec.n_vars, whole=True),
+    "SumsByGroup on disk": lambda spec: _on_disk(SumsByGroup(_BY_BATCH, spec.n_vars, whole=False)),
+    "SumsByGroup whole, on disk": lambda spec: _on_disk(SumsByGroup(_BY_BATCH, spec.n_vars, whole=True)),
     "SumsByGroup measured": lambda spec: SumsByGroup(
         _BY_BATCH,
         spec.n_vars,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from . import kernels
 from .groups import Groups
 from .moments import as_float
 from .representation import Representation
+from .shelf import Block, Shelf
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -87,15 +89,6 @@ class GroupMoments:
             return np.asarray((self.squares / n - self.mean**2) * np.where(n > 1, n / (n - 1), 1.0))
 
 
-@dataclass
-class Block:
-    """The sums of one group."""
-
-    words: npt.NDArray[Any]
-    cells: Ints
-    """Cells of each dataset; of one dataset if what was measured does not matter."""
-
-
 class SumsByGroup(Accumulator["MomentsByGroup"]):
     """Accumulates sums of x and x**2 by group and gene, in an exact form.
 
@@ -130,7 +123,7 @@ class SumsByGroup(Accumulator["MomentsByGroup"]):
             whole,
             measured,
         )
-        self.blocks: dict[int, Block] = {}
+        self.blocks = Shelf(self._size(len(groups), n_vars, whole))
         self.bound = 0
         """No sum of squares is above this."""
 
@@ -142,7 +135,21 @@ class SumsByGroup(Accumulator["MomentsByGroup"]):
     @staticmethod
     def memory(groups: int, n_vars: int, *, whole: bool) -> int:
         """Predict its bytes for a number of groups that come, and of the moments of one of them."""
-        return n_vars * (groups * (16 if whole else 32) + 120)
+        return Shelf.kept(SumsByGroup._size(groups, n_vars, whole)) + 120 * n_vars
+
+    @staticmethod
+    def disk(groups: int, n_vars: int, *, whole: bool) -> int:
+        """Predict the bytes of its temporary file, if all sums are too many for memory."""
+        size = SumsByGroup._size(groups, n_vars, whole)
+        return size - Shelf.kept(size)
+
+    @staticmethod
+    def _size(groups: int, n_vars: int, whole: bool) -> int:
+        return n_vars * groups * (16 if whole else 32)
+
+    def use_scratch(self, folder: Path) -> None:
+        """Be told the folder for the temporary file."""
+        self.blocks.scratch = folder
 
     @property
     def wide(self) -> bool:
@@ -155,8 +162,9 @@ class SumsByGroup(Accumulator["MomentsByGroup"]):
         if self.whole:
             self._make_room(X)
         datasets = None if self.measured is None else self.measured.rows(chunk)
-        for code, rows in rows_by_group(self.groups.codes(chunk)):
-            block = self._block(code)
+        rows_of = dict(rows_by_group(self.groups.codes(chunk)))
+        for code in self.blocks.near_first(rows_of):
+            block, rows = self._block(code), rows_of[code]
             if datasets is None:
                 block.cells += len(rows)
             else:
@@ -174,8 +182,8 @@ class SumsByGroup(Accumulator["MomentsByGroup"]):
         was = self.wide
         self.bound += by
         if self.wide and not was:
-            for block in self.blocks.values():
-                block.words = widen(block.words)
+            for code, block in self.blocks.items():
+                self.blocks[code] = Block(widen(block.words), block.cells)
 
     def _block(self, code: int) -> Block:
         if code not in self.blocks:
@@ -197,13 +205,15 @@ class SumsByGroup(Accumulator["MomentsByGroup"]):
         """Return the same as if it had only seen the genes where `genes`, shape (n_vars,), is True."""
         measured = self.measured and Measured(self.measured.seen[:, genes], self.measured.row_of)
         kept = SumsByGroup(self.groups, int(genes.sum()), self.rep, whole=self.whole, measured=measured)
-        kept.blocks = {code: Block(block.words[genes], block.cells) for code, block in self.blocks.items()}
+        kept.blocks.scratch = self.blocks.scratch
+        for code, block in self.blocks.items():
+            kept.blocks[code] = Block(block.words[genes], block.cells)
         kept.bound = self.bound
         return kept
 
     def result(self) -> MomentsByGroup:
         """Return the moments; they share the sums, which are not copied."""
-        return MomentsByGroup(self.groups, self.n_vars, self.whole, self.measured, dict(sorted(self.blocks.items())))
+        return MomentsByGroup(self.groups, self.n_vars, self.whole, self.measured, self.blocks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +224,7 @@ class MomentsByGroup:
     n_vars: int
     whole: bool
     measured: Measured | None
-    blocks: dict[int, Block] = field(repr=False)
+    blocks: Shelf = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -234,16 +244,18 @@ class MomentsByGroup:
 
     def all(self) -> GroupMoments:
         """Return the moments of all cells that have a group."""
-        blocks = list(self.blocks.values())
-        if not blocks:
+        words, cells = None, np.zeros(0, dtype=np.int64)
+        for code in self.blocks:
+            block = self.blocks[code]
+            if len(self.blocks) == 1:
+                return self._moments(block)
+            if words is None:
+                words, cells = wide_form(block.words, self.whole), block.cells.copy()
+            else:
+                add_words(words, wide_form(block.words, self.whole), self.whole)
+                cells += block.cells
+        if words is None:
             return GroupMoments(0, np.zeros(self.n_vars), np.zeros(self.n_vars))
-        if len(blocks) == 1:
-            return self._moments(blocks[0])
-        words = wide_form(blocks[0].words, self.whole)
-        cells = blocks[0].cells.copy()
-        for block in blocks[1:]:
-            add_words(words, wide_form(block.words, self.whole), self.whole)
-            cells += block.cells
         return self._moments(Block(words, cells))
 
     def _moments(self, block: Block) -> GroupMoments:

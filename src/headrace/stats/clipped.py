@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -30,6 +31,10 @@ class ClippedSums(Accumulator[MomentsByGroup]):
     ) -> None:
         self.rep, self.caps = rep, dict(caps)
         self.sums = SumsByGroup(groups, n_vars, Representation("clipped"), whole=False, measured=measured)
+
+    def use_scratch(self, folder: Path) -> None:
+        """Be told the folder for the temporary file."""
+        self.sums.use_scratch(folder)
 
     def update(self, chunk: Chunk) -> None:
         """Add the cells of one chunk."""

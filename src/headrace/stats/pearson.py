@@ -11,11 +11,12 @@ import numpy.typing as npt
 from ..chunk import Chunk
 from ..protocols import Accumulator
 from . import kernels
-from .bygroup import Block, Floats, Ints, Measured, add_words, rows_by_group
+from .bygroup import Floats, Ints, Measured, add_words, rows_by_group
 from .cells import library_sizes
 from .groups import Groups
 from .moments import as_float
 from .representation import Representation
+from .shelf import Block
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,10 @@ class HighlyVariableGenes(Parameters, Fit):
 
     def disk(self, spec: StreamSpec) -> int:
         """Predict the bytes of temporary files, if many counts are large."""
-        return HistogramsByGroup.disk(_nnz(spec)) if self.flavor.startswith("seurat_v3") and not self.fractional else 0
+        if self.flavor.startswith("seurat_v3") and not self.fractional:
+            return HistogramsByGroup.disk(_nnz(spec))
+        groups = min(len(self.groups(spec)), max(1, spec.n_obs))
+        return SumsByGroup.disk(groups, spec.n_vars, whole=self.needs_counts and not self.fractional)
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise unless the flavor finds what it takes."""

@@ -165,16 +165,16 @@ def test_nnz_that_is_right_is_used(demo_census: Path) -> None:
     assert hr.open_soma(demo_census / "census_data" / "mus_musculus").cells.nnz is not None
 
 
-@pytest.mark.parametrize("value", [10**9, -1])
+@pytest.mark.parametrize("value", [2**40, 10**9, -1])
 def test_nnz_of_a_census_that_cannot_be(value: int, demo_census: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from headrace.sources.soma import cells as module
+    from headrace.sources.soma import ordered
 
-    real = module.Cells
+    real = ordered.Ordered.add
 
-    def lying(joinids: Any, nnz: Any, columns: Any) -> Any:
-        return real(joinids, np.where(np.arange(len(nnz)) == 3, value, nnz), columns)
+    def lying(self: Any, joinids: Any, nnz: Any) -> None:
+        real(self, joinids, np.where(joinids == joinids[3], value, nnz))
 
-    monkeypatch.setattr(module, "Cells", lying)
+    monkeypatch.setattr(ordered.Ordered, "add", lying)
     with pytest.raises(hr.SourceError, match="an nnz of .* which no cell of its genes can have"):
         hr.open_census(demo_census).query("mus_musculus")
 
