@@ -98,6 +98,12 @@ def _on_disk(sums: SumsByGroup) -> SumsByGroup:
     return sums
 
 
+def _tables_on_disk(counts: HistogramsByGroup) -> HistogramsByGroup:
+    """Return histograms of which those of one group are in memory."""
+    counts.tables.most = 0
+    return counts
+
+
 _BY_BATCH = Groups(("batch", "sex"), (("p", "q", "r"), ("f", "m")))
 ACCUMULATORS: dict[str, Callable[[StreamSpec], Any]] = {
     "MomentSums": lambda spec: MomentSums(_BY_BATCH, spec.n_vars),
@@ -111,6 +117,7 @@ ACCUMULATORS: dict[str, Callable[[StreamSpec], Any]] = {
         whole=False,
         measured=Measured.of(spec),
     ),
+    "HistogramsByGroup on disk": lambda spec: _tables_on_disk(HistogramsByGroup(_BY_BATCH, spec.n_vars)),
     "HistogramsByGroup": lambda spec: HistogramsByGroup(_BY_BATCH, spec.n_vars, measured=Measured.of(spec)),
     "StatisticsByGroup": lambda spec: StatisticsByGroup(_BY_BATCH, spec.n_vars, measured=Measured.of(spec)),
     "StatisticsByGroup and others": lambda spec: StatisticsByGroup(_BY_BATCH, spec.n_vars, others=True),

@@ -18,6 +18,7 @@ import headrace as hr
 from headrace.chunk import Holds, StreamSpec
 from headrace.engine.schedule import passes
 from headrace.sources.arrays import ArraySource
+from headrace.stats import shelf
 from headrace.stats.bygroup import SumsByGroup
 from headrace.stats.histograms import HistogramsByGroup
 from headrace.stats.loess import CannotFitError, trend
@@ -345,6 +346,38 @@ def test_memory_of_many_batches() -> None:
         tracemalloc.stop()
         assert held <= peak <= predicted
         assert len(result) == 200
+
+
+@pytest.mark.parametrize("flavor", ["seurat", "cell_ranger", "seurat_v3", "pearson_residuals"])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_batches_that_do_not_fit_are_put_away(flavor: Any, mixed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven batches, of which memory holds one, cell after cell or one batch after another."""
+    X = counts(400)
+    number = np.arange(400) % 7 if mixed else np.arange(400) * 7 // 400
+    obs = cells(400, batch=pd.Categorical(number.astype(str)))
+    before = LOG if flavor in ("seurat", "cell_ranger") else []
+    expected = ours(X, [*before, hr.HighlyVariableGenes(40, flavor=flavor, batch_key="batch")], obs)
+    away = []
+    put = shelf.Shelf._put
+    monkeypatch.setattr(shelf, "ALL", 0)
+    monkeypatch.setattr(shelf, "MOST", 1)
+    monkeypatch.setattr(shelf.Shelf, "_put", lambda self, code, block: (away.append(code), put(self, code, block))[1])
+    got = ours(X, [*before, hr.HighlyVariableGenes(40, flavor=flavor, batch_key="batch")], obs)
+    pd.testing.assert_frame_equal(got, expected, check_exact=True)
+    assert set(away) == set(range(7))
+
+
+@pytest.mark.parametrize("flavor", ["seurat", "cell_ranger", "seurat_v3", "pearson_residuals"])
+def test_memory_does_not_grow_with_thousands_of_batches(flavor: Any) -> None:
+    """60,000 genes: 1,600 datasets of a Census."""
+
+    def asked(n: int) -> int:
+        obs = pd.DataFrame({"b": pd.Categorical([], categories=[str(i) for i in range(n)])})
+        spec = StreamSpec(genes(60_000), obs, 10**7)
+        return hr.HighlyVariableGenes(2000, flavor=flavor, batch_key="b").memory(spec)
+
+    assert asked(1600) < 300e6
+    assert asked(3200) - asked(1600) < 60e6
 
 
 # ------------------------------------------------------------------------------------- genes that were not measured

@@ -19,6 +19,7 @@ from . import kernels
 from .bygroup import Floats, GroupMoments, Ints, Measured, in_parts, largest_count, rows_by_group
 from .groups import Groups
 from .representation import Representation
+from .shelf import Block, Shelf
 from .tally import MOST, Tally
 
 VALUE_BITS = 31
@@ -29,18 +30,6 @@ WIDEST, NARROWEST = 32, 4
 
 TABLES = 32 << 20
 """Bytes that all groups' tables may take before they are made narrower."""
-
-
-@dataclass
-class Table:
-    """The small counts of one group."""
-
-    number: int
-    """In which order the groups came: large counts are tallied under it."""
-    times: npt.NDArray[np.uint32]
-    """Shape (genes, width): in how many cells the gene has this count; in column 0, how many were larger."""
-    cells: Ints
-    """Cells of each dataset; of one dataset if what was measured does not matter."""
 
 
 class HistogramsByGroup(Accumulator["Histograms"]):
@@ -63,7 +52,10 @@ class HistogramsByGroup(Accumulator["Histograms"]):
     ) -> None:
         self.groups, self.n_vars, self.rep, self.measured = groups, n_vars, rep or Representation(), measured
         self.width = width(len(groups), n_vars)
-        self.tables: dict[int, Table] = {}
+        self.tables = Shelf(self._size(len(groups), n_vars))
+        """Of every group, shape (genes, width): in how many cells a gene has this count; column 0: a larger one."""
+        self.numbers: dict[int, int] = {}
+        """In which order the groups came: large counts are tallied under it."""
         self.tally = Tally(n_vars << VALUE_BITS, at_once=n_vars)
         self.genes: npt.NDArray[np.bool_] | None = None
 
@@ -75,16 +67,21 @@ class HistogramsByGroup(Accumulator["Histograms"]):
     @staticmethod
     def memory(groups: int, n_vars: int, nnz: int) -> int:
         """Predict its bytes for a number of groups that come, and of the moments of one of them."""
-        return n_vars * (groups * 4 * width(groups, n_vars) + 100) + Tally.memory(n_vars, nnz)
+        return Shelf.kept(HistogramsByGroup._size(groups, n_vars)) + 160 * n_vars + Tally.memory(n_vars, nnz)
 
     @staticmethod
-    def disk(nnz: int) -> int:
-        """Predict the bytes of its temporary file if many counts are large: full-length ones took half of that."""
-        return nnz if nnz > MOST else 0
+    def disk(groups: int, n_vars: int, nnz: int) -> int:
+        """Predict the bytes of its temporary files if many counts are large: full-length ones took half of that."""
+        size = HistogramsByGroup._size(groups, n_vars)
+        return size - Shelf.kept(size) + (nnz if nnz > MOST else 0)
+
+    @staticmethod
+    def _size(groups: int, n_vars: int) -> int:
+        return 4 * n_vars * groups * width(groups, n_vars)
 
     def use_scratch(self, folder: Path) -> None:
-        """Be told where a temporary file may go."""
-        self.tally.scratch = folder
+        """Be told where temporary files may go."""
+        self.tally.scratch = self.tables.scratch = folder
 
     def update(self, chunk: Chunk) -> None:
         """Add the cells of one chunk."""
@@ -92,23 +89,25 @@ class HistogramsByGroup(Accumulator["Histograms"]):
         largest_count(X)
         datasets = None if self.measured is None else self.measured.rows(chunk)
         tally = self.tally
-        for code, rows in rows_by_group(self.groups.codes(chunk)):
-            table = self._table(code)
+        rows_of = dict(rows_by_group(self.groups.codes(chunk)))
+        for code in self.tables.near_first(rows_of):
+            table, rows = self._table(code), rows_of[code]
             cells = None if datasets is None else datasets[rows]
             table.cells += len(rows) if cells is None else np.bincount(cells, minlength=len(table.cells))
-            first, done = np.uint64(table.number * self.n_vars), 0
+            first, done = np.uint64(self.numbers[code] * self.n_vars), 0
             while done < len(rows):
                 done, tally.n = kernels.add_counts(
-                    X.indptr, X.indices, X.data, rows, done, table.times, first, tally.buffer, tally.n
+                    X.indptr, X.indices, X.data, rows, done, table.words, first, tally.buffer, tally.n
                 )
                 if done < len(rows):
                     tally.make_room()
 
-    def _table(self, code: int) -> Table:
+    def _table(self, code: int) -> Block:
         if code not in self.tables:
             n_datasets = 1 if self.measured is None else len(self.measured.seen)
+            self.numbers[code] = len(self.numbers)
             times = np.zeros((self.n_vars, self.width), dtype=np.uint32)
-            self.tables[code] = Table(len(self.tables), times, np.zeros(n_datasets, np.int64))
+            self.tables[code] = Block(times, np.zeros(n_datasets, np.int64))
         return self.tables[code]
 
     def merge(self, other: HistogramsByGroup) -> None:
@@ -116,9 +115,9 @@ class HistogramsByGroup(Accumulator["Histograms"]):
         ranges = {}
         for code, theirs in other.tables.items():
             mine = self._table(code)
-            mine.times += theirs.times
+            mine.words += theirs.words
             mine.cells += theirs.cells
-            ranges[theirs.number] = mine.number
+            ranges[other.numbers[code]] = self.numbers[code]
         self.tally.merge(other.tally, ranges)
 
     def keep(self, genes: npt.NDArray[np.bool_]) -> HistogramsByGroup:
@@ -129,9 +128,7 @@ class HistogramsByGroup(Accumulator["Histograms"]):
 
     def result(self) -> Histograms:
         """Return the histograms; they share the tables, which are not copied."""
-        return Histograms(
-            self.groups, self.n_vars, self.measured, dict(sorted(self.tables.items())), self.tally, self.genes
-        )
+        return Histograms(self.groups, self.n_vars, self.measured, self.tables, self.numbers, self.tally, self.genes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +144,8 @@ class Histograms:
     groups: Groups
     n_seen: int
     measured: Measured | None
-    tables: dict[int, Table] = field(repr=False)
+    tables: Shelf = field(repr=False)
+    numbers: dict[int, int] = field(repr=False)
     tally: Tally = field(repr=False)
     genes: npt.NDArray[np.bool_] | None = None
 
@@ -169,13 +167,11 @@ class Histograms:
 
     def all(self) -> GroupMoments:
         """Return the moments of all cells that have a group."""
-        tables = list(self.tables.values())
         cells = np.zeros(1 if self.measured is None else len(self.measured.seen), dtype=np.int64)
-        for table in tables:
-            cells += table.cells
         n_genes = self.n_seen if self.genes is None else int(self.genes.sum())
         words = np.zeros((n_genes, 4), dtype=np.int64)
         for code in self.codes:
+            cells += self.tables[code].cells
             words += self._sums(code)
         return self._moments(cells, words)
 
@@ -194,9 +190,8 @@ class Histograms:
         if above is not None:
             bound[slice(None) if self.genes is None else self.genes] = above
         words = np.zeros((self.n_seen, 4), dtype=np.int64)
-        table = self.tables[code]
-        kernels.sum_table(table.times, bound, words)
-        for keys, counts in self.tally.entries(table.number):
+        kernels.sum_table(self.tables[code].words, bound, words)
+        for keys, counts in self.tally.entries(self.numbers[code]):
             kernels.sum_counts(keys, counts, bound, words)
         return words if self.genes is None else words[self.genes]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from .cells import library_sizes
 from .groups import Groups
 from .moments import as_float
 from .representation import Representation
-from .shelf import Block
+from .shelf import Block, Shelf
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,42 @@ class Model:
 
     share: Floats
     clip: float
+
+
+class Models(Mapping[int, Model]):
+    """The models of many groups, each made when it is asked for; those asked for last are kept.
+
+    Parameters
+    ----------
+    make
+        Returns the model of a group.
+    codes
+        The numbers of the groups.
+    """
+
+    KEPT = 32
+
+    def __init__(self, make: Callable[[int], Model], codes: Collection[int]) -> None:
+        self._make, self._codes = make, frozenset(codes)
+        self._kept: dict[int, Model] = {}
+
+    def __getitem__(self, code: int) -> Model:
+        if code not in self._codes:
+            raise KeyError(code)
+        model = self._kept.pop(code, None) or self._make(code)
+        self._kept[code] = model
+        if len(self._kept) > self.KEPT:
+            del self._kept[next(iter(self._kept))]
+        return model
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(sorted(self._codes))
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def __contains__(self, code: object) -> bool:
+        return code in self._codes
 
 
 class DatasetTotals(Accumulator[dict[int, Ints]]):
@@ -80,13 +117,32 @@ class ResidualSums(Accumulator[Iterator[tuple[int, Floats]]]):
         groups: Groups,
         n_vars: int,
         rep: Representation,
-        models: dict[int, Model],
+        models: Mapping[int, Model],
         theta: float,
         measured: Measured | None,
     ) -> None:
         self.groups, self.n_vars, self.rep, self.models = groups, n_vars, rep, models
         self.theta, self.measured = theta, measured
-        self.blocks: dict[int, Block] = {}
+        self.blocks = Shelf(self._size(len(models), n_vars))
+
+    @staticmethod
+    def memory(groups: int, n_vars: int) -> int:
+        """Predict its bytes for a number of groups that come."""
+        return Shelf.kept(ResidualSums._size(groups, n_vars))
+
+    @staticmethod
+    def disk(groups: int, n_vars: int) -> int:
+        """Predict the bytes of its temporary file, if all sums are too many for memory."""
+        size = ResidualSums._size(groups, n_vars)
+        return size - Shelf.kept(size)
+
+    @staticmethod
+    def _size(groups: int, n_vars: int) -> int:
+        return 32 * n_vars * groups
+
+    def use_scratch(self, folder: Path) -> None:
+        """Be told the folder for the temporary file."""
+        self.blocks.scratch = folder
 
     def update(self, chunk: Chunk) -> None:
         """Add the cells of one chunk."""
@@ -117,7 +173,7 @@ class ResidualSums(Accumulator[Iterator[tuple[int, Floats]]]):
 
     def result(self) -> Iterator[tuple[int, Floats]]:
         """Yield for each group the variance (with n) of every gene's residuals; 0 for genes without counts."""
-        for code, block in sorted(self.blocks.items()):
+        for code, block in self.blocks.items():
             n = int(block.cells.sum()) if self.measured is None else np.maximum(self.measured.n(block.cells), 1)
             total, squares = as_float(block.words[:, :2]), as_float(block.words[:, 2:])
             yield code, np.maximum(squares / n - (total / n) ** 2, 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from math import fsum
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from ..stats.dispersion import CombinedDispersions, Cutoffs, dispersion_table, e
 from ..stats.groups import Groups
 from ..stats.histograms import Histograms, HistogramsByGroup
 from ..stats.loess import CannotFitError
-from ..stats.pearson import DatasetTotals, Model, ResidualSums
+from ..stats.pearson import DatasetTotals, Model, Models, ResidualSums
 from ..stats.ranks import TopGenes, first
 from ..stats.representation import Representation
 from ..stats.vst import Expected, expected, standardized_variance
@@ -131,17 +131,18 @@ def by_trend(hvg: Parameters, spec: StreamSpec) -> Fitting:
     counts: Histograms | MomentsByGroup
     if hvg.fractional:
         counts = yield SumsByGroup(groups, spec.n_vars, rep, whole=False, measured=measured)
-        trends = trends_of(hvg, counts)
+        trends = dict(each_trend(hvg, counts))
         caps = {code: one.cap(counts.of(code)) for code, one in trends.items()}
         sums = yield ClippedSums(groups, spec.n_vars, rep, caps, measured)
+        fits: Iterable[tuple[int, Expected]] = trends.items()
         clipped = {code: sums.of(code) for code in trends}
     else:
         counts = yield HistogramsByGroup(groups, spec.n_vars, rep, measured)
-        trends = trends_of(hvg, counts)
+        fits = each_trend(hvg, counts)
         clipped = {}
     n = hvg.n_top_genes or 2000
     top = TopGenes(spec.n_vars, n)
-    for code, one in trends.items():
+    for code, one in fits:
         of = counts.of(code)
         clip = counts.clipped(code, one.cap(of)) if isinstance(counts, Histograms) else clipped[code]
         score = standardized_variance(of, clip, one.std(of))
@@ -160,24 +161,25 @@ def by_trend(hvg: Parameters, spec: StreamSpec) -> Fitting:
     return AnnotateGenes(columns, {"hvg": {"flavor": hvg.flavor}})
 
 
-def trends_of(hvg: Parameters, moments: Histograms | MomentsByGroup) -> dict[int, Expected]:
-    """Fit the trend of every batch; name those that have none, and those that needed noise."""
-    trends: dict[int, Expected] = {}
-    failed, moved = [], []
+def each_trend(hvg: Parameters, moments: Histograms | MomentsByGroup) -> Iterator[tuple[int, Expected]]:
+    """Fit the trend of every batch; at the end name those that have none, and those that needed noise."""
+    failed, moved, fitted = [], [], 0
     for code in moments.codes:
         label = moments.groups.label(code)
         try:
-            trends[code] = expected(moments.of(code), hvg.span)
+            one = expected(moments.of(code), hvg.span)
         except CannotFitError as error:
             failed.append(f"{label} ({moments.n_cells(code)} cells: {error})")
         else:
-            if trends[code].jitter:
-                moved.append(f"{label} (by up to {trends[code].jitter:.0e})")
-    if failed and (hvg.unfitted == "error" or not trends):
+            if one.jitter:
+                moved.append(f"{label} (by up to {one.jitter:.0e})")
+            fitted += 1
+            yield code, one
+    if failed and (hvg.unfitted == "error" or not fitted):
         raise InputError(
             f"HighlyVariableGenes(flavor={hvg.flavor!r}) cannot fit {_some(failed)}; leave these cells out, choose "
             "larger batches, or a flavor without a trend"
-            + (", or leave the batches out with unfitted='skip'" if trends else "")
+            + (", or leave the batches out with unfitted='skip'" if fitted else "")
         )
     if failed:
         warnings.warn(
@@ -189,7 +191,6 @@ def trends_of(hvg: Parameters, moments: Histograms | MomentsByGroup) -> dict[int
             LoessJitterWarning,
             stacklevel=2,
         )
-    return trends
 
 
 def by_residuals(hvg: Parameters, spec: StreamSpec) -> Fitting:
@@ -202,14 +203,16 @@ def by_residuals(hvg: Parameters, spec: StreamSpec) -> Fitting:
     clip = hvg.clip
     if clip is None:
         clip = float(np.sqrt(moments.n_cells(min(moments.codes, key=groups.name)))) if len(moments) else 0.0
-    models = {}
-    for code in moments.codes:
-        in_all: Any
+
+    def model(code: int) -> Model:
+        total, in_all = moments.of(code).total, np.asarray(0)
         if hvg.fractional:
-            in_all = fsum(moments.of(code).total)
+            in_all = np.asarray(fsum(total))
         else:
             in_all = totals[code].sum() if measured is None else measured.n(totals[code])
-        models[code] = Model(moments.of(code).total / np.maximum(in_all, 1), clip)
+        return Model(total / np.maximum(in_all, 1), clip)
+
+    models = Models(model, moments.codes)
     variances = yield ResidualSums(groups, spec.n_vars, rep, models, hvg.theta, measured)
     assert hvg.n_top_genes is not None
     top = TopGenes(spec.n_vars, hvg.n_top_genes)

@@ -12,6 +12,7 @@ from ..protocols import Fit, Step
 from ..stats.bygroup import SumsByGroup
 from ..stats.dispersion import Cutoffs
 from ..stats.histograms import HistogramsByGroup
+from ..stats.pearson import Models, ResidualSums
 from ..support.given import check_fields, check_range
 from .flavors import Fitting, Parameters, by_dispersion, by_residuals, by_trend
 
@@ -142,17 +143,20 @@ class HighlyVariableGenes(Parameters, Fit):
         """Predict the bytes of the statistics, if every possible batch comes."""
         groups = min(len(self.groups(spec)), max(1, spec.n_obs))
         if self.flavor.startswith("seurat_v3") and not self.fractional:
-            trends = 8 * groups * spec.n_vars
-            return HistogramsByGroup.memory(groups, spec.n_vars, _nnz(spec)) + trends
-        residuals = 40 * groups * spec.n_vars if self.needs_counts else 0
-        return SumsByGroup.memory(groups, spec.n_vars, whole=self.needs_counts and not self.fractional) + residuals
+            return HistogramsByGroup.memory(groups, spec.n_vars, _nnz(spec)) + 16 * (self.n_top_genes or 2000) * groups
+        sums = SumsByGroup.memory(groups, spec.n_vars, whole=self.needs_counts and not self.fractional)
+        if self.flavor == "pearson_residuals":
+            models = 8 * min(groups, Models.KEPT) * spec.n_vars
+            return sums + ResidualSums.memory(groups, spec.n_vars) + models + 16 * (self.n_top_genes or 0) * groups
+        return sums + (40 * groups * spec.n_vars if self.needs_counts else 0)
 
     def disk(self, spec: StreamSpec) -> int:
-        """Predict the bytes of temporary files, if many counts are large."""
-        if self.flavor.startswith("seurat_v3") and not self.fractional:
-            return HistogramsByGroup.disk(_nnz(spec))
+        """Predict the bytes of temporary files, if many counts are large or there are many batches."""
         groups = min(len(self.groups(spec)), max(1, spec.n_obs))
-        return SumsByGroup.disk(groups, spec.n_vars, whole=self.needs_counts and not self.fractional)
+        if self.flavor.startswith("seurat_v3") and not self.fractional:
+            return HistogramsByGroup.disk(groups, spec.n_vars, _nnz(spec))
+        sums = SumsByGroup.disk(groups, spec.n_vars, whole=self.needs_counts and not self.fractional)
+        return sums + (ResidualSums.disk(groups, spec.n_vars) if self.flavor == "pearson_residuals" else 0)
 
     def preview(self, spec: StreamSpec) -> StreamSpec:
         """Raise unless the flavor finds what it takes."""
