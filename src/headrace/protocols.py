@@ -2,8 +2,8 @@
 
 A `Plan` streams chunks of cells from a `Source` through steps into a `Sink`. A step is a `Transform`, or a `Fit`, which
 sees all cells first, through an `Accumulator`, and then becomes a transform. An `Executor` runs several chunks at once.
-To add a step, derive from one of the two and write its two methods. Three laws (`tests/laws`). *Rows*: cells together or
-apart give the same. *Merge*: folding a stream equals merging the folds of its parts. *Plan*: nothing else shows in a bit.
+A new step derives from one of the two and writes its two methods. Three laws (`tests/laws`). *Rows*: cells together or
+apart give the same. *Merge*: folding a stream equals merging the folds of its parts. *Plan*: no chunk or thread shows.
 """
 
 from __future__ import annotations
