@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from os import PathLike
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -96,6 +97,8 @@ def fits(value: Any, hint: Any) -> bool:
     if hint in (None, NoneType):
         return False  # TOML has no word for nothing: leave the parameter out
     kind = origin or hint
+    if isinstance(kind, type) and issubclass(kind, PathLike):
+        return False  # written as text
     if isinstance(kind, type) and issubclass(kind, Mapping):
         return isinstance(value, dict) and (len(inner) != 2 or all(fits(v, inner[1]) for v in value.values()))
     if isinstance(kind, type) and issubclass(kind, Collection):

@@ -223,9 +223,9 @@ class GramSums(Accumulator[Products]):
         return Products(self.n, self.totals, self.products)
 
     @staticmethod
-    def memory(genes: int, threads: int = 2) -> int:
-        """Predict its bytes; the covariances take their place."""
-        return 8 * genes**2 + threads * 28 * BATCH
+    def memory(genes: int, threads: int = 4) -> int:
+        """Predict its bytes, and those of LAPACK; the covariances take the place of the sums."""
+        return 8 * genes**2 + threads * 36 * BATCH + (16 << 20)
 
 
 class _Locks:
