@@ -116,7 +116,7 @@ def wording(hint: Any) -> str:
     """
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return " or ".join(wording(one) for one in inner if one is not NoneType)
+        return " or ".join(dict.fromkeys(wording(one) for one in inner if one is not NoneType))
     if origin is Literal:
         return " or ".join(repr(one) for one in inner)
     if hint in WORDS:
@@ -124,6 +124,8 @@ def wording(hint: Any) -> str:
     kind = origin or hint
     if isinstance(kind, type) and issubclass(kind, Mapping):
         return "a table"
+    if isinstance(kind, type) and issubclass(kind, PathLike):
+        return "text"
     one = wording(inner[0]).removeprefix("a ") if inner else "value"
     return f"a list of {one}" if one == "text" else f"a list of {one}s"
 
