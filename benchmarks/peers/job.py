@@ -20,6 +20,8 @@ N_TOP_GENES = 2000
 TARGET_SUM = 1e4
 MIN_GENES = 500
 MIN_CELLS = 5
+MAX_VALUE = 10
+N_COMPS = 50
 ORGANISM = "homo_sapiens"
 
 
@@ -29,7 +31,7 @@ class Job:
     Attributes
     ----------
     name
-        "nlh", "nlh_v3", "nlh_gzip", "hvg" or "qc".
+        "nlh", "nlh_v3", "nlh_gzip", "hvg", "qc" or "pca".
     flavor
         Of highly variable genes: "seurat" after the logarithm, "seurat_v3" on counts.
     writes, filters
@@ -41,7 +43,7 @@ class Job:
     def __init__(self) -> None:
         self.imports = age()
         self.name, self.input, self.output, self.genes, *self.options = sys.argv[1:]
-        self.flavor = "seurat" if self.name in ("nlh", "nlh_gzip") else "seurat_v3"
+        self.flavor = "seurat" if self.name in ("nlh", "nlh_gzip", "pca") else "seurat_v3"
         self.writes = self.name not in ("hvg", "scan")
         self.filters = self.name == "qc"
         self.compression = "gzip" if self.name == "nlh_gzip" else None

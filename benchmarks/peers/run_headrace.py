@@ -2,9 +2,10 @@
 
 import warnings
 
-from job import MIN_CELLS, MIN_GENES, N_TOP_GENES, ORGANISM, TARGET_SUM, Job
+from job import MAX_VALUE, MIN_CELLS, MIN_GENES, N_COMPS, N_TOP_GENES, ORGANISM, TARGET_SUM, Job
 
 from headrace import (
+    PCA,
     FilterCells,
     FilterGenes,
     HighlyVariableGenes,
@@ -13,6 +14,7 @@ from headrace import (
     NormalizeTotal,
     Plan,
     QCMetrics,
+    Scale,
     open_census,
     open_h5ad,
     recipes,
@@ -45,6 +47,7 @@ steps = {
     "nlh_v3": [choose, *normalize],
     "hvg": [choose],
     "qc": [*filters, choose, *normalize],
+    "pca": [*normalize, choose, Scale(max_value=MAX_VALUE, store=False), PCA(N_COMPS)],
     "full_length": recipes.full_length(),
 }[job.name]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import scanpy as sc
-from job import MIN_CELLS, MIN_GENES, N_TOP_GENES, TARGET_SUM, Job
+from job import MAX_VALUE, MIN_CELLS, MIN_GENES, N_COMPS, N_TOP_GENES, TARGET_SUM, Job
 
 
 def do(job: Job, adata: Any) -> None:
@@ -22,6 +22,25 @@ def do(job: Job, adata: Any) -> None:
         sc.pp.log1p(adata)
     if job.flavor == "seurat":
         sc.pp.highly_variable_genes(adata, flavor="seurat", n_top_genes=N_TOP_GENES)
+    if job.name == "pca":
+        add_components(adata)
     if job.writes:
         adata.write_h5ad(job.output, compression=job.compression)
     job.done(adata.var_names, adata.var["highly_variable"])
+
+
+def add_components(adata: Any) -> None:
+    """Find components of the scaled highly variable genes; X stays as it is."""
+    chosen = adata[:, adata.var["highly_variable"]].copy()
+    if hasattr(chosen.X, "map_blocks"):  # dask
+        chosen.X = chosen.X.map_blocks(lambda block: block.toarray())
+        solver = "covariance_eigh"
+    else:
+        chosen.X = chosen.X.toarray()
+        solver = "arpack"
+    sc.pp.scale(chosen, max_value=MAX_VALUE)
+    sc.pp.pca(chosen, n_comps=N_COMPS, svd_solver=solver, mask_var=None)
+    adata.obsm["X_pca"], adata.uns["pca"] = chosen.obsm["X_pca"], chosen.uns["pca"]
+    adata.uns["pca"]["params"].pop("mask_var")  # None, which older versions of anndata do not write
+    if hasattr(adata.obsm["X_pca"], "compute"):
+        adata.obsm["X_pca"] = adata.obsm["X_pca"].compute()

@@ -62,6 +62,7 @@ from .steps.normalize import NormalizeLength as NormalizeLength
 from .steps.pca import PCA as PCA
 from .steps.perlength import RPKM as RPKM
 from .steps.perlength import TPM as TPM
+from .steps.project import ProjectPCA as ProjectPCA
 from .steps.pseudobulk import Pseudobulk as Pseudobulk
 from .steps.qc import QCMetrics as QCMetrics
 from .steps.rates import CPM as CPM

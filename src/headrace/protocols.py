@@ -1,9 +1,9 @@
 """The six contracts. Read this page first: everything else implements one of them.
 
-A `Plan` streams chunks of cells from a `Source` through steps into a `Sink`. A step is a `Transform`, or a `Fit`,
-which sees all cells first, through an `Accumulator`, and then becomes a transform. An `Executor` runs several chunks
-at once. A new step derives from one of them. Three laws (`tests/laws`). *Rows*: cells together or apart give the same.
-*Merge*: a fold of a stream is the merged folds of its parts. *Plan*: the same bits for all chunk sizes and executors.
+A `Plan` streams chunks of cells from a `Source` through steps into a `Sink`. A step is a `Transform`, or a `Fit`, which
+sees all cells first, through an `Accumulator`, and then becomes a transform. An `Executor` runs several chunks at once.
+A new step derives from one of the two and writes its two methods. Three laws (`tests/laws`). *Rows*: cells together or
+apart give the same. *Merge*: folding a stream equals merging the folds of its parts. *Plan*: no chunk or thread shows.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from .steps.cells import FilterCells
 from .steps.hvg import HighlyVariableGenes
 from .steps.layers import DropLayer, SaveLayer, SaveRaw, UseLayer
 from .steps.normalize import Log1p, NormalizeLength
+from .steps.pca import PCA
 from .steps.rates import Libsize, LogCPM
 from .steps.scale import Scale
 from .steps.select import FilterGenes, SelectGenes
@@ -24,6 +25,7 @@ def full_length(
     target_sum: float = 1e4,
     n_top_genes: int = 1000,
     assays: Literal["all"] | None = None,
+    pca: int | None = None,
 ) -> list[Any]:
     """Return the Census notebook "Normalizing full-length gene sequencing data", counts kept as a layer.
 
@@ -33,6 +35,8 @@ def full_length(
         As in the notebook.
     assays
         "all" corrects every cell for gene length, whatever its assay.
+    pca
+        So many principal components of the highly variable genes, scaled and clipped at 10; `X` stays as it is.
 
     Examples
     --------
@@ -49,6 +53,7 @@ def full_length(
         NormalizeTotal(target_sum=target_sum),
         Log1p(),
         HighlyVariableGenes(n_top_genes=n_top_genes),
+        *([] if pca is None else [Scale(max_value=10, store=False), PCA(pca)]),
     ]
 
 
@@ -93,6 +98,7 @@ def workbench(
     max_value: float = 10,
     subset: bool = True,
     raw: bool = True,
+    pca: int | None = None,
 ) -> list[Any]:
     """Return what clustering starts from: scaled log values in `X`, what they were made of beside them.
 
@@ -109,6 +115,8 @@ def workbench(
     raw
         Whether "logcounts" is `raw` too, with the genes of `X`: scanpy's `rank_genes_groups` and plots take it, where
         scaled values would give NaN. It takes no room in the file, and that of another matrix in memory.
+    pca
+        So many principal components of the highly variable genes.
 
     Examples
     --------
@@ -126,6 +134,7 @@ def workbench(
         HighlyVariableGenes(n_top_genes=n_top_genes),
         *([SelectGenes("highly_variable")] if subset else []),
         Scale(max_value=max_value),
+        *([] if pca is None else [PCA(pca)]),
     ]
 
 

@@ -20,6 +20,7 @@ from headrace.engine.schedule import (
     Node,
     answer,
     flatten,
+    lock_of,
     next_pass,
     passes,
     preview,
@@ -324,6 +325,17 @@ def test_an_accumulator_is_updated_under_its_lock_with_what_came_before_it() -> 
     np.testing.assert_array_equal(after.sums, 2 * TOTALS)
     with pytest.raises(ValueError):
         run_path([before, after], [lock("a")], chunk)
+
+
+def test_an_accumulator_that_guards_itself_needs_no_lock() -> None:
+    spec = cells().spec
+    guarded = type("Guarded", (Sums,), {"parallel": True})(spec)
+    (chunk,) = cells(4).read(cells(4).refs(100))
+    for stop, alone in ((Sums(spec), True), (guarded, False), (Same(), False)):
+        lock = lock_of(stop)
+        with lock:
+            assert (hasattr(lock, "locked") and lock.locked()) == alone
+        run_path([stop], [lock], chunk)
 
 
 def test_recipes_within_recipes_and_what_is_no_step() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ from headrace.stats.statistics import Statistics, StatisticsByGroup
 
 COUNTS = [hr.SaveLayer("counts")]
 LOGGED = [*COUNTS, hr.NormalizeTotal(1e4), hr.Log1p()]
+REFERENCE = Path(__file__).parents[1] / "data" / "components.h5ad"
+"""Three components of 25 genes, of which `source` has 20: written by anndata."""
+
 MARKED = [hr.HighlyVariableGenes(n_top_genes=30)]
 
 STEPS: dict[str, list[Any]] = {
@@ -58,6 +62,7 @@ STEPS: dict[str, list[Any]] = {
     "PCA": [*LOGGED, *MARKED, hr.Scale(max_value=3, store=False), hr.PCA(7)],
     "PCA of what is stored": [*LOGGED, *MARKED, hr.SelectGenes("highly_variable"), hr.Scale(max_value=3), hr.PCA(7)],
     "PCA of logs": [*LOGGED, hr.SaveLayer("logs"), hr.Scale(), hr.PCA(None, mask_var=None, layer="logs")],
+    "ProjectPCA": [*LOGGED, *MARKED, hr.Scale(max_value=3, store=False), hr.ProjectPCA(REFERENCE, missing="zero")],
     "PCA not centred": [*LOGGED, hr.Scale(zero_center=False), hr.PCA(5, mask_var=None, zero_center=False)],
     "PCA of residuals": [hr.NormalizePearsonResiduals(theta=50), hr.PCA(9, mask_var=None, key_added="residuals")],
     "HVG seurat": [*LOGGED, hr.HighlyVariableGenes(n_top_genes=30)],

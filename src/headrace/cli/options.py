@@ -194,6 +194,13 @@ STEP_FLAGS = (
     option(
         "--hvg-layer", metavar="NAME", help="Rank by this layer, e.g. counts, which seurat_v3 needs.", section=STEPS
     ),
+    option(
+        "--pca",
+        type=int,
+        metavar="N",
+        help="Find N principal components of the genes of --hvg, scaled and clipped at 10; X stays as it is.",
+        section=STEPS,
+    ),
 )
 OUTPUT = (
     option("--out", metavar="FILE.h5ad", help="The file to write.", section=RUN),

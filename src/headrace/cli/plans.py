@@ -28,6 +28,7 @@ STEP_NAMES = (
     "hvg",
     "hvg_flavor",
     "hvg_layer",
+    "pca",
 )
 
 
@@ -75,6 +76,8 @@ def job(given: Mapping[str, Any], *, needs_out: bool, then: Sequence[Any] = ()) 
         raise _usage(f"--recipe says all the steps, so {', '.join(flags)} cannot be given with it")
     if given["hvg"] is None and (given["hvg_flavor"] or given["hvg_layer"]) is not None:
         raise _usage("--hvg-flavor and --hvg-layer say how to rank genes; --hvg says how many, and is missing")
+    if given["pca"] is not None and given["hvg"] is None:
+        raise _usage("--pca is of the highly variable genes; --hvg says how many, and is missing")
     if given["method"] is not None and given["pseudobulk"] is None:
         raise _usage("--method compares samples; --pseudobulk, which makes them of cells, is missing")
 
@@ -126,6 +129,8 @@ def _steps(given: Mapping[str, Any]) -> list[Any]:
     if given["hvg"] is not None:
         flavor: Any = given["hvg_flavor"] or "seurat"  # the step knows which there are
         steps.append(hr.HighlyVariableGenes(given["hvg"], flavor=flavor, layer=given["hvg_layer"]))
+    if given["pca"] is not None:
+        steps += [hr.Scale(max_value=10, store=False), hr.PCA(given["pca"])]
     return steps
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from os import PathLike
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -96,6 +97,8 @@ def fits(value: Any, hint: Any) -> bool:
     if hint in (None, NoneType):
         return False  # TOML has no word for nothing: leave the parameter out
     kind = origin or hint
+    if isinstance(kind, type) and issubclass(kind, PathLike):
+        return False  # written as text
     if isinstance(kind, type) and issubclass(kind, Mapping):
         return isinstance(value, dict) and (len(inner) != 2 or all(fits(v, inner[1]) for v in value.values()))
     if isinstance(kind, type) and issubclass(kind, Collection):
@@ -113,7 +116,7 @@ def wording(hint: Any) -> str:
     """
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return " or ".join(wording(one) for one in inner if one is not NoneType)
+        return " or ".join(dict.fromkeys(wording(one) for one in inner if one is not NoneType))
     if origin is Literal:
         return " or ".join(repr(one) for one in inner)
     if hint in WORDS:
@@ -121,6 +124,8 @@ def wording(hint: Any) -> str:
     kind = origin or hint
     if isinstance(kind, type) and issubclass(kind, Mapping):
         return "a table"
+    if isinstance(kind, type) and issubclass(kind, PathLike):
+        return "text"
     one = wording(inner[0]).removeprefix("a ") if inner else "value"
     return f"a list of {one}" if one == "text" else f"a list of {one}s"
 

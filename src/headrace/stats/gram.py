@@ -19,6 +19,7 @@ from ..chunk import Chunk, Mask, Scaling
 from ..errors import CountsError
 from ..protocols import Accumulator
 from . import kernels
+from .moments import as_float
 
 Floats = npt.NDArray[np.float64]
 
@@ -222,9 +223,9 @@ class GramSums(Accumulator[Products]):
         return Products(self.n, self.totals, self.products)
 
     @staticmethod
-    def memory(genes: int, threads: int = 2) -> int:
-        """Predict its bytes; the covariances take their place."""
-        return 8 * genes**2 + threads * 28 * BATCH
+    def memory(genes: int, threads: int = 4) -> int:
+        """Predict its bytes, and those of LAPACK; the covariances take the place of the sums."""
+        return 8 * genes**2 + threads * 36 * BATCH + (16 << 20)
 
 
 class _Locks:
@@ -259,3 +260,27 @@ class LargestValues(Accumulator[Floats]):
     def result(self) -> Floats:
         """Return the magnitudes."""
         return self.largest.copy()
+
+
+class ValueSums(Accumulator[Floats]):
+    """Finds the mean of each chosen gene, less what zero becomes; shape (genes,)."""
+
+    def __init__(self, values: Values) -> None:
+        self.values = values
+        self.n = 0
+        self.words = np.zeros((values.n, 4), dtype=np.uint64)
+
+    def update(self, chunk: Chunk) -> None:
+        """Add the cells of one chunk."""
+        rows = self.values.rows(chunk)
+        self.n += chunk.n_obs
+        kernels.add_fixed(rows.indptr, rows.indices, rows.data, np.arange(chunk.n_obs), self.words)
+
+    def merge(self, other: ValueSums) -> None:
+        """Add all that `other` has seen."""
+        self.n += other.n
+        kernels.merge_sums(self.words.reshape(-1, 2), other.words.reshape(-1, 2))
+
+    def result(self) -> Floats:
+        """Return the means."""
+        return np.asarray(as_float(self.words[:, :2]) / max(1, self.n))
