@@ -280,9 +280,7 @@ def memory(samples: Sequence[tuple[float, int]], begun: Sequence[float], budget:
     shown = budget if budget < 4 * most else 0  # a budget far above would press the line to the ground
     said = f"At most {most / unit:,.3g} {name} of a budget of {budget / unit:,.3g} {name}."
     top = max(most, shown) / unit * 1.15
-    plot = Plot(
-        Axis(0, max(end, 0.01), "seconds"), Axis(0, top, f"memory, {name}"), "Memory over time", said, width=720
-    )
+    plot = Plot(Axis(0, max(end, 0.01), "seconds"), Axis(0, top, f"memory, {name}"), "Memory over time", said)
     for number, at in enumerate(begun, 1):
         plot.upright(at, "pass", f"pass {number}" if len(begun) <= 12 and floor(end) >= 0 else "")
     plot.line([(at, held / unit) for at, held in samples], "memory")
