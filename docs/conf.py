@@ -21,7 +21,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx.ext.intersphinx",
-    "scanpydoc",
+    "scanpydoc.theme",
     "sphinxcontrib.bibtex",
     "sphinx_copybutton",
 ]
@@ -29,7 +29,6 @@ exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 html_theme = "scanpydoc"
 html_title = "headrace"
 html_static_path = ["_static"]
-html_theme_options = {"repository_url": "https://github.com/headrace/headrace", "use_repository_button": False}
 html_show_sphinx = False
 
 myst_enable_extensions = ["colon_fence", "dollarmath", "amsmath"]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 STYLE = (
-    "<style>text{font:14px system-ui,sans-serif;fill:#1b2330}.s{font-size:11px;fill:#535f6e}.b{fill:#fff;stroke:#0b63b0;"
-    "stroke-width:1.5}.f{fill:#e8f1fa;stroke:#0b63b0;stroke-width:1.5}.a{stroke:#7b8794;stroke-width:1.5;fill:none}"
+    "<style>text{font:14px system-ui,sans-serif;fill:#1b2330}.s{font-size:11px;fill:#535f6e}.b{fill:#fff;"
+    "stroke:#0b63b0;stroke-width:1.5}.f{fill:#e8f1fa;stroke:#0b63b0;stroke-width:1.5}.a{stroke:#7b8794;stroke-width:1.5;fill:none}"
     ".h{fill:#7b8794}.bg{fill:#fff}</style>"
 )
 
@@ -33,6 +33,12 @@ def arrow(x0: float, y0: float, x1: float, y1: float) -> str:
     return f'<path class="a" d="M{x0},{y0}L{x1 - 6},{y1}"/><path class="h" d="M{x1},{y1}l-8,-4.5v9z"/>'
 
 
+def picture(height: float, parts: list[str]) -> str:
+    """Return a picture of 720 by some height."""
+    frame = f'<rect class="bg" width="720" height="{height}"/>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {height}">{STYLE}{frame}{"".join(parts)}</svg>\n'
+
+
 def pipeline() -> str:
     """Return the picture of a plan."""
     parts = []
@@ -54,7 +60,7 @@ def pipeline() -> str:
         (176, "report", "one page of HTML"),
     ):
         parts += [box(540, y, 170, 50, name, below), arrow(490, 121, 538, y + 25)]
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 244">{STYLE}<rect class="bg" width="720" height="244"/>{"".join(parts)}</svg>\n'
+    return picture(244, parts)
 
 
 def rooms() -> str:
@@ -80,11 +86,12 @@ def rooms() -> str:
     for a, b in sorted(arrows):
         (x0, y0), (x1, y1) = place[a], place[b]
         parts.append(
-            f'<path class="a" opacity="0.55" d="M{x0:.0f},{y0 + 36}C{x0:.0f},{y0 + 56} {x1:.0f},{y1 - 20} {x1:.0f},{y1}"/>'
+            f'<path class="a" opacity="0.55" d="M{x0:.0f},{y0 + 36}'
+            f'C{x0:.0f},{y0 + 56} {x1:.0f},{y1 - 20} {x1:.0f},{y1}"/>'
         )
     parts += [box(x - 58, y, 116, 36, names[one]) for one, (x, y) in place.items()]
     height = 20 + top * 66 + 52
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {height}">{STYLE}<rect class="bg" width="720" height="{height}"/>{"".join(parts)}</svg>\n'
+    return picture(height, parts)
 
 
 if __name__ == "__main__":
