@@ -25,7 +25,8 @@ extensions = [
     "sphinxcontrib.bibtex",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "_templates", "**.ipynb_checkpoints"]
 html_theme = "scanpydoc"
 html_title = "headrace"
 html_static_path = ["_static"]
@@ -64,6 +65,6 @@ intersphinx_mapping = (
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!headrace\.).*"),
-    ("py:.*", r"headrace\.(?:sources|sinks|steps|engine|stats)\..*"),
+    ("py:.*", r"headrace\.(?:sources|sinks|steps|engine|stats|chunk)\..*"),
 ]
-suppress_warnings = ["myst.xref_missing", "mystnb.unknown_mime_type"]
+suppress_warnings = ["myst.xref_missing", "mystnb.unknown_mime_type", "misc.highlighting_failure"]  # mermaid is drawn as a picture
