@@ -67,4 +67,8 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!headrace\.).*"),
     ("py:.*", r"headrace\.(?:sources|sinks|steps|engine|stats|chunk)\..*"),
 ]
-suppress_warnings = ["myst.xref_missing", "mystnb.unknown_mime_type", "misc.highlighting_failure"]  # mermaid is drawn as a picture
+suppress_warnings = [
+    "myst.xref_missing",
+    "mystnb.unknown_mime_type",
+    "misc.highlighting_failure",
+]  # mermaid is drawn as a picture
