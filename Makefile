@@ -14,7 +14,7 @@ MORE ?=
 # Tests run in so many processes; each file in one of them.
 JOBS ?= 2
 
-.PHONY: demo test test-line test-tiledb test-newest test-lowest lint types wheel bench bench-stream bench-bulk bench-scaling bench-memory bench-remote bench-wide peers faults clean
+.PHONY: demo test test-line test-tiledb test-newest test-lowest lint types wheel bench bench-stream bench-bulk bench-scaling bench-memory bench-remote bench-wide peers faults docs clean
 
 demo: $(READY)
 	$(BIN)/headrace demo --out demo
@@ -70,6 +70,15 @@ wheel: $(READY)
 	rm -rf dist/venv && $(PYTHON) -m venv dist/venv
 	dist/venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
 	cd dist && venv/bin/headrace demo --out demo && venv/bin/headrace --version
+
+# The documentation, warnings as errors; it lands in docs/_build/html. Nothing is fetched but packages.
+docs: $(BIN)/.docs
+	$(BIN)/python scripts/make_pictures.py
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+$(BIN)/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
 
 bench: bench-stream bench-bulk
 

@@ -13,17 +13,20 @@ import pandas as pd
 from scipy import sparse
 
 import headrace as hr
-from headrace.chunk import Chunk, StreamSpec
+from headrace.chunk import Chunk, Limit, StreamSpec
 from headrace.engine.schedule import flatten
 from headrace.protocols import Fit, Source
 from headrace.sources.arrays import ArraySource
 from headrace.stats.bygroup import Measured, MomentsByGroup, SumsByGroup
 from headrace.stats.cells import DominantGenes, LibrarySizes, ValuesByGroup
+from headrace.stats.distributions import CellsOfValues, Distributions, FirstFailed
 from headrace.stats.genemajor import RankSums, ValuesByGene
 from headrace.stats.groups import Groups
 from headrace.stats.histograms import Histograms, HistogramsByGroup
+from headrace.stats.lengthbias import LengthBias, length_bins
 from headrace.stats.moments import GeneCells, MomentSums
 from headrace.stats.pearson import DatasetTotals
+from headrace.stats.planes import Together
 from headrace.stats.representation import Representation
 from headrace.stats.statistics import Statistics, StatisticsByGroup
 
@@ -131,6 +134,13 @@ ACCUMULATORS: dict[str, Callable[[StreamSpec], Any]] = {
     "LibrarySizes": lambda spec: LibrarySizes(),
     "ValuesByGroup": lambda spec: ValuesByGroup("depth", _BY_BATCH),
     "DominantGenes": lambda spec: DominantGenes(spec.n_vars, 0.1),
+    "Distributions": lambda spec: Distributions(["n_counts", "n_genes", "depth"]),
+    "FirstFailed": lambda spec: FirstFailed([Limit("n_genes", low=30), Limit("depth", high=0.9)]),
+    "CellsOfValues": lambda spec: CellsOfValues(["dataset_id", "sex"]),
+    "Together": lambda spec: Together("n_counts", "depth"),
+    "LengthBias": lambda spec: LengthBias(
+        *length_bins(spec.var["feature_length"].to_numpy(np.float64)), "assay_ontology_term_id", Representation()
+    ),
     "DatasetTotals": lambda spec: DatasetTotals(_BY_BATCH, Representation(), Measured.of(spec)),
 }
 

@@ -29,6 +29,8 @@ class Figure:
     """Of the legend: a class of the style, and what it stands for."""
 
 
+SHADES = 8
+
 WIDTHS = {"pct_": 1.0, "log1p_": 0.1}
 """The width of the bins of measures that are drawn on an even axis, by how their names begin: per cent, logarithms."""
 
@@ -138,10 +140,13 @@ def _heat_said(cells: Sequence[Sequence[int]]) -> str:
 
 
 def _heat(plot: Plot, boxes: Sequence[tuple[float, float, float, float, int]], kind: str) -> None:
-    """Add squares, the more opaque the more is in them."""
+    """Add squares, the more opaque the more is in them, in `SHADES` steps."""
     most = max((n for *_, n in boxes), default=1)
+    shades: dict[int, list[tuple[float, float, float, float]]] = {}
     for x0, x1, y0, y1, n in boxes:
-        plot.box(x0, x1, y0, y1, kind, 0.15 + 0.85 * (log10(n + 1) / log10(most + 1)))
+        shades.setdefault(round(SHADES * log10(n + 1) / log10(most + 1)), []).append((x0, x1, y0, y1))
+    for shade, some in sorted(shades.items()):
+        plot.squares(some, kind, 0.15 + 0.85 * shade / SHADES)
 
 
 def variable_genes(about: Mapping[str, Any]) -> Figure:
@@ -280,9 +285,7 @@ def memory(samples: Sequence[tuple[float, int]], begun: Sequence[float], budget:
     shown = budget if budget < 4 * most else 0  # a budget far above would press the line to the ground
     said = f"At most {most / unit:,.3g} {name} of a budget of {budget / unit:,.3g} {name}."
     top = max(most, shown) / unit * 1.15
-    plot = Plot(
-        Axis(0, max(end, 0.01), "seconds"), Axis(0, top, f"memory, {name}"), "Memory over time", said, width=720
-    )
+    plot = Plot(Axis(0, max(end, 0.01), "seconds"), Axis(0, top, f"memory, {name}"), "Memory over time", said)
     for number, at in enumerate(begun, 1):
         plot.upright(at, "pass", f"pass {number}" if len(begun) <= 12 and floor(end) >= 0 else "")
     plot.line([(at, held / unit) for at, held in samples], "memory")

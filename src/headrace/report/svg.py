@@ -75,6 +75,14 @@ class Plot:
         """Return the place of a number on the y axis."""
         return self.height - BOTTOM - self.y.place(y) * (self.height - TOP - BOTTOM)
 
+    def squares(self, boxes: Sequence[tuple[float, float, float, float]], kind: str, opacity: float) -> None:
+        """Add rectangles, each from two numbers on each axis, as one shape."""
+        path = []
+        for x0, x1, y0, y1 in boxes:
+            left, right, bottom, top = self.at_x(x0), self.at_x(x1), self.at_y(y0), self.at_y(y1)
+            path.append(f"M{left:.1f},{bottom:.1f}H{right:.1f}V{top:.1f}H{left:.1f}z")
+        self.parts.append(f'<path class="{kind}" d="{"".join(path)}" opacity="{opacity:.2g}"/>')
+
     def box(self, x0: float, x1: float, y0: float, y1: float, kind: str, opacity: float = 1.0) -> None:
         """Add a rectangle between two numbers on each axis."""
         left, right = sorted((self.at_x(x0), self.at_x(x1)))

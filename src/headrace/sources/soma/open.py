@@ -118,7 +118,7 @@ def open_soma(
     obs_joinids
         soma_joinids of the cells; they stream in increasing order.
     genes
-        Ids (or `feature_name`s) of the genes; all by default.
+        Ids of the genes, or their names in `feature_name`; all by default.
     var_index
         Column of var that identifies genes; by default the first of `feature_id`, `var_id`, ...
     var_names
