@@ -146,10 +146,10 @@ def test_groups_of_one_cell(study_of_cells: ArraySource) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"groupby": "sise"}, "no column 'sise'; did you mean 'size'"),
-        ({"groups": ["larg"]}, "no 'larg'; did you mean 'large'"),
+        ({"groupby": "sizes"}, "no column 'sizes'; did you mean 'size'"),
+        ({"groups": ["Large"]}, "no 'Large'; did you mean 'large'"),
         ({"groups": []}, "a list of groups"),
-        ({"reference": "midle"}, "did you mean 'middle'"),
+        ({"reference": "middles"}, "did you mean 'middle'"),
         ({"groups": ["small"], "reference": "small"}, "compared with itself"),
         ({"method": "logreg"}, "'t-test' or"),
         ({"n_genes": 0}, "from 1 on"),
