@@ -71,6 +71,8 @@ from .steps.rates import LogCPM as LogCPM
 from .steps.rounded import RoundCounts as RoundCounts
 from .steps.scale import NormalizePearsonResiduals as NormalizePearsonResiduals
 from .steps.scale import Scale as Scale
+from .steps.scores import ScoreGenes as ScoreGenes
+from .steps.scores import ScoreGenesCellCycle as ScoreGenesCellCycle
 from .steps.select import FilterGenes as FilterGenes
 from .steps.select import SelectGenes as SelectGenes
 from .steps.totals import NormalizeTotal as NormalizeTotal

@@ -94,6 +94,11 @@ STEPS: dict[str, list[Any]] = {
         hr.FilterGenes(min_cells=20),
         hr.RankGenesGroups("batch", reference="q", method="wilcoxon", n_genes=7),
     ],
+    "ScoreGenes": [*LOGGED, hr.ScoreGenes(["g3", "MT-4", "G40"], ctrl_size=2, n_bins=4)],
+    "ScoreGenesCellCycle": [
+        *LOGGED,
+        hr.ScoreGenesCellCycle(["g3", "g4", "g13"], ["g30", "G31"], n_bins=5, gene_pool=[f"g{i}" for i in range(60)]),
+    ],
     "full_length": hr.recipes.full_length(min_genes=10, n_top_genes=30),
     "workbench": hr.recipes.workbench(n_top_genes=30),
     "workbench of all genes": hr.recipes.workbench(n_top_genes=30, subset=False),

@@ -35,6 +35,8 @@ class ArraySource(Source[tuple[int, int]]):
         At most so many cells per chunk, whatever their non-zeros.
     uns
         Unstructured annotations to begin with.
+    samples
+        Whether a row is a sample and not a cell.
 
     Examples
     --------
@@ -54,6 +56,7 @@ class ArraySource(Source[tuple[int, int]]):
     origin: Mapping[str, Any] = field(default_factory=dict)
     n_obs: int | None = None
     uns: Mapping[str, Any] = field(default_factory=dict)
+    samples: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "X", canonical(self.X))
@@ -77,6 +80,7 @@ class ArraySource(Source[tuple[int, int]]):
             values=self.value_counts,
             whole_obs=self.obs,
             fractional=self._fractional,
+            samples=self.samples,
         )
 
     @property

@@ -148,6 +148,7 @@ class Pseudobulk(Fit):
             holds,
             n_obs=max(1, DENSE_VALUES // max(1, spec.n_vars)),
             uns={**uns, "pseudobulk": about},
+            samples=True,
         )
 
     def _holds(self, before: Holds) -> Holds:
