@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -93,10 +94,13 @@ def fill(client: object, census: Path, server: subprocess.Popen, log: Path) -> N
         except Exception:
             if server.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the S3 server did not start: {log.read_text()[-2000:]}") from None
-            time.sleep(0.5)
-    for path in census.rglob("*"):
-        if path.is_file():
-            client.put_object(Bucket="census", Key=f"soma/{path.relative_to(census)}", Body=path.read_bytes())
+            time.sleep(0.2)
+
+    def upload(path: Path) -> None:
+        client.put_object(Bucket="census", Key=f"soma/{path.relative_to(census)}", Body=path.read_bytes())
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(upload, [path for path in census.rglob("*") if path.is_file()]))
 
 
 def start_proxy(port: int) -> tuple[Counted, ThreadingHTTPServer]:
