@@ -6,9 +6,7 @@ looks at its own. The same in full, and kills by the dozen, are in `make faults`
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import logging
 import re
 import signal
