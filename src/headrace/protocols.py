@@ -2,9 +2,8 @@
 
 A `Plan` streams chunks of cells from a `Source` through steps into a `Sink`. A step is a `Transform`, or a `Fit`,
 which sees all cells first, through an `Accumulator`, and then becomes a transform. An `Executor` runs several chunks
-at once. A new step derives from one of them, has its two methods, and overrides what applies. Three laws
-(`tests/laws`). *Rows*: cells together or apart give the same. *Merge*: a fold of a stream is the merged folds of its
-parts. *Plan*: the same to the bit for all chunk sizes and executors.
+at once. A new step derives from one of them and overrides what applies. Three laws (`tests/laws`). *Rows*: together or
+apart give the same. *Merge*: a fold is the merged folds of parts. *Plan*: the same bits for all chunk sizes.
 """
 
 from __future__ import annotations
