@@ -100,15 +100,14 @@ class StreamSpec:
     raw
         The layer that is also to be `raw.X`, with `var` as `raw.var` (`SaveRaw`).
     obsm
-        No rows: the arrays of several numbers per cell by name, shape (0, k) each, with their dtypes.
+        No rows: arrays of several numbers per cell by name, shape (0, k), with their dtypes.
     varm
         Arrays of several numbers per gene by name, shape (n_vars, k), in the column order of `X`.
     uns
         Unstructured annotations, as scanpy writes them.
     measured
-        Which genes each dataset measured, where several datasets with different genes are joined:
-        bool, datasets x genes, indexed by `dataset_id`, in the column order of `X`. A value of a gene
-        that was not measured is not stored, and is not zero.
+        Which genes each dataset measured, where several with different genes are joined: bool, datasets x genes,
+        indexed by `dataset_id`, in the column order of `X`. Values of other genes are not stored, and are not zero.
     presence_aware
         Whether statistics go by `measured` unless a step is told otherwise.
     filters
@@ -286,10 +285,7 @@ def with_data(X: sparse.csr_array, data: npt.NDArray[np.float32]) -> sparse.csr_
 def csr(
     data: npt.NDArray[np.float32], indices: npt.NDArray[np.int32], indptr: npt.NDArray[np.int32], n_vars: int
 ) -> sparse.csr_array:
-    """Return a CSR matrix around the arrays, whose indices are sorted and unique in every row.
-
-    Given to scipy's constructor, arrays that are parts of larger ones would be copied.
-    """
+    """Return a CSR matrix around the arrays (scipy would copy parts of others); indices are sorted, unique in a row."""
     X = sparse.csr_array((len(indptr) - 1, n_vars), dtype=data.dtype)
     X.data, X.indices, X.indptr = data, indices, indptr
     X.has_canonical_format = True

@@ -17,7 +17,7 @@ from scipy import sparse
 
 import headrace as hr
 from headrace.chunk import Chunk, csr
-from headrace.engine.spool import MAGIC, Spool, check_space, clean, decode, encode, found, need, sections
+from headrace.engine.spool import MAGIC, Spool, check_spool_fits, clean, decode, encode, found, need, sections
 from headrace.events import Fetched, Notice
 from headrace.protocols import Source
 from headrace.traffic import Traffic
@@ -433,9 +433,9 @@ def test_room_is_reckoned_by_non_zeros_and_cells(tmp_path: Path, monkeypatch: py
     asked: list[Path] = []
     usage = shutil.disk_usage(tmp_path)._replace(free=5_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or usage)
-    check_space(tmp_path / "not" / "yet", 5_000_000)
+    check_spool_fits(tmp_path / "not" / "yet", 5_000_000)
     assert asked == [tmp_path]
     with pytest.raises(hr.OutputError, match="the spool needs about 9 MB in .*yet, where 5 MB are free"):
-        check_space(tmp_path / "not" / "yet", 9_000_000)
+        check_spool_fits(tmp_path / "not" / "yet", 9_000_000)
     with pytest.raises(hr.OutputError):
-        check_space(tmp_path, 5_000_001)
+        check_spool_fits(tmp_path, 5_000_001)

@@ -8,16 +8,13 @@ missed (something reads otherwise and `verify` says nothing); crashed or hung (H
 
 from __future__ import annotations
 
-from jobs import OLD, TWO_PASSES, Case, FaultError, export, fork, prepare, show, wait  # isort: skip # before numpy
+from jobs import OLD, TWO_PASSES, Case, FaultError, export, fork, prepare, show, wait, wait_patiently  # isort: skip # before numpy
 
 import argparse
 import mmap
-import os
 import random
-import signal
 import sys
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -79,23 +76,6 @@ def _flip_all(
         results[number] = look(path, before)
 
 
-def _wait(child: int, results: mmap.mmap, start: int) -> int | None:
-    """Return the exit code of a child, or None if it does nothing for too long and is ended."""
-    done, since = start, time.monotonic()
-    while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        now = sum(1 for result in results[:] if result)
-        if now != done:
-            done, since = now, time.monotonic()
-        if time.monotonic() - since > PATIENCE:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return None
-        time.sleep(0.01)
-
-
 def main() -> int:
     """Flip."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -121,7 +101,7 @@ def main() -> int:
             done = 0
             while done < len(bits):  # a child goes on until a file makes it crash
                 child = fork(lambda: _flip_all(original, bits, done, broken, before, results), folder / "log")  # noqa: B023 # waited for
-                code = _wait(child, results, done)
+                code = wait_patiently(child, results, PATIENCE)
                 done = next((k for k in range(done, len(bits)) if results[k] == 0), len(bits))
                 if done < len(bits):
                     results[done] = HUNG if code is None else CRASHED

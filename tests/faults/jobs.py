@@ -14,8 +14,10 @@ import contextlib
 import hashlib
 import json
 import mmap
+import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -184,6 +186,23 @@ def fork(job: Callable[[], Any], log: Path) -> int:
 def wait(child: int) -> int:
     """Return the exit code of a child, negative if a signal ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def wait_patiently(child: int, results: mmap.mmap, seconds: float) -> int | None:
+    """Return the exit code of a child that fills in results, or None if it adds none for too long and is ended."""
+    done, since = -1, time.monotonic()
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        now = len(results) - results[:].count(0)
+        if now != done:
+            done, since = now, time.monotonic()
+        if time.monotonic() - since > seconds:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return None
+        time.sleep(0.01)
 
 
 class Told:

@@ -9,19 +9,16 @@ an error of `headrace.errors`; escaped, by another error; leaked, if what was re
 
 from __future__ import annotations
 
-from jobs import FaultError, fork, show, wait  # isort: skip # before numpy
+from jobs import FaultError, fork, show, wait, wait_patiently  # isort: skip # before numpy
 
 import argparse
 import gzip
 import mmap
-import os
 import random
 import resource
 import shutil
-import signal
 import sys
 import tempfile
-import time
 import traceback
 import warnings
 from collections import Counter
@@ -428,23 +425,6 @@ def _go(
         results[number] = run()
 
 
-def _wait(child: int, results: mmap.mmap, start: int) -> int | None:
-    """Return the exit code of a child, or None if it does nothing for too long and is ended."""
-    done, since = start, time.monotonic()
-    while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        if done < len(results) and results[done]:
-            done, since = done + 1, time.monotonic()
-            continue
-        if time.monotonic() - since > PATIENCE:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return None
-        time.sleep(0.01)
-
-
 def main() -> int:
     """Mutate and read."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -473,7 +453,7 @@ def main() -> int:
         kinds: dict[str, Counter[str]] = {}
         while done < given.rounds:  # a child goes on until a file makes it crash
             child = fork(lambda: _go(done, given.rounds, given.seed, files, where, secret, results), folder / "log")  # noqa: B023 # waited for
-            code = _wait(child, results, done)
+            code = wait_patiently(child, results, PATIENCE)
             for part in (folder / "log").read_text(errors="replace").split("\n--- ")[1:]:
                 said[int(part.split(":", 1)[0])] = part
             done = next((k for k in range(done, given.rounds) if results[k] == 0), given.rounds)

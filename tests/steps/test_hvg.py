@@ -52,7 +52,7 @@ def theirs(
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Some cells have zero counts")
-        warnings.filterwarnings("ignore", "`n_top_genes` > number of normalized dispersions")
+        warnings.filterwarnings("ignore", r"`n_top_genes`( \(=\d+\))? > number of normalized dispersions")
         if options.get("flavor") == "cell_ranger":
             # a handful of genes in a bin can have nearly one dispersion, and their spread then shows the last bit
             # of the float32 that headrace streams: scanpy gets the same values

@@ -106,6 +106,8 @@ def test_no_locks(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "has no locks" in str(told[0].message)
     assert told_before[0] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["x.h5ad"]
+    with pytest.warns(hr.StorageWarning, match="has no locks"):  # the spool is in the system's temporary folder
+        next(plan.chunks())
 
 
 def test_a_lock_that_another_run_holds_is_still_seen(tmp_path: Path) -> None:

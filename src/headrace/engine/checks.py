@@ -14,7 +14,7 @@ from ..protocols import Sink, Source, Step, Transform
 from ..steps.check import CheckCounts
 from ..steps.totals import ScaledTwiceWarning
 from ..support.atomic import followed
-from ..support.target import check_space, no_locks, same_disk, try_target
+from ..support.target import check_output_fits, no_locks, same_disk, try_target
 
 
 def count_checks(source: Source[Any], steps: Sequence[Step]) -> tuple[Transform, ...]:
@@ -62,7 +62,7 @@ def refuse_to_overwrite(source: Source[Any], sink: Sink) -> None:
                 raise OutputError(f"{target} is what this plan reads; write to another name")
 
 
-def check_outputs(sink: Sink, spool: Path | None, certain: int, likely: int, spooled: int) -> None:
+def check_outputs(sink: Sink, spool: Path | None, certain: int = 0, likely: int = 0, spooled: int = 0) -> None:
     """Try, before anything is read, where a plan will write; warn of what may go wrong there.
 
     Parameters
@@ -87,7 +87,7 @@ def check_outputs(sink: Sink, spool: Path | None, certain: int, likely: int, spo
     told = [no_locks(folder) for folder in dict.fromkeys([*folders, *([] if spool is None else [spool])])]
     for folder in folders:
         beside = spooled if spool is not None and same_disk(folder, spool) else 0
-        told.append(check_space(folder, certain, likely, beside))
+        told.append(check_output_fits(folder, certain, likely, beside))
     for message in dict.fromkeys(told):
         if message is not None:
             warnings.warn(message, StorageWarning, stacklevel=4)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -225,7 +224,9 @@ class Plan:
     def chunks(self, *, memory: int | str | None = None, executor: Executor | None = None) -> Iterator[Chunk]:
         """Run the plan and yield the chunks of its last pass, in order."""
         check_call(Plan.chunks, locals())
-        with self._run(Settings(_bytes(memory), executor)) as running:
+        settings = Settings(_bytes(memory), executor)
+        check_outputs(Discard(), settings.place(self.source, self.steps))
+        with self._run(settings) as running:
             yield from running.last_pass()
 
     def write(self, sink: Sink, settings: Settings | None = None) -> StreamSpec:
@@ -250,10 +251,9 @@ class Plan:
         """Run the plan into a sink."""
         refuse_to_overwrite(self.source, sink)
         sink.check(self._preview)
-        spooled = settings.keeps(self.source, self.steps)
-        spool = need(self.source.spec.n_obs, self.source.cost().nnz) if spooled else 0
-        place = settings.spool or Path(tempfile.gettempdir())
-        check_outputs(sink, place if spooled else None, *size, spool)
+        place = settings.place(self.source, self.steps)
+        spool = need(self.source.spec.n_obs, self.source.cost().nnz) if place else 0
+        check_outputs(sink, place, *size, spool)
         with self._run(settings, asked) as running:
             running.fit()
             written, corrected = 0, Counter[str]()

@@ -28,7 +28,7 @@ from .preflight import check_room, load
 from .provenance import parameters, provenance, release
 from .schedule import Node, Pass, answer, lock_of, next_pass, passes, run_path, source_passes
 from .settings import Settings
-from .spool import Spool, check_space, need
+from .spool import Spool, check_spool_fits, need
 
 FETCHED = "fetched"  # the folder in a spool for what has come from far away and is no part yet
 
@@ -252,7 +252,7 @@ class Run:
     def _open_spool(self) -> None:
         about = {"source": self.source.provenance(), "steps": [parameters(step) for step in self.steps]}
         spool = Spool(self.disk / self._fingerprint(about), self.spec.obs)
-        check_space(self.disk, 0 if spool.folder.exists() else need(self.spec.n_obs, self.source.cost().nnz))
+        check_spool_fits(self.disk, 0 if spool.folder.exists() else need(self.spec.n_obs, self.source.cost().nnz))
         self.spool = self.opened_spool = self.stack.enter_context(spool.opened(about, self.settings.keep_spool))
         if self.settings.resume:
             if self.source.traffic is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,10 @@ class Settings:
         """Return whether a spool is kept: for several passes over the source, or to go on with one from far away."""
         passes = source_passes(steps)
         return source.spooled and (passes > 1 or (self.spool is not None and self.resume and bool(source.traffic)))
+
+    def place(self, source: Source[Any], steps: Sequence[Step]) -> Path | None:
+        """Return the folder that the spool will be in, or None if there will be none."""
+        return (self.spool or Path(tempfile.gettempdir())) if self.keeps(source, steps) else None
 
     def __post_init__(self) -> None:
         if self.spool is not None:  # the process may be in another folder when it is used

@@ -223,7 +223,7 @@ def need(n_obs: int, nnz: int) -> int:
     return int(nnz * BYTES_PER_NNZ + n_obs * 60)
 
 
-def check_space(folder: Path, bytes_needed: int) -> None:
+def check_spool_fits(folder: Path, bytes_needed: int) -> None:
     """Raise `OutputError` if the disk has no room."""
     there = folder
     while not there.exists():
@@ -276,4 +276,4 @@ def clean(folder: Path, on_each: Callable[[Path], None] = lambda path: None) -> 
     return removed
 
 
-__all__ = ["Spool", "check_space", "clean", "decode", "encode", "found", "need", "size_of"]
+__all__ = ["Spool", "check_spool_fits", "clean", "decode", "encode", "found", "need", "size_of"]

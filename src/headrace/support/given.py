@@ -142,6 +142,9 @@ def _taken(value: Any, hint: Any, what: str, name: str) -> Any:
     except MisfitError as misfit:
         shown = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:80]}..."
         why = f"; {misfit}" if str(misfit) else f", not {type(value).__name__}"
+        if isinstance(value, str) and not value and NoneType in get_args(hint):
+            why += ", as an unset variable is: leave it out, or give None"
+            why += ", which takes all cells" if name == "obs_filter" else ""
         raise InputError(f"{what}({name}={shown}): it takes {wording(hint)}{why}") from None
 
 

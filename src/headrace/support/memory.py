@@ -59,7 +59,7 @@ def default_budget() -> int:
 @contextmanager
 def opening(memory: int | str | None) -> Iterator[None]:
     """Have what is opened within the block be refused if it would take more memory; None: what was said outside."""
-    token = _opening.set(_opening.get() if memory is None else parse_bytes(memory))
+    token = _opening.set(opening_budget() if memory is None else parse_bytes(memory))
     try:
         yield
     finally:

@@ -71,7 +71,7 @@ def _make(trial: Path) -> str | None:
     return None
 
 
-def check_space(folder: Path, certain: int, likely: int, beside: int) -> str | None:
+def check_output_fits(folder: Path, certain: int, likely: int, beside: int) -> str | None:
     """Compare what a run will write in a folder with the space there.
 
     Parameters

@@ -15,7 +15,10 @@ import pytest
 from scipy import sparse
 
 import headrace as hr
+from headrace.sources.h5ad.file import Place, attribute
 from headrace.sources.h5ad.sizes import Texts, texts_of
+from headrace.support import memory
+from headrace.support.memory import opening
 
 HUGE = 10**9
 CELLS, GENES = 20, 10
@@ -228,3 +231,25 @@ def test_lengths_of_texts_are_known_before_they_are_read(stored: dict[str, Any],
         lengths = [len(text.encode()) for text in texts]
         found = texts_of(made, 30)
     assert found == Texts(sum(lengths), max(sum(lengths[a : a + 30]) for a in range(0, 100, 30)), max(lengths))
+
+
+def test_an_attribute_that_does_not_fit(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w", libver="latest") as file:
+        file.attrs["column-order"] = np.full(100_000, "x" * 100, "S100")
+        with opening("300MB"), pytest.raises(hr.MemoryBudgetError, match="'column-order' of / of .* has 10 MB"):
+            attribute(file, "column-order")
+        assert len(attribute(file, "column-order")) == 100_000
+
+
+def test_many_columns_cost_no_more_than_they_must(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of members are made up for messages only, and what there is of memory is asked for once."""
+    made = ad.read_h5ad(path)
+    made.obs = pd.DataFrame({f"c{i}": list("ab") * (CELLS // 2) for i in range(60)}, index=made.obs_names)
+    made.write_h5ad(path, compression="gzip")
+    asked = []
+    monkeypatch.setattr(Place, "__str__", lambda self: asked.append(self) or "")
+    monkeypatch.setattr(memory, "default_budget", lambda: asked.append(None) or 10**9)
+    source = hr.open_h5ad(path)
+    assert source.spec.obs.shape[1] == 60
+    assert asked.count(None) < 10
+    assert len(asked) - asked.count(None) < 10

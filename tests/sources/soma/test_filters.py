@@ -177,3 +177,13 @@ def test_two_cells_of_one_joinid(tmp_path: Path) -> None:
         made.write(table)
     with Location.of(uri).open() as opened, pytest.raises(hr.SourceError, match="several cells with the soma_joinid 1"):
         select_cells(Selection(Frame(opened, None), None, None, False, (), "here"), ())
+
+
+def test_an_empty_filter_is_refused_with_its_remedy(demo_census: Path) -> None:
+    for make in (
+        lambda: hr.open_census(demo_census).query("mus_musculus", obs_filter=""),
+        lambda: hr.open_census(demo_census).query("mus_musculus", obs_filter=" \n").spec,
+        lambda: hr.open_soma(f"{demo_census}/census_data/mus_musculus", obs_filter=""),
+    ):
+        with pytest.raises(hr.InputError, match=r"empty.*unset variable.*None.* takes all cells"):
+            make()

@@ -12,6 +12,7 @@ import pytest
 import tiledbsoma as soma
 
 import headrace as hr
+from headrace.sources.soma.tables import to_frame
 
 N = 40
 
@@ -88,3 +89,9 @@ def test_steps_that_read_obs(experiment: str) -> None:
 def test_times_are_text(experiment: str) -> None:
     when = hr.Plan(hr.open_soma(experiment)).to_anndata().obs["when"]
     assert pd.to_datetime(when.astype(str)).tolist() == pd.to_datetime(np.arange(N) * 10**9).tolist()
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_a_nul_is_refused_by_the_name_of_its_column(kind: pa.DataType) -> None:
+    with pytest.raises(hr.InputError, match=r"column 'n' has 'b\\x00c', with a NUL"):
+        to_frame(pa.table({"m": ["x", "y", "z"], "n": pa.array([None, "a", "b\0c"]).cast(kind)}))

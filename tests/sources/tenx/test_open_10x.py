@@ -7,6 +7,7 @@ import pickle
 import random
 import warnings
 from pathlib import Path
+from typing import Any
 
 import anndata
 import h5py
@@ -150,3 +151,49 @@ def test_mutated_files_are_read_or_refused(tmp_path: Path) -> None:
         except Exception as error:
             raise AssertionError(f"{number} {name}: {error!r}") from error
         target.write_bytes(original)
+
+
+@pytest.mark.parametrize("make", [h5, folder])
+def test_features_by_their_symbols(make: Any, tmp_path: Path) -> None:
+    path = make(tmp_path / "x", 3)
+    if make is h5:
+        with h5py.File(path, "r+") as file:
+            file["matrix/features/name"][3:5] = b"n1"
+    else:
+        features = gzip.decompress((path / "features.tsv.gz").read_bytes()).replace(b"\tn3\t", b"\tn1\t")
+        (path / "features.tsv.gz").write_bytes(gzip.compress(features.replace(b"\tn4\t", b"\tn1\t")))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Variable names are not unique")
+        expected = (scanpy.read_10x_h5 if make is h5 else scanpy.read_10x_mtx)(path)
+    expected.var_names_make_unique()
+    made = hr.Plan(hr.open_10x(path, var_names="feature_name")).to_anndata()
+    assert made.var_names.tolist() == expected.var_names.tolist()
+    assert made.var_names[3:5].tolist() == ["n1-1", "n1-2"]
+    assert made.var["feature_id"].tolist() == expected.var["gene_ids"].tolist()
+    assert (made.X != expected.X).nnz == 0
+    with pytest.raises(InputError, match="feature_nam.*did you mean 'feature_name'"):
+        hr.open_10x(path, var_names="feature_nam")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda text: text.replace(b"30 50 ", b"30 50 1"),
+            r"says that it has [\d,]+ values, but has \d+; it may be cut off",
+        ),
+        (lambda text: text + b"1 1 1\n" * 1000, "values, but has more; it is broken"),
+        (lambda text: text + b"1 1 " + b"0" * 600_000 + b"1\n", "line of more than 65,536 characters"),
+        (lambda text: text + bytes(300_000), "line of more than 65,536 characters"),
+        (lambda text: text + b"\n" * 300_000, None),
+        (lambda text: text.replace(b"\n", b"\n%" + b"x" * 200_000 + b"\n", 1), None),
+    ],
+)
+def test_sizes_and_lines_of_a_matrix_that_lie(change: Any, said: str | None, tmp_path: Path) -> None:
+    path = folder(tmp_path / "x", 3, packed=False) / "matrix.mtx"
+    path.write_bytes(change(path.read_bytes()))
+    if said is None:
+        assert (hr.Plan(hr.open_10x(path.parent, feature_type=None)).to_anndata().X != X).nnz == 0
+    else:
+        with pytest.raises(HeadraceError, match=said):
+            hr.Plan(hr.open_10x(path.parent)).to_anndata()

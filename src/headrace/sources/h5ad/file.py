@@ -15,17 +15,20 @@ from typing import Any
 import h5py
 import numpy as np
 import numpy.typing as npt
-from h5py import h5d, h5l, h5t, h5z
+from h5py import h5a, h5d, h5l, h5t, h5z
 
 from ...errors import InputError, SourceError
 from .foreign import foreign
-from .sizes import FLETCHER32, GZIP, SHUFFLE, check_pieces
+from .sizes import FLETCHER32, GZIP, SHUFFLE, check_held, check_pieces
 
 BY_LIBRARY = {4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
 """Filters that are left to the library; the three above are undone here, in several threads."""
 
 PLUGINS = {32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32026: "blosc2"}
 MOST_LINKS = 16
+
+FEW_BYTES = 1 << 20
+"""Of an attribute: it is read without asking what there is of memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +95,21 @@ class Stored:
         return self.by_library or GZIP in self.filters
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A member of a file as messages name it, put into words only for one: HDF5 takes its time to say names."""
+
+    element: Any
+    below: str = ""
+    before: str = ""
+
+    def __str__(self) -> str:
+        name = self.element.name or ""
+        return f"{self.before}{name.rstrip('/') + self.below if self.below else name} of {self.element.file.filename}"
+
+
 @contextmanager
-def reading(what: str) -> Iterator[None]:
+def reading(what: object) -> Iterator[None]:
     """Turn an error of HDF5 within the block into a `SourceError` that says what was being read."""
     try:
         yield
@@ -144,7 +160,7 @@ def member(root: h5py.Group, path: str, depth: int = 0) -> Any:
         if not name:
             continue  # "/": all of it
         links, raw = here.id.links, name.encode()
-        where = f"{(here.name or '').rstrip('/')}/{name} of {root.file.filename}"
+        where = Place(here, f"/{name}")
         with reading(where):
             if not links.exists(raw):
                 return None
@@ -171,14 +187,27 @@ def members(group: Any) -> list[str]:
     """Return the names in a group; none if it is no group."""
     if not isinstance(group, h5py.Group):
         return []
-    with reading(f"{group.name} of {group.file.filename}"):
+    with reading(Place(group)):
         return list(group)
 
 
 def attribute(element: h5py.Group | h5py.Dataset, name: str, default: Any = None) -> Any:
-    """Return an attribute of a group or dataset, or `default` if there is none."""
-    with reading(f"{name!r} of {element.name} of {element.file.filename}"):
-        return element.attrs.get(name, default)
+    """Return an attribute of a group or dataset, or `default` if there is none.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If it does not fit in memory.
+    """
+    raw, where = name.encode(), Place(element, before=f"{name!r} of ")
+    with reading(where):
+        if not h5a.exists(element.id, raw):
+            return default
+        found = h5a.open(element.id, raw)
+        stored = int(np.prod(found.shape, dtype=object)) * found.get_type().get_size()
+        if stored > FEW_BYTES:
+            check_held(4 * stored, f"{where} has {stored / 1e6:,.0f} MB")
+        return element.attrs[name]
 
 
 def text(value: Any) -> str:
@@ -190,7 +219,7 @@ def text(value: Any) -> str:
 
 def check_storage(dataset: h5py.Dataset) -> tuple[int, ...]:
     """Return the filters of a dataset, or raise `SourceError` if it cannot be read from this file alone."""
-    where = f"{dataset.name} of {dataset.file.filename}"
+    where = Place(dataset)
     with reading(where):
         virtual, external = dataset.is_virtual, dataset.external
         plist = dataset.id.get_create_plist()
@@ -221,7 +250,7 @@ def locate(dataset: h5py.Dataset) -> Stored:
         If they are not in this file, need a plugin, or are no numbers.
     """
     filters = check_storage(dataset)
-    with reading(f"{dataset.name} of {dataset.file.filename}"):
+    with reading(Place(dataset)):
         return _located(dataset, filters)
 
 

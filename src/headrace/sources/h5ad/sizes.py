@@ -12,7 +12,7 @@ import numpy.typing as npt
 from isal import isal_zlib
 
 from ...errors import MemoryBudgetError, SourceError
-from ...support.memory import opening_limit
+from ...support.memory import LEAST_HELD, opening_limit
 
 GZIP, SHUFFLE, FLETCHER32 = 1, 2, 3
 BEST_RATIO = 1032
@@ -57,15 +57,15 @@ def check_held(n_bytes: int, what: str, remedy: str = "leave it out, or look whe
         )
 
 
-def check_pieces(dataset: h5py.Dataset, filters: tuple[int, ...], where: str) -> None:
+def check_pieces(dataset: h5py.Dataset, filters: tuple[int, ...], where: object) -> None:
     """Raise if a piece of a dataset (HDF5's chunk) takes more than there is, as it is said to be or as it is packed."""
     if dataset.chunks is None:
         return
     tile = int(np.prod(dataset.chunks, dtype=object)) * dataset.dtype.itemsize
     grid = int(np.prod([-(-n // t) for n, t in zip(dataset.shape, dataset.chunks, strict=True)], dtype=object))
-    if dataset.dtype.kind != "O":
+    if dataset.dtype.kind != "O" and 24 * grid > LEAST_HELD:
         check_held(24 * grid, f"{where} is stored in {grid:,} pieces, which are listed")
-    if filters or dataset.ndim > 1:
+    if (filters or dataset.ndim > 1) and 3 * tile > LEAST_HELD:
         check_held(3 * tile, f"{where} is stored in pieces of {tile / 1e6:,.0f} MB, each read whole")
     if GZIP in filters and filters[filters.index(GZIP) + 1 :] in ((), (FLETCHER32,)):
         plain = _stored_bytes(dataset)
@@ -100,7 +100,7 @@ def _stored_bytes(dataset: h5py.Dataset) -> int:
     return int(np.prod(dataset.chunks, dtype=np.int64)) * size
 
 
-def _check_inflated(dataset: h5py.Dataset, at: tuple[int, ...], most: int, where: str) -> None:
+def _check_inflated(dataset: h5py.Dataset, at: tuple[int, ...], most: int, where: object) -> None:
     mask, raw = dataset.id.read_direct_chunk(at)
     if mask:
         return

@@ -21,6 +21,7 @@ import pandas as pd
 from ...chunk import Chunk, Cost, Holds, StreamSpec
 from ...errors import InputError, SourceError, nearest
 from ...support.inputs import close_inputs, opened
+from ...support.memory import opening
 from ...support.prefetch import prefetch
 from ..compact import Ints
 from ..names import named
@@ -223,7 +224,8 @@ class H5adSource(Rows):
 
     @cached_property
     def _obs(self) -> Table:
-        return Table(self._file, "obs")
+        with opening(None):  # what there is is asked for once, and not for each column
+            return Table(self._file, "obs")
 
     @cached_property
     def _obsm(self) -> Aligned:

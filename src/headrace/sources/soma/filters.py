@@ -44,7 +44,7 @@ def parsed(text: str) -> ast.expr:
     if not isinstance(text, str):
         raise InputError(f"a filter is text, e.g. {EXAMPLE!r}, not {type(text).__name__}")
     if not text.strip():
-        raise InputError("the filter is empty (an unset variable?); leave it out for all cells")
+        raise InputError("the filter is empty (an unset variable?); None, or none at all, takes all cells")
     if len(text) > MOST_BYTES:
         raise refusal(text, f"it has {len(text):,} characters; obs_joinids= takes any number of cells")
     try:

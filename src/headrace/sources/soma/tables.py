@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from ...errors import ContradictionError
+from ...errors import ContradictionError, InputError
 from ...support.columns import MASKED
 
 _MASKED = {pa.from_numpy_dtype(kind().type): kind() for kind in MASKED}
@@ -21,6 +22,8 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
 
     Raises
     ------
+    InputError
+        If a text has a NUL.
     ContradictionError
         If a column holds what cannot be read, such as text that is no UTF-8.
 
@@ -32,11 +35,21 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     columns = {}
     for name, values in zip(table.column_names, table.columns, strict=True):
         try:
+            _refuse_nul(name, values)
             columns[name] = _column(values)
         except (pa.ArrowException, UnicodeDecodeError) as error:
             detail = str(error).split("\n")[0]
             raise ContradictionError(f"column {name!r} cannot be read, it is damaged: {detail}") from error
     return pd.DataFrame(columns, index=pd.RangeIndex(len(table)), copy=False)
+
+
+def _refuse_nul(name: str, values: pa.ChunkedArray) -> None:
+    """Raise `InputError` if a text has a NUL, which no .h5ad file holds; of categories that is known before."""
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        found = pc.match_substring(values, "\0")
+        if pc.any(found).as_py():
+            wrong = values.filter(found)[0].as_py()
+            raise InputError(f"column {name!r} has {wrong!r}, with a NUL (\\0) that an .h5ad cannot hold; replace it")
 
 
 def _column(values: pa.ChunkedArray) -> Any:

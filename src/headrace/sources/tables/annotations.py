@@ -15,6 +15,7 @@ import pandas as pd
 from ...errors import InputError, nearest
 from .layout import find_layout, rows_of
 from .notices import AnnotationWarning
+from .parquet import read_parquet
 from .quantifiers import Run
 from .text import Text, read_text
 
@@ -48,21 +49,6 @@ def read_annotation(path: Path, header: bool = True) -> pd.DataFrame:
     frame = frame.set_index(0).rename_axis(None).set_axis(layout.header, axis=1)
     frame.attrs["first"] = layout.first
     return frame
-
-
-def read_parquet(path: Path) -> pd.DataFrame:
-    """Read a file of parquet.
-
-    Raises
-    ------
-    InputError
-        If it is none, or is damaged.
-    """
-    try:
-        return pd.read_parquet(path)
-    except Exception as error:  # whatever pandas and Arrow raise for what is broken
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} cannot be read as parquet: {said}; it may be damaged, so copy it again") from error
 
 
 def stem(path: Path) -> str:

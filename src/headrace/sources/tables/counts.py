@@ -208,7 +208,8 @@ def open_counts(
             about = about if table is None else pd.DataFrame(index=numbers.index)
         elif tx2gene is not None or counts_from_abundance != "no":
             raise InputError("tx2gene and counts_from_abundance are for files of salmon, kallisto or RSEM")
-        obs_table, var_table = annotation(samples), annotation(genes)
+        with opening(memory):
+            obs_table, var_table = annotation(samples), annotation(genes)
         orientation, reason = _orientation(numbers, obs_table, var_table, orientation, loaded.genes_first)
         columns = loaded.columns
         if orientation == "samples x genes":

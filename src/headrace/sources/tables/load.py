@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 
 from ...errors import InputError
-from .annotations import read_parquet
 from .counters import STAR_COLUMNS, TCGA_COLUMNS, Strandedness, is_star, is_summary, sample_of, star_column
 from .frames import described
 from .numerals import Decimal
+from .parquet import read_parquet
 from .quantifiers import Run, format_of, joined, run_of, same_ids
 from .read import FEATURE_COUNTS, Sheet, name_samples, read_counts
 from .text import Text, is_pipe, read_text

@@ -32,6 +32,9 @@ RECORD = np.dtype([("cell", "<i4"), ("gene", "<i4"), ("value", "<f4")])
 BLOCK = 1 << 19
 """Lines at a time."""
 
+LONGEST_LINE = 1 << 16
+"""Characters."""
+
 
 def find(folder: Path, *names: str) -> Path:
     """Return the one file of these names, or with a prefix, or packed.
@@ -112,15 +115,17 @@ class Mtx:
     def _head(self) -> tuple[int, int, int, int]:
         """Features, cells, values, and how many lines stand before the values."""
         with _text(self.path) as text:
-            first = text.readline(1000).lower().split()
+            first = text.readline(LONGEST_LINE).lower().split()
             if first[:3] != ["%%matrixmarket", "matrix", "coordinate"]:
                 raise InputError(f"{self.path} is no sparse Matrix Market file")
             if first[3:4] not in (["integer"], ["real"]) or first[4:5] not in (["general"], []):
                 raise InputError(f"{self.path} holds {' '.join(first[3:])} values, not integer or real, general")
-            lines = 1
-            for line in iter(partial(text.readline, 1 << 16), ""):
+            lines, ended, comment = 1, True, False
+            for line in iter(partial(text.readline, LONGEST_LINE), ""):
                 lines += 1
-                if not line.startswith("%") and line.strip():
+                comment = line.startswith("%") if ended else comment  # a long one comes in several parts
+                ended = line.endswith("\n")
+                if not comment and line.strip():
                     break
             else:
                 raise InputError(f"{self.path} is cut off")
@@ -152,11 +157,14 @@ class Mtx:
                 per_cell += np.bincount(cells, minlength=self.n_obs)
                 ordered = ordered and bool((np.diff(cells, prepend=last) >= 0).all())
                 last = int(cells[-1]) if len(cells) else last
-                file.write(block.view(np.uint8), at * RECORD.itemsize)
                 at += len(block)
+                if at > self.nnz:  # before they are written: there may be any number
+                    break
+                file.write(block.view(np.uint8), (at - len(block)) * RECORD.itemsize)
             if at != self.nnz:
                 raise SourceError(
-                    f"{self.path} says that it has {self.nnz:,} values, but has {at:,}; it may be cut off"
+                    f"{self.path} says that it has {self.nnz:,} values, but has "
+                    f"{f'{at:,}; it may be cut off' if at < self.nnz else 'more; it is broken'}"
                 )
             total = np.concatenate([[0], np.cumsum(per_cell)]).astype(np.int64)
             return (file if ordered else self._sorted(file, total)), total
@@ -182,10 +190,10 @@ class Mtx:
     def _blocks(self) -> Iterator[npt.NDArray[Any]]:
         with _text(self.path) as text:
             for _ in range(self._head[3]):
-                text.readline()
+                text.readline(LONGEST_LINE)
             try:
                 parts = pd.read_csv(
-                    text,
+                    _Lines(text, self.path),  # type: ignore[arg-type] # it reads, which is all that is asked of it
                     sep=r"\s+",
                     header=None,
                     names=["gene", "cell", "value"],
@@ -238,6 +246,32 @@ class Mtx:
             if not X.data.all():
                 X.eliminate_zeros()
             yield X
+
+
+class _Lines:
+    """Text of which no line is longer than any that a matrix has: pandas would hold it whole.
+
+    Parameters
+    ----------
+    text, path
+        Where it comes from.
+    """
+
+    def __init__(self, text: IO[str], path: Path) -> None:
+        self.text, self.path, self.open = text, path, 0
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.text)
+
+    def read(self, n: int) -> str:
+        """Return the next characters."""
+        part = self.text.read(n)
+        end, start = part.rfind("\n"), part.find("\n")
+        longest = max(self.open + (len(part) if start < 0 else start), len(part) - 1 - end if end >= 0 else 0)
+        if longest > LONGEST_LINE:
+            raise SourceError(f"{self.path} has a line of more than {LONGEST_LINE:,} characters; it is no matrix")
+        self.open = self.open + len(part) if end < 0 else len(part) - 1 - end
+        return part
 
 
 @contextmanager
