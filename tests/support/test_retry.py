@@ -84,6 +84,20 @@ def test_progress_elsewhere_counts() -> None:
     assert 1500 < clock.now <= 1500 + 20 + 60
 
 
+def test_bytes_that_a_try_brings_again_are_no_progress() -> None:
+    """Who begins anew at each try, as TileDB does, reads the same once more: that must end, too."""
+    traffic, clock = far(60)
+
+    def function() -> None:
+        clock.now += 1
+        traffic.arrived(1)
+        raise RuntimeError(BUSY)
+
+    with pytest.raises(LineError, match=r"tried \d+ times; nothing new for \d+ s"):
+        call(traffic, "X", function, outer=True)
+    assert 35 < clock.now - 1000 <= 62
+
+
 def test_who_was_tried_again_is_not_tried_again_by_the_caller() -> None:
     traffic, clock = far(60)
     _, function = fails(BUSY)

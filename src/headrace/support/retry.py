@@ -58,7 +58,8 @@ def call(
     forget
         Called before what was damaged is tried again: TileDB keeps what it has read.
     outer
-        Whether what the function waits for is told better by what it calls itself.
+        Whether what the function waits for is told better by what it calls itself. Bytes that come then are no
+        progress: they may be those of the last try, again. What counts is the time since the first failure.
 
     Raises
     ------
@@ -68,14 +69,19 @@ def call(
     if traffic is None:
         return function()
     begun, tries = traffic.clock(), 0
+    failed: float | None = None
     stopped = getattr(_local, "stopped", None)
+
+    def quiet() -> float:
+        since = failed if outer and failed is not None else traffic.last
+        return traffic.clock() - max(begun, since)
 
     def gives_up(state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
         if stopped is not None and stopped.is_set():
             return True
         if isinstance(error, LineError):
-            return traffic.clock() - max(begun, traffic.last) + state.upcoming_sleep > patience(error, traffic)
+            return quiet() + state.upcoming_sleep > patience(error, traffic)
         return state.attempt_number >= DAMAGE_TRIES
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
@@ -88,11 +94,18 @@ def call(
         return patience(error, traffic) > 0 if isinstance(error, LineError) else isinstance(error, SourceError)
 
     def once() -> T:
-        nonlocal tries
+        nonlocal tries, failed
         tries += 1
         try:
             with traffic.waiting(what, outer):
                 return function()
+        except BaseException:
+            failed = traffic.clock() if failed is None else failed
+            raise
+
+    def named() -> T:
+        try:
+            return once()
         except HeadraceError:
             raise
         except Exception as error:  # tiledbsoma's, TileDB's
@@ -112,7 +125,7 @@ def call(
         reraise=True,
     )
     try:
-        return retrying(once)
+        return retrying(named)
     except LineError as error:
         if error.final:
             raise
@@ -120,7 +133,7 @@ def call(
         if traffic.proxy and error.words in (REFUSED, UNKNOWN_HOST):
             said += f"; requests go through the proxy {traffic.proxy}: {PROXY}"
         if tries > 1 and error.kind != STAYS:
-            said += f" (tried {tries} times; no byte for {traffic.clock() - max(begun, traffic.last):.0f} s)"
+            said += f" (tried {tries} times; {'nothing new' if outer else 'no byte'} for {quiet():.0f} s)"
         error.args, error.final = (said,), True  # whoever called the caller is not to begin again
         raise
 
