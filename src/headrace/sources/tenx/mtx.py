@@ -193,7 +193,7 @@ class Mtx:
                 text.readline(LONGEST_LINE)
             try:
                 parts = pd.read_csv(
-                    _Lines(text, self.path),  # type: ignore[arg-type] # it reads, which is all that is asked of it
+                    _Lines(text, self.path),
                     sep=r"\s+",
                     header=None,
                     names=["gene", "cell", "value"],
