@@ -17,13 +17,14 @@ from headrace.chunk import Chunk, Limit, StreamSpec
 from headrace.engine.schedule import flatten
 from headrace.protocols import Fit, Source
 from headrace.sources.arrays import ArraySource
-from headrace.stats.bygroup import Measured, MomentsByGroup, SumsByGroup
+from headrace.stats.bygroup import MomentsByGroup, SumsByGroup
 from headrace.stats.cells import DominantGenes, LibrarySizes, ValuesByGroup
 from headrace.stats.distributions import CellsOfValues, Distributions, FirstFailed
 from headrace.stats.genemajor import RankSums, ValuesByGene
 from headrace.stats.groups import Groups
 from headrace.stats.histograms import Histograms, HistogramsByGroup
 from headrace.stats.lengthbias import LengthBias, length_bins
+from headrace.stats.measured import Measured
 from headrace.stats.moments import GeneCells, MomentSums
 from headrace.stats.pearson import DatasetTotals
 from headrace.stats.planes import Together

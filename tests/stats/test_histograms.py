@@ -16,9 +16,9 @@ import headrace as hr
 from headrace.chunk import Chunk
 from headrace.sources.arrays import ArraySource, canonical
 from headrace.stats import histograms, tally
-from headrace.stats.bygroup import Measured
 from headrace.stats.groups import Groups
 from headrace.stats.histograms import Histograms, HistogramsByGroup
+from headrace.stats.measured import Measured
 from headrace.support import scratch
 
 N_CELLS, N_GENES = 600, 50

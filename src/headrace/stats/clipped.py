@@ -10,8 +10,9 @@ import numpy as np
 
 from ..chunk import Chunk, with_data
 from ..protocols import Accumulator
-from .bygroup import Floats, Measured, MomentsByGroup, SumsByGroup
+from .bygroup import Floats, MomentsByGroup, SumsByGroup
 from .groups import Groups
+from .measured import Measured
 from .representation import Representation
 
 

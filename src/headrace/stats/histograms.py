@@ -16,8 +16,9 @@ import numpy.typing as npt
 from ..chunk import Chunk
 from ..protocols import Accumulator
 from . import kernels
-from .bygroup import Floats, GroupMoments, Ints, Measured, in_parts, largest_count, rows_by_group
+from .bygroup import Floats, GroupMoments, Ints, in_parts, largest_count, rows_by_group
 from .groups import Groups
+from .measured import Measured
 from .representation import Representation
 from .shelf import Block, Shelf
 from .tally import MOST, Tally

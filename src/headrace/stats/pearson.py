@@ -12,9 +12,10 @@ import numpy.typing as npt
 from ..chunk import Chunk
 from ..protocols import Accumulator
 from . import kernels
-from .bygroup import Floats, Ints, Measured, add_words, rows_by_group
+from .bygroup import Floats, Ints, add_words, rows_by_group
 from .cells import library_sizes
 from .groups import Groups
+from .measured import Measured
 from .moments import as_float
 from .representation import Representation
 from .shelf import Block, Shelf

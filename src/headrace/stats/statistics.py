@@ -15,8 +15,8 @@ from ..chunk import Chunk
 from ..errors import PlanError
 from ..protocols import Accumulator
 from . import kernels
-from .bygroup import Measured
 from .groups import Groups
+from .measured import Measured
 from .representation import Representation
 from .runs import Entries, Runs
 

@@ -13,13 +13,14 @@ import numpy as np
 from ..chunk import StreamSpec
 from ..errors import InputError, PlanError
 from ..protocols import Accumulator, Transform
-from ..stats.bygroup import Measured, MomentsByGroup, SumsByGroup
+from ..stats.bygroup import MomentsByGroup, SumsByGroup
 from ..stats.clipped import ClippedSums
 from ..stats.combined import Combined
 from ..stats.dispersion import CombinedDispersions, Cutoffs, dispersion_table, expressed_table, top_genes
 from ..stats.groups import Groups
 from ..stats.histograms import Histograms, HistogramsByGroup
 from ..stats.loess import CannotFitError
+from ..stats.measured import Measured
 from ..stats.pearson import DatasetTotals, Model, Models, ResidualSums
 from ..stats.ranks import TopGenes, first
 from ..stats.representation import Representation

@@ -11,8 +11,8 @@ import numpy as np
 from ..chunk import Holds, StreamSpec
 from ..errors import InputError, PlanError, nearest
 from ..protocols import Accumulator, Fit, Source
-from ..stats.bygroup import Measured
 from ..stats.groups import Groups
+from ..stats.measured import Measured
 from ..stats.representation import Representation
 from ..stats.statistics import Statistics, StatisticsByGroup, check_number
 from ..support.given import check_fields

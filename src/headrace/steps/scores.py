@@ -14,8 +14,9 @@ from ..chunk import Chunk, StreamSpec
 from ..errors import InputError
 from ..protocols import Accumulator, Fit, Transform
 from ..stats import kernels
-from ..stats.bygroup import Measured, MomentsByGroup, SumsByGroup
+from ..stats.bygroup import MomentsByGroup, SumsByGroup
 from ..stats.groups import Groups
+from ..stats.measured import Measured
 from ..stats.representation import Representation
 from ..support.given import check_fields
 from .genesets import Scoring, chosen, controls, mask_of, warn_of_unmeasured
