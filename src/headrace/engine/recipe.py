@@ -87,8 +87,8 @@ def toml(value: Any) -> str:
 
     Examples
     --------
-    >>> toml(True), toml(1e-30), toml(("a", 'b"')), toml({"mt": ["MT-"]}), toml(float("inf"))
-    ('true', '1e-30', '["a", "b\\\\""]', '{ mt = ["MT-"] }', 'inf')
+    >>> toml(True), toml(1e-30), toml(("a", "b")), toml({"mt": ["MT-"]}), toml(float("inf"))
+    ('true', '1e-30', '["a", "b"]', '{ mt = ["MT-"] }', 'inf')
     """
     if isinstance(value, bool):
         return "true" if value else "false"
