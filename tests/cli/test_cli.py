@@ -396,7 +396,7 @@ def test_a_census_that_is_not_there(demo_census: Path, tmp_path: Path, capsys: p
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("exprt", "there is no command 'exprt'; did you mean 'export'?"),
+        ("exprt", "there is no command 'exprt'; did you mean 'export' or 'report'?"),
         ("export", "Missing option '--census'."),
         ("export --census x", "Missing option '--organism'."),
         ("export --census x --organism y", "Missing option '--out'."),
@@ -692,7 +692,7 @@ def test_nothing_is_said_or_waited_for_after_an_interrupt() -> None:
     """What is half made tells of its errors when Python ends, and threads that hang are waited for: not here."""
     code = """
 import signal, sys, threading, time
-import headrace.cli, headrace.sources.soma.census
+import headrace.cli, headrace.sources.soma.open
 
 class HalfMade:
     def __del__(self):
@@ -704,7 +704,7 @@ def open_census(*args, **kwargs):
     signal.raise_signal(signal.SIGINT)
     time.sleep(30)
 
-headrace.sources.soma.census.open_census = open_census
+headrace.sources.soma.open.open_census = open_census
 sys.argv = ["headrace", "datasets", "--census", "x"]
 sys.exit(headrace.cli.main())
 """

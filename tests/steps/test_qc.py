@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from importlib.metadata import version
 from typing import Any
 
 import anndata as ad
@@ -16,7 +17,7 @@ import headrace as hr
 from headrace.chunk import Holds
 from headrace.sources.arrays import ArraySource
 
-NEW_SCANPY = tuple(int(n) for n in sc.__version__.split(".")[:2]) >= (1, 12)
+NEW_SCANPY = tuple(int(n) for n in version("scanpy").split(".")[:2]) >= (1, 12)
 
 
 def cells(n: int, **columns: Any) -> pd.DataFrame:

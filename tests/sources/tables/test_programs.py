@@ -340,7 +340,12 @@ def test_whatever_pandas_writes_comes_back(tmp_path: Path, data: st.DataObject) 
     expected = frame if header else frame.set_axis(made.columns, axis=1)
     np.testing.assert_array_equal(made.loc[known, :].to_numpy(), expected.loc[known, made.columns].to_numpy())
     missing = set(genes) - set(known)
-    assert all(name.startswith(("__", "N_", "#")) or name != name.strip() for name in missing), (missing, made.index)
+    # summary rows, blanks at the ends; and a name without letters over 1, 2, 3, which may be the corner of a header
+    known = [
+        name.startswith(("__", "N_", "#")) or name != name.strip() or not any(map(str.isalnum, name))
+        for name in missing
+    ]
+    assert all(known), (missing, made.index)
 
 
 def test_mutated_tables_are_read_or_refused(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def open_h5ad(
 
 def _looked_at(source: H5adSource, layer: str | None, modality: str | None, asked: bool) -> H5adSource:
     """Return a source of which what can be known without reading X is found to be as it must be."""
-    full, place = source.path, source.layer
+    full, place, given = source.path, source.layer, source
     try:
         source = replace(source, modality=modality_of(full, source._file, modality))
         known = matrices(source._file)
@@ -192,4 +192,5 @@ def _looked_at(source: H5adSource, layer: str | None, modality: str | None, aske
         return source
     except BaseException:  # the exception would keep the file open
         close_inputs(source)
+        close_inputs(given)
         raise
