@@ -49,6 +49,8 @@ def test_what_is_wrong_is_said(stored: Path, tmp_path: Path, capsys: pytest.Capt
         (["--by", "kind", "--out", "x.txt"], "the name of a table ends in .csv"),
         (["--by", "kind", "--metrics", "meen", "--out", "x.csv"], "did you mean 'mean'"),
         (["--by", "kind"], "Missing option '--out'"),
+        (["--by", "kind", "--out", "x.csv", "--pca", "5"], "--pca"),
+        (["--by", "kind", "--out", "x.csv", "--report", "x.html"], "--report"),
     ):
         assert main(["aggregate", "--h5ad", str(stored), *options]) in (1, 2)
         assert message in capsys.readouterr().err

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -205,6 +207,22 @@ def test_a_report_of_a_file_is_that_of_its_run_or_of_what_can_be_read(tmp_path: 
     assert "does not say how it was made" in text
     assert f"{adata.n_obs:,}" in text
     assert "Highly variable genes" in text
+
+
+@pytest.mark.parametrize("changed", ['{"version": 1}', '{"version": 1, "grids": 5}', "[]", "{", '{"version": 2}'])
+def test_a_report_that_somebody_has_changed_is_made_anew(
+    changed: str, run: tuple[dict[str, Any], anndata.AnnData, Path], tmp_path: Path
+) -> None:
+    """What is kept is text in a file that may come from anywhere."""
+    path, page = tmp_path / "changed.h5ad", tmp_path / "changed.html"
+    shutil.copy(run[2], path)
+    with h5py.File(path, "r+") as file:
+        del file["uns/headrace/report"]
+        file["uns/headrace/report"], file["uns/headrace/query"] = changed, "<script>alert(1)</script>"
+    hr.Plan(hr.open_h5ad(path, holds="logged"), []).report(page)
+    text = page.read_text()
+    assert f"{anndata.read_h5ad(run[2]).n_obs:,}" in text
+    assert "<script" not in text
 
 
 def test_what_cannot_be_written_is_refused_before_anything_is_read(tmp_path: Path, monkeypatch: Any) -> None:

@@ -20,7 +20,7 @@ Examples:
     --by cell_type,tissue --metrics n_obs,mean,fraction --out dots.parquet
 """
 
-LEFT_OUT = ("pseudobulk", "method", "hvg", "hvg_flavor", "hvg_layer")
+LEFT_OUT = ("pseudobulk", "method", "hvg", "hvg_flavor", "hvg_layer", "pca", "report")
 """Options of an export that have no place here."""
 
 GROUPS = (
@@ -49,7 +49,7 @@ def _kept(one: Any) -> bool:
 def aggregate(session: Session, /, **given: Any) -> None:
     """Sum up groups of cells: sums, means, variances and counts of every gene, in flat memory.
 
-        An .h5ad file has one row per group and a layer per metric, as scanpy.get.aggregate; a .csv, .tsv (or .gz) or
+    An .h5ad file has one row per group and a layer per metric, as scanpy.get.aggregate; a .csv, .tsv (or .gz) or
     .parquet file one row per group and gene. The steps of an export may come before.
     """
     import headrace as hr
@@ -57,7 +57,7 @@ def aggregate(session: Session, /, **given: Any) -> None:
     from ..engine.leftover import SPOOLS
     from ..engine.settings import Settings
     from ..support.memory import default_budget, parse_bytes
-    from .plans import job
+    from .plans import job, written
 
     by = [name.strip() for name in given["by"].split(",")]
     more = {} if given["metrics"] is None else {"metrics": [name.strip() for name in given["metrics"].split(",")]}
@@ -78,19 +78,7 @@ def aggregate(session: Session, /, **given: Any) -> None:
             )
             spec = todo.plan.write(sink, settings)
         else:
-            spec = todo.plan.write_h5ad(
-                out,
-                memory=todo.memory,
-                overwrite=given["overwrite"],
-                compression=todo.compression,
-                checksum=not given["no_checksum"],
-                counts=given["counts"] or "float32",
-                dense=given["dense"],
-                spool=spool,
-                resume=given["resume"],
-                keep_spool=given["keep_spool"],
-                on_event=progress,
-            )
+            spec = written(todo, asked, out, spool, progress)
     session.say(
         f"wrote {out}: {spec.n_obs:,} groups of {todo.plan.source.spec.n_obs:,} cells x {spec.n_vars:,} genes, "
         f"{size(out.stat().st_size)}, {session.seconds():.1f} s, peak {peak_memory() / 1e6:,.0f} MB"

@@ -55,27 +55,14 @@ def export(session: Session, /, **given: Any) -> None:
     Without steps, the counts are written as they are. The file appears whole or not at all.
     """
     from ..engine.leftover import SPOOLS
-    from .plans import job
+    from .plans import job, written
 
     todo = job(given, needs_out=True)
     assert todo.out is not None
     spool = Path(given["spool"] or todo.out.absolute().parent / SPOOLS)
     session.watch(todo.out, spool)
     with Progress(session) as progress:
-        spec = todo.plan.write_h5ad(
-            todo.out,
-            memory=todo.memory,
-            overwrite=given["overwrite"],
-            compression=todo.compression,
-            checksum=not given["no_checksum"],
-            counts=given["counts"] or "float32",
-            dense=given["dense"],
-            spool=spool,
-            resume=given["resume"],
-            keep_spool=given["keep_spool"],
-            on_event=progress,
-            report=given["report"],
-        )
+        spec = written(todo, given, todo.out, spool, progress)
     before = todo.plan.source.spec
     summed = any(step.becomes_source for step in todo.plan.steps)
     cells = f"{spec.n_obs:,} samples" if summed else f"{out_of(spec.n_obs, before.n_obs)} cells"

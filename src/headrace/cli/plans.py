@@ -11,7 +11,9 @@ import click
 
 import headrace as hr
 
+from ..chunk import StreamSpec
 from ..errors import InputError
+from ..events import Listener
 from .bulk import METHODS
 from .samples import asked_sample
 from .sources import asked, check_source, open_source
@@ -102,6 +104,24 @@ def job(given: Mapping[str, Any], *, needs_out: bool, then: Sequence[Any] = ()) 
     steps = said.steps if given["recipe"] is not None else _steps(given)
     plan = hr.Plan(source, [*steps, *then])
     return Job(plan, out, "gzip" if compression == "gzip" else None, memory)
+
+
+def written(todo: Job, given: Mapping[str, Any], out: Path, spool: Path, progress: Listener) -> StreamSpec:
+    """Run a plan into an .h5ad file, as the options of a command say."""
+    return todo.plan.write_h5ad(
+        out,
+        memory=todo.memory,
+        overwrite=given["overwrite"],
+        compression=todo.compression,
+        checksum=not given["no_checksum"],
+        counts=given["counts"] or "float32",
+        dense=given["dense"],
+        spool=spool,
+        resume=given["resume"],
+        keep_spool=given["keep_spool"],
+        on_event=progress,
+        report=given["report"],
+    )
 
 
 def _steps(given: Mapping[str, Any]) -> list[Any]:

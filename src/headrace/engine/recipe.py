@@ -65,12 +65,11 @@ def _step(text: str) -> str:
     """Turn a step as it is written in Python into a table of TOML."""
     try:
         call = ast.parse(text, mode="eval").body
-        assert isinstance(call, ast.Call)
-        assert isinstance(call.func, ast.Name)
-        assert not call.args
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
+            raise TypeError("no call with names")
         given = {one.arg: _value(one.value) for one in call.keywords if one.arg is not None}
         lines = [f"{key} = {toml(value)}" for key, value in given.items()]
-    except (AssertionError, SyntaxError, TypeError, ValueError):
+    except (SyntaxError, TypeError, ValueError):
         return "\n".join(f"# {line}" for line in (text or "?").splitlines())
     return "\n".join(["[[step]]", f"step = {toml(call.func.id)}", *lines])
 

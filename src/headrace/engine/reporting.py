@@ -111,7 +111,7 @@ class Reporting:
             made = {name: value for name, value in self.source.spec.made.items() if name != "report"} or made
             data["recipe"] = recipe_of(made)
         self.record.written = [(path.name, path.stat().st_size) for path in self.outputs]
-        self._write(data, made, spec, self.record)
+        self._write(self._page(data, made, self.record))
 
     def from_file(self) -> bool:
         """Write the page from what the file holds, without reading its cells; say whether that was possible."""
@@ -119,18 +119,26 @@ class Reporting:
         data = _read(made.pop("report", None))
         if self.plain or data is None:
             return False
-        if any(name not in data["grids"] for name in spec.obsm if name in ("X_pca", "X_umap")):
-            return False
-        data["variance_ratio"] = variance_ratio(spec.uns) or data["variance_ratio"]
-        data["genes"] = data["genes"] or genes(spec.var)
-        self._write(data, made, spec, None)
+        try:
+            if any(name not in data["grids"] for name in spec.obsm if name in ("X_pca", "X_umap")):
+                return False
+            data["variance_ratio"] = variance_ratio(spec.uns) or data["variance_ratio"]
+            data["genes"] = data["genes"] or genes(spec.var)
+            text = self._page(data, made, None)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            return False  # it is not what a run keeps: whoever made the file has changed it
+        self._write(text)
         return True
 
-    def _write(self, data: Mapping[str, Any], made: Mapping[str, Any], spec: StreamSpec, record: Record | None) -> None:
-        name = self.outputs[0].name if self.outputs else made.get("query", {}).get("file", "") or self.path.stem
+    def _page(self, data: Mapping[str, Any], made: Mapping[str, Any], record: Record | None) -> str:
+        query = made.get("query")
+        file = query.get("file") if isinstance(query, Mapping) else None
+        name = self.outputs[0].name if self.outputs else file or self.path.stem
         if not self.outputs and not self.plain and self.source.files:
             name = self.source.files[0].name
-        text = page(name, data, made, record)
+        return page(name, data, made, record)
+
+    def _write(self, text: str) -> None:
         try:
             write_atomically(text.encode(), followed(self.path))
         except OSError as error:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +20,7 @@ from ..errors import InputError, OutputError
 from ..protocols import Sink, Writer
 from ..support.atomic import atomic_file, check_target
 from ..support.given import check_fields
-
-ENDING = re.compile(r"\.(csv|tsv|csv\.gz|tsv\.gz|parquet)$")
+from .table import table_path
 
 ROWS = 200_000
 """Rows that are written at once, about."""
@@ -68,12 +65,7 @@ class LongTable(Sink):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        path = Path(os.path.abspath(self.path))  # the process may be in another folder when it is written
-        object.__setattr__(self, "path", path)
-        if not ENDING.search(path.name):
-            raise InputError(
-                f"cannot write {path}: the name of a table ends in .csv, .tsv, .csv.gz, .tsv.gz or .parquet"
-            )
+        object.__setattr__(self, "path", table_path(self.path))
 
     @property
     def files(self) -> tuple[Path]:

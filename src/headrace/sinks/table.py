@@ -29,6 +29,15 @@ from ..support.given import check_fields
 
 ENDING = re.compile(r"\.(csv|tsv|csv\.gz|tsv\.gz|parquet)$")
 
+
+def table_path(path: str | os.PathLike[str]) -> Path:
+    """Return where a table is written, whatever folder the process is in by then; raise if its name says no format."""
+    whole = Path(os.path.abspath(path))
+    if not ENDING.search(whole.name):
+        raise InputError(f"cannot write {whole}: the name of a table ends in .csv, .tsv, .csv.gz, .tsv.gz or .parquet")
+    return whole
+
+
 BLOCK_VALUES = 2_000_000
 """Values that are dense at a time while writing."""
 
@@ -71,12 +80,7 @@ class Table(Sink):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        path = Path(os.path.abspath(self.path))  # the process may be in another folder when it is written
-        object.__setattr__(self, "path", path)
-        if not ENDING.search(path.name):
-            raise InputError(
-                f"cannot write {path}: the name of a table ends in .csv, .tsv, .csv.gz, .tsv.gz or .parquet"
-            )
+        object.__setattr__(self, "path", table_path(self.path))
 
     @property
     def files(self) -> tuple[Path, Path, Path]:
