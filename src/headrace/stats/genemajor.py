@@ -7,6 +7,8 @@ All of a gene is then read from every run.
 from __future__ import annotations
 
 import copy
+import itertools
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from ..chunk import Chunk
+from ..errors import SourceError
 from ..protocols import Accumulator
 from ..support.scratch import Scratch
 from . import kernels
@@ -39,6 +42,13 @@ class Run:
     ----------
     indptr
         Where each gene begins, shape (n_vars + 1,).
+    checksums
+        Of each gene in a file, shape (n_vars,).
+
+    Raises
+    ------
+    SourceError
+        If what is read back from the file is not what was written.
     """
 
     indptr: npt.NDArray[Any]
@@ -47,6 +57,7 @@ class Run:
     kind: Any
     file: Scratch | None = None
     at: int = 0
+    checksums: Ints | None = None
 
     def genes(self, start: int, stop: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
         """Return values and groups of some genes."""
@@ -58,7 +69,17 @@ class Run:
         values, codes = np.empty(b - a, dtype=np.float32), np.empty(b - a, dtype=self.kind)
         self.file.read(values, self.at + 4 * a)
         self.file.read(codes, self.at + 4 * int(self.indptr[-1]) + codes.itemsize * a)
+        assert self.checksums is not None
+        if not np.array_equal(_checksums(self.indptr[start : stop + 1], values, codes), self.checksums[start:stop]):
+            raise SourceError(f"the temporary file in {self.file.folder} is damaged; check the disk")
         return values, codes
+
+
+def _checksums(indptr: npt.NDArray[Any], values: npt.NDArray[np.float32], codes: npt.NDArray[Any]) -> Ints:
+    """Return a checksum of each gene's values and groups, shape (genes,)."""
+    edges = (indptr.astype(np.int64) - int(indptr[0])).tolist()
+    sums = (zlib.crc32(codes[a:b].data, zlib.crc32(values[a:b].data)) for a, b in itertools.pairwise(edges))
+    return np.fromiter(sums, np.int64, len(edges) - 1)
 
 
 class ValuesByGene(Accumulator["RankSums"]):
@@ -93,7 +114,7 @@ class ValuesByGene(Accumulator["RankSums"]):
     @staticmethod
     def memory(groups: int, n_vars: int, nnz: int, n_obs: int) -> int:
         """Predict its bytes: what is collected and turned around, or one gene of all cells; runs; sums of ranks."""
-        runs = 4 * n_vars * (nnz // MOST + 1)
+        runs = 12 * n_vars * (nnz // MOST + 1)
         return 40 * min(nnz, max(MOST, n_obs)) + runs + 16 * groups * n_vars
 
     @staticmethod
@@ -153,7 +174,8 @@ class ValuesByGene(Accumulator["RankSums"]):
             self._file = Scratch(self.scratch or gettempdir(), "spool= or TMPDIR")
         self._file.write(run.values, self._end)
         self._file.write(run.codes, self._end + run.values.nbytes)
-        self.runs.append(Run(run.indptr, None, None, self.kind, self._file, self._end))
+        checksums = _checksums(run.indptr, run.values, run.codes)
+        self.runs.append(Run(run.indptr, None, None, self.kind, self._file, self._end, checksums))
         self._end += run.values.nbytes + run.codes.nbytes
 
 
