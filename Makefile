@@ -14,7 +14,7 @@ MORE ?=
 # Tests run in so many processes; each file in one of them.
 JOBS ?= 2
 
-.PHONY: demo test test-line test-tiledb test-newest test-lowest lint types wheel bench bench-stream bench-bulk bench-scaling bench-memory bench-remote bench-wide peers faults docs clean
+.PHONY: demo test test-tiledb test-newest test-lowest lint types wheel bench bench-stream bench-bulk bench-scaling bench-memory bench-remote bench-wide peers faults docs clean
 
 demo: $(READY)
 	$(BIN)/headrace demo --out demo
@@ -44,10 +44,6 @@ test-lowest:
 	$$python -m venv .venv-lowest; \
 	.venv-lowest/bin/python -m pip install --quiet $(LOWEST) -e '.[test]'; \
 	.venv-lowest/bin/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
-
-# What a line does to a run, with both readers: waits for pauses and time-outs, some seven minutes.
-test-line: $(READY)
-	$(BIN)/python -m pytest -q -n $(JOBS) -m line tests/remote
 
 # All that reads X of a Census, again with TileDB as its reader.
 test-tiledb: $(READY)

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ PLACES = {"opening": "census_info/datasets/", "obs": "homo_sapiens/obs/", "X": X
 READERS = ("tiles", "tiledb")
 PASSING = ("refuse", "reset", "cut", "short", "long", "less", "500", "503", "stall")
 
-pytestmark = [pytest.mark.line, pytest.mark.filterwarnings("ignore::headrace.DuplicateCellsWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::headrace.DuplicateCellsWarning")
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +136,8 @@ class Outcome:
     happened: list[tuple[int, str]] = field(default_factory=list)
     last: Fetched | None = None
     left: list[str] = field(default_factory=list)
+    threads: list[str] = field(default_factory=list)
+    """Those of headrace that were alive some seconds later."""
 
 
 def run(case: Case, server: int, folder: Path) -> Outcome:
@@ -149,7 +152,15 @@ def run(case: Case, server: int, folder: Path) -> Outcome:
     found.last = next((event for event in reversed(told) if isinstance(event, Fetched)), None)
     found.seconds, found.happened = time.monotonic() - begun, line.happened
     found.left = [path.name for path in folder.iterdir()]
+    begun = time.monotonic()
+    while _threads() and time.monotonic() - begun < 10:
+        time.sleep(0.05)
+    found.threads = _threads()
     return found
+
+
+def _threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("headrace")]
 
 
 def cases(named: dict[str, Case]) -> pytest.MarkDecorator:
@@ -229,6 +240,7 @@ def test_what_stays_is_named_at_once(case: Case, outcomes: dict[Case, Outcome]) 
     assert "\n" not in found.error
     assert found.seconds < 100
     assert "out.h5ad" not in found.left
+    assert not found.threads, "nobody waits for what they ask for"
 
 
 @cases(GIVEN_UP)
@@ -411,7 +423,7 @@ def test_a_signal_while_nothing_comes(
     number: signal.Signals, code: int, said: str, place: str, server: int, tmp_path: Path
 ) -> None:
     """The command ends within seconds, whatever it waits for, in one line that names what is kept."""
-    rules = [Rule("stall", "raw/.*a0.tdb" if place == "X" else "obs/__fragments/.*a12.tdb", times=1000)]
+    rules = [Rule("stall", "raw/.*a0.tdb" if place == "X" else "obs/__fragments/.*a19.tdb", times=1000)]
     with Proxy(server, rules=rules) as line:
         given = [word for name, value in settings(line.port).items() for word in ("--tiledb-config", f"{name}={value}")]
         command = [sys.executable, "-m", "headrace", "export", "--census", URI, "--organism", "homo_sapiens"]

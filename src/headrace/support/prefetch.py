@@ -7,6 +7,7 @@ import threading
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
+from .retry import until
 from .workers import end
 
 Item = TypeVar("Item")
@@ -42,10 +43,11 @@ def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
 
     def run() -> None:
         try:
-            for item in items:
-                if not put((item, None)):
-                    return
-                del item  # do not keep it alive while the next is made
+            with until(stop):
+                for item in items:
+                    if not put((item, None)):
+                        return
+                    del item  # do not keep it alive while the next is made
             put((_END, None))
         except BaseException as error:  # raised again in the consumer's thread
             put((_END, error))

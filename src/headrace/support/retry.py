@@ -70,7 +70,7 @@ def call(
         return function()
     begun, tries = traffic.clock(), 0
     failed: float | None = None
-    stopped = getattr(_local, "stopped", None)
+    stopped = stopping()
 
     def quiet() -> float:
         since = failed if outer and failed is not None else traffic.last
@@ -149,11 +149,17 @@ _local = threading.local()
 @contextmanager
 def until(stopped: threading.Event) -> Iterator[None]:
     """Have this thread try nothing again, nor go on waiting to do so, once the event is set."""
+    before = stopping()
     _local.stopped = stopped
     try:
         yield
     finally:
-        _local.stopped = None
+        _local.stopped = before
+
+
+def stopping() -> threading.Event | None:
+    """Return the event after which this thread is to try nothing again, if there is one."""
+    return getattr(_local, "stopped", None)
 
 
 def resumed(

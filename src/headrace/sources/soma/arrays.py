@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import tiledbsoma as soma
 
+from ...support.retry import until
 from ..tiles.generic import Declined
 from ..tiles.layout import Ints, Rows
 from .replica import Replica
@@ -36,6 +37,7 @@ class Frame:
     def __init__(self, array: Any, replica: Replica | None) -> None:
         self.array, self.replica = array, replica
         self._coming: tuple[Rows, Future[Frame]] | None = None
+        self._stopped = threading.Event()
         self.damaged = False
 
     @property
@@ -91,15 +93,22 @@ class Frame:
         """Fetch in the background what `stream` will be asked for next."""
         if self.replica is not None and self._coming is None:
             coming: Future[Frame] = Future()
+            stopped = self._stopped = threading.Event()
 
             def fetch() -> None:
                 try:
-                    coming.set_result(self._branch(columns, rows))
+                    with until(stopped):
+                        coming.set_result(self._branch(columns, rows))
                 except BaseException as error:
                     coming.set_exception(error)
 
             threading.Thread(target=fetch, name="headrace-ahead", daemon=True).start()
             self._coming = rows, coming
+
+    def stop(self) -> None:
+        """Let go of what is being fetched in the background: nobody wants it any more."""
+        self._coming = None
+        self._stopped.set()
 
     def stream(self, columns: Sequence[str], rows: Rows) -> Iterator[pa.Table]:
         """Read as `read` does, and keep nothing of it on this machine."""

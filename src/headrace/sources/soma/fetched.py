@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import psutil
 
 from ...errors import SourceError
 from ...support.cache import Cache
+from ...support.retry import stopping, until
 from ..tiles.generic import Declined
 from ..tiles.layout import FragmentLayout, Range
 from ..tiles.store import Object, Remote
@@ -35,6 +36,9 @@ FLYING_BYTES = 64 << 20
 """Of all requests under way, at most."""
 
 MOST_REQUESTS = 96
+
+STOP_TICK = 0.5
+"""Seconds between two looks whether what is being fetched is still wanted."""
 
 LEFT_BEHIND = 2 * 86_400
 """Seconds after which the folder of a process that was killed goes."""
@@ -78,11 +82,17 @@ class Fetched:
         if not pieces:
             return
         n = max(1, min(MOST_REQUESTS, FLYING_BYTES // max(stop - start for _, start, stop in pieces), len(pieces)))
+        unwanted, stopped = stopping(), threading.Event()
         with ThreadPoolExecutor(n, thread_name_prefix="headrace-fetch") as pool:
             try:
-                for done in [pool.submit(self._from_far, piece) for piece in pieces]:
+                for done in [pool.submit(self._from_far, piece, stopped) for piece in pieces]:
+                    while unwanted is not None and not done.done():
+                        wait([done], STOP_TICK)
+                        if unwanted.is_set():
+                            stopped.set()
                     done.result()
             except BaseException:
+                stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
@@ -142,9 +152,10 @@ class Fetched:
         self._write(path, start, data)
         return True
 
-    def _from_far(self, piece: Range) -> None:
+    def _from_far(self, piece: Range, stopped: threading.Event) -> None:
         path, start, stop = piece
-        data = self._checked(path, start, stop)
+        with until(stopped):
+            data = self._checked(path, start, stop)
         self._write(path, start, data)
         key = self._key(*piece)
         with self.lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -103,8 +104,17 @@ class Annotations:
                     "them if an obs is created and written within one opening of its experiment. Write the column again"
                 )
 
-    def begin(self, position: int) -> None:
-        """Fetch the cells from a position on in the background, if they are far away."""
+    @contextmanager
+    def begun(self, position: int) -> Iterator[None]:
+        """Fetch the cells from a position on in the background, if they are far away, until the block fails."""
+        self._begin(position)
+        try:
+            yield
+        except BaseException:
+            self.obs.stop()
+            raise
+
+    def _begin(self, position: int) -> None:
         if position < len(self.joinids):
             self.obs.ahead(self.columns, self._run(position)[1])
 
@@ -140,7 +150,7 @@ class Annotations:
         while position < len(self.joinids):
             joinids, rows = self._run(position)
             for table in self._in_order(joinids, rows) if self.ordered else [self._sorted(joinids, rows)]:
-                self.begin(position + len(joinids))
+                self._begin(position + len(joinids))
                 for first in range(0, len(table), BLOCK):
                     yield table.slice(first, BLOCK)
             position += len(joinids)

@@ -102,16 +102,15 @@ class SomaSource(ChosenCells, Source[CellRange]):
     def _chunks(self, refs: Sequence[CellRange], again: bool) -> Iterator[Chunk]:
         if again:
             self._forget()
-        if refs:
-            self._annotations.begin(refs[0].start)
         reader = self._reader
-        for span, X in zip(refs, prefetch(reader.read(refs)), strict=True):
-            joinids = self.cells.joinids[span.start : span.stop]
-            check_finite(X, joinids, self.columns.var.index, f"{self.layer!r} of {self.where}")
-            obs = self._annotations.read(span.start, span.stop)
-            if span.start in reader.totals:
-                compare_totals(reader.totals.pop(span.start), X, obs, self._complete)
-            yield Chunk(X, obs)
+        with self._annotations.begun(refs[0].start if refs else len(self.cells.joinids)):
+            for span, X in zip(refs, prefetch(reader.read(refs)), strict=True):
+                joinids = self.cells.joinids[span.start : span.stop]
+                check_finite(X, joinids, self.columns.var.index, f"{self.layer!r} of {self.where}")
+                obs = self._annotations.read(span.start, span.stop)
+                if span.start in reader.totals:
+                    compare_totals(reader.totals.pop(span.start), X, obs, self._complete)
+                yield Chunk(X, obs)
 
     def identity(self) -> str:
         """Return the place, the version of X there, the cells and the genes, as a text."""
