@@ -12,6 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from .presence import Presence
+
 Matrix: TypeAlias = sparse.csr_array | npt.NDArray[np.float32]
 """Cells x genes: CSR, or dense where a step says that dense is what it makes."""
 
@@ -106,8 +108,8 @@ class StreamSpec:
     uns
         Unstructured annotations, as scanpy writes them.
     measured
-        Which genes each dataset measured, where several with different genes are joined: bool, datasets x genes,
-        indexed by `dataset_id`, in the column order of `X`. Values of other genes are not stored, and are not zero.
+        Which genes each dataset measured, where several with different genes are joined, in the column order of `X`.
+        Values of other genes are not stored, and are not zero.
     presence_aware
         Whether statistics go by `measured` unless a step is told otherwise.
     filters
@@ -145,7 +147,7 @@ class StreamSpec:
     obsm: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     varm: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     uns: Mapping[str, Any] = field(default_factory=dict)
-    measured: pd.DataFrame | None = None
+    measured: Presence | None = None
     presence_aware: bool = False
     filters: tuple[str, ...] = ()
     limits: tuple[Limit, ...] = ()
@@ -176,7 +178,7 @@ class StreamSpec:
 
     def with_genes(self, mask: npt.NDArray[np.bool_]) -> StreamSpec:
         """Return the stream of the genes where `mask`, shape (n_vars,), is True."""
-        measured = None if self.measured is None else self.measured.loc[:, mask]
+        measured = None if self.measured is None else self.measured.of_genes(mask)
         varm = {name: values[mask] for name, values in self.varm.items()}
         scaling = None if self.scaling is None else self.scaling.of(mask)
         return replace(self, var=self.var[mask], varm=varm, measured=measured, scaling=scaling)

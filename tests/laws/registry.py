@@ -15,6 +15,7 @@ from scipy import sparse
 import headrace as hr
 from headrace.chunk import Chunk, Limit, StreamSpec
 from headrace.engine.schedule import flatten
+from headrace.presence import Presence
 from headrace.protocols import Fit, Source
 from headrace.sources.arrays import ArraySource
 from headrace.stats.bygroup import MomentsByGroup, SumsByGroup
@@ -159,7 +160,7 @@ class Joined(ArraySource):
     def spec(self) -> StreamSpec:
         measured = pd.DataFrame(True, index=["d0", "d1"], columns=self.var.index)
         measured.iloc[1, ::3] = False
-        return replace(super().spec, measured=measured)
+        return replace(super().spec, measured=Presence.of(measured))
 
 
 def source(n_cells: int = 150, n_obs: int | None = None, seed: int = 0) -> Joined:

@@ -14,6 +14,7 @@ from scipy import sparse
 
 import headrace as hr
 from headrace.chunk import Chunk
+from headrace.presence import Presence
 from headrace.sources.arrays import ArraySource, canonical
 from headrace.stats import histograms, tally
 from headrace.stats.groups import Groups
@@ -164,7 +165,7 @@ def test_what_comes_back_otherwise_than_it_went_is_noticed(monkeypatch: pytest.M
 
 def test_no_cell_is_left(sizes: None) -> None:
     """Of datasets that measured other genes, too."""
-    seen = np.array([[True] * N_GENES, [False] * N_GENES])
+    seen = Presence.of(pd.DataFrame([[True] * N_GENES, [False] * N_GENES]))
     for measured in (None, Measured(seen, np.array([0, 1]))):
         moments = HistogramsByGroup(Groups(), N_GENES, measured=measured).result().all()
         assert np.all(moments.n == 0)

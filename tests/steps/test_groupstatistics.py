@@ -97,7 +97,7 @@ def test_a_gene_that_was_not_measured_is_not_zero() -> None:
     source = joined()
     got = hr.Plan(source, [hr.GroupStatistics(["batch"])]).to_anndata()
     alone = hr.Plan(source, [hr.GroupStatistics(["dataset_id"])]).to_anndata()
-    X, measured = source.X.toarray(), source.spec.measured.to_numpy()
+    X, measured = source.X.toarray(), np.stack([source.spec.measured.row(k) for k in range(2)])
     dataset = source.obs["dataset_id"].cat.codes.to_numpy()
     for row, batch in enumerate("pqr"):
         own = (source.obs["batch"] == batch).to_numpy()

@@ -170,7 +170,7 @@ class SumsByGroup(Accumulator["MomentsByGroup"]):
 
     def keep(self, genes: npt.NDArray[np.bool_]) -> SumsByGroup:
         """Return the same as if it had only seen the genes where `genes`, shape (n_vars,), is True."""
-        measured = self.measured and Measured(self.measured.seen[:, genes], self.measured.row_of)
+        measured = self.measured and Measured(self.measured.seen.of_genes(genes), self.measured.row_of)
         kept = SumsByGroup(self.groups, int(genes.sum()), self.rep, whole=self.whole, measured=measured)
         kept.blocks.scratch = self.blocks.scratch
         for code, block in self.blocks.items():

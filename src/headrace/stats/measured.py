@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..chunk import Chunk, StreamSpec
+from ..presence import Presence
 
 Ints = npt.NDArray[np.int64]
 
@@ -19,12 +20,12 @@ class Measured:
     Parameters
     ----------
     seen
-        Shape (datasets, genes), bool.
+        Of each dataset and gene.
     row_of
         For each category of `obs["dataset_id"]` its row in `seen`, or -1.
     """
 
-    seen: npt.NDArray[np.bool_]
+    seen: Presence
     row_of: Ints
 
     @staticmethod
@@ -32,7 +33,7 @@ class Measured:
         """Take it from a stream that joins several datasets."""
         assert spec.measured is not None
         categories = spec.obs["dataset_id"].cat.categories
-        return Measured(spec.measured.to_numpy(), spec.measured.index.get_indexer(categories).astype(np.int64))
+        return Measured(spec.measured, spec.measured.datasets.get_indexer(categories).astype(np.int64))
 
     def rows(self, chunk: Chunk) -> Ints:
         """Return the row in `seen` of every cell, shape (n_obs,)."""
@@ -40,7 +41,4 @@ class Measured:
 
     def n(self, cells: Ints) -> Ints:
         """Count for every gene the cells that measured it; `cells` are those of each dataset."""
-        total = np.zeros(self.seen.shape[1], dtype=np.int64)
-        for row in np.flatnonzero(cells):  # a product of matrices would make whole numbers of all of them first
-            total[self.seen[row]] += cells[row]
-        return total
+        return self.seen.n_cells(cells)

@@ -153,7 +153,7 @@ class ResidualSums(Accumulator[Iterator[tuple[int, Floats]]]):
         for code, dataset, rows in rows_by_dataset(self.groups.codes(chunk), self.measured, chunk):
             if code in self.models:
                 model, block = self.models[code], self._block(code)
-                seen = everything if self.measured is None else self.measured.seen[dataset]
+                seen = everything if self.measured is None else self.measured.seen.row(dataset)
                 kernels.add_residuals(
                     X.indptr, X.indices, X.data, rows, sizes, model.share, self.theta, model.clip, seen, block.words
                 )

@@ -190,8 +190,10 @@ class Statistics:
     def n(self, code: int) -> Ints:
         """Count for every gene the cells of a group that measured it, shape (genes,)."""
         assert self.measured is not None
-        datasets = self.cells[code]
-        n = np.array(list(datasets.values()), dtype=np.int64) @ self.measured.seen[list(datasets)]
+        datasets = np.zeros(len(self.measured.seen), dtype=np.int64)
+        for dataset, cells in self.cells[code].items():
+            datasets[dataset] = cells
+        n = self.measured.n(datasets)
         return np.asarray(n if self.genes is None else n[self.genes])
 
     def of(self, codes: Sequence[int] | None = None) -> Iterator[OfGroup]:

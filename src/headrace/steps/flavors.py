@@ -65,7 +65,7 @@ class Parameters:
     def measured(self, spec: StreamSpec) -> Measured | None:
         """Return what each dataset measured, if that is to matter and differs."""
         wanted = spec.presence_aware if self.measured_only is None else self.measured_only
-        if not wanted or spec.measured is None or spec.measured.to_numpy().all():
+        if not wanted or spec.measured is None or spec.measured.complete:
             return None
         if "dataset_id" not in spec.obs:
             raise PlanError("HighlyVariableGenes(measured_only=True): obs has no column 'dataset_id'")

@@ -95,7 +95,7 @@ def warn_of_unmeasured(step: Scoring, spec: StreamSpec) -> None:
 
 def _seen(spec: StreamSpec) -> npt.NDArray[np.bool_] | None:
     """Return which genes some dataset measured, if that is known."""
-    return None if spec.measured is None else np.asarray(spec.measured.to_numpy().any(axis=0))
+    return None if spec.measured is None else spec.measured.anywhere()
 
 
 def controls(step: Scoring, genes: Ints, pool: Ints, mean: npt.NDArray[np.float64]) -> Ints:

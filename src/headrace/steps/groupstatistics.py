@@ -151,7 +151,7 @@ class GroupStatistics(Fit):
 
     def _measured(self, spec: StreamSpec) -> Measured | None:
         """Return what each dataset measured, if that differs."""
-        if spec.measured is None or spec.measured.to_numpy().all():
+        if spec.measured is None or spec.measured.complete:
             return None
         if "dataset_id" not in spec.obs:
             raise PlanError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -191,7 +192,7 @@ def _fit(spec: StreamSpec, steps: Sequence[ScoreGenes]) -> Generator[Accumulator
 
 def _measured(spec: StreamSpec) -> Measured | None:
     """Return what each dataset measured, if that differs."""
-    if spec.measured is None or spec.measured.to_numpy().all() or "dataset_id" not in spec.obs:
+    if spec.measured is None or spec.measured.complete or "dataset_id" not in spec.obs:
         return None
     return Measured.of(spec)
 
@@ -232,7 +233,7 @@ class Scores(Transform):
         X = self.rep.csr(chunk)
         columns: dict[str, Any] = {}
         for name, masks in self.sets.items():
-            of, control = (self._mean(X, chunk, mask) for mask in masks)
+            of, control = (self._mean(X, chunk, mask, n) for mask, n in zip(masks, self._n[name], strict=True))
             columns[name] = of - control
         if self.phase:
             s, g2m = columns["S_score"], columns["G2M_score"]
@@ -240,13 +241,21 @@ class Scores(Transform):
             columns["phase"] = pd.Categorical(names, dtype=PHASES)
         return chunk.with_obs(**columns)
 
-    def _mean(self, X: Any, chunk: Chunk, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    @cached_property
+    def _n(self) -> dict[str, list[Any]]:
+        """How many genes of each set and its controls were measured: a number, or one for each dataset."""
+        seen = None if self.measured is None else self.measured.seen
+        return {
+            name: [mask.sum() if seen is None else seen.n_genes(mask) for mask in masks]
+            for name, masks in self.sets.items()
+        }
+
+    def _mean(self, X: Any, chunk: Chunk, mask: npt.NDArray[np.bool_], n: Any) -> npt.NDArray[np.float64]:
         """Return the mean of some genes in every cell, over those that were measured there."""
         sums = np.empty(X.shape[0], dtype=np.float64)
         kernels.row_sums_of(X.indptr, X.indices, X.data, mask, sums)
-        n: Any = mask.sum()
         if self.measured is not None:
-            n = (self.measured.seen @ mask.astype(np.int64))[self.measured.rows(chunk)]
+            n = n[self.measured.rows(chunk)]
         with np.errstate(invalid="ignore"):  # none was measured: not known
             return np.asarray(sums / n)
 

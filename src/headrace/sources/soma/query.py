@@ -13,6 +13,7 @@ import pandas as pd
 
 from ...chunk import StreamSpec
 from ...errors import InputError, SourceError
+from ...presence import Presence
 from ...support.retry import call
 from ..compact import Sizes
 from .catalog import Catalog
@@ -21,7 +22,7 @@ from .checks import impossible
 from .count import cell_filter
 from .experiment import PRESENCE
 from .genes import Genes, choose
-from .presence import Presence
+from .presence import read_presence
 from .replica import Replica
 from .selection import Selection
 from .source import SomaSource
@@ -178,9 +179,9 @@ class CensusQuery(SomaSource):
 
     @property
     def _held(self) -> int:
-        """Bytes of what the query holds: also of which genes each dataset measured, first a bit and then a byte."""
+        """Bytes of what the query holds: also which genes each dataset measured; of the query, and of a step."""
         measured = self.spec.measured
-        return super()._held + self._seen.nbytes + (0 if measured is None else 2 * measured.size)
+        return super()._held + self._seen.nbytes + (0 if measured is None else 2 * measured.nbytes)
 
     def provenance(self) -> dict[str, Any]:
         """Say what was asked of which release, in plain values; never where it was read from."""
@@ -254,7 +255,7 @@ class CensusQuery(SomaSource):
     @cached_property
     def _n_measured_cells(self) -> npt.NDArray[np.int64]:
         """In how many cells of the query each gene of the Census was measured."""
-        counts = self._seen.n_cells(list(self._datasets.values()))
+        counts = self._seen.n_cells(np.array(list(self._datasets.values()), dtype=np.int64))
         return np.asarray(counts[self._experiment.var["soma_joinid"].to_numpy()])
 
     @cached_property
@@ -267,13 +268,13 @@ class CensusQuery(SomaSource):
             raise SourceError(
                 f"{self.where} has no {PRESENCE}; genes='all' does not help either, the Census is incomplete"
             )
-        return Presence(joinids, int(self._experiment.var["soma_joinid"].max()) + 1, parts)
+        n_genes = int(self._experiment.var["soma_joinid"].max()) + 1
+        return read_presence(pd.Index(self._datasets), joinids, n_genes, parts)
 
     @cached_property
-    def _measured(self) -> pd.DataFrame | None:
+    def _measured(self) -> Presence | None:
         """Which of the query's genes each of its datasets measured, if there are several and they differ."""
-        var = self.columns.var
-        seen = self._seen.of(var["soma_joinid"].to_numpy())
-        if len(seen) == 1 or seen.all():
+        if len(self._seen) == 1:
             return None
-        return pd.DataFrame(seen, index=list(self._datasets), columns=var.index, copy=False)
+        seen = self._seen.of_genes(self.columns.var["soma_joinid"].to_numpy())
+        return None if seen.complete else seen
