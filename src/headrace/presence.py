@@ -80,5 +80,5 @@ class Presence:
         """Count for every gene the cells that measured it, shape (n_vars,); `cells` are those of each dataset."""
         total = np.zeros(self.n_vars, dtype=np.int64)
         for k in np.flatnonzero(cells):
-            total[self.row(int(k))] += cells[k]
+            total += np.multiply(self.row(int(k)), cells[k], dtype=np.int64)
         return total

@@ -19,7 +19,7 @@ from ..compact import Ints, Joinids
 from ..tiles.layout import Rows
 from .arrays import Frame, spread
 from .location import reading
-from .tables import to_frame
+from .tables import Known, to_frame
 
 BLOCK = 16384
 """Cells that are made a pandas table at once: that of each chunk by itself would take longer than its X."""
@@ -73,6 +73,7 @@ class Annotations:
         self.ordered = True
         self.known: tuple[int, Ints, Rows] | None = None
         self.lock = threading.Lock()
+        self.categories: Known = {}
         self.first, self.block = 0, pd.DataFrame()
         """The table at hand, and the position of its first cell."""
         self.coming: Iterator[pa.Table] = iter(())
@@ -141,7 +142,7 @@ class Annotations:
         if table is None:
             self.coming = self._tables(position)
             table = next(self.coming)
-        self.block = _frame(table, self.index)
+        self.block = _frame(table, self.index, self.categories)
         if self.traffic is not None and self.obs.replica is None:  # else they were counted as they came
             self.traffic.arrived(len(table) * CELL_BYTES)
 
@@ -208,8 +209,8 @@ class Annotations:
             yield from self.obs.stream(self.columns, rows)
 
 
-def _frame(table: pa.Table, index: str | None) -> pd.DataFrame:
+def _frame(table: pa.Table, index: str | None, categories: Known | None = None) -> pd.DataFrame:
     """Return cells as pandas has them."""
-    frame = to_frame(table)
+    frame = to_frame(table, categories)
     frame.index = pd.Index(list(map(str, table[index or "soma_joinid"].to_pylist())), dtype=object)
     return frame if index is None else frame.drop(columns=index)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ...presence import ROWS, Presence
+from ...presence import Presence
 from ..compact import Ints
 
 
@@ -31,11 +31,10 @@ def read_presence(datasets: pd.Index, rows: Ints, n_genes: int, cells: Iterable[
     row_of[rows] = np.arange(len(rows))
     for part in cells:
         present = part["soma_data"].to_numpy().astype(bool)
-        there, at = np.unique(part["soma_dim_0"].to_numpy()[present], return_inverse=True)
-        genes = part["soma_dim_1"].to_numpy()[present]
-        for first in range(0, len(there), ROWS):  # tables hold few datasets each
-            mine = (at >= first) & (at < first + ROWS)
-            seen = np.zeros((min(ROWS, len(there) - first), n_genes), dtype=bool)
-            seen[at[mine] - first, genes[mine]] = True
-            bits[row_of[there[first : first + ROWS]]] |= np.packbits(seen, axis=1)
+        dataset, genes = part["soma_dim_0"].to_numpy()[present], part["soma_dim_1"].to_numpy()[present]
+        ends = np.flatnonzero(np.diff(dataset)) + 1  # the genes of a dataset come together, or in a few parts
+        for first, last in zip([0, *ends], [*ends, len(dataset)], strict=True) if len(dataset) else ():
+            seen = np.zeros(n_genes, dtype=bool)
+            seen[genes[first:last]] = True
+            bits[row_of[dataset[first]]] |= np.packbits(seen)
     return Presence(datasets, bits, n_genes)

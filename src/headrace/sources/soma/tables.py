@@ -14,11 +14,22 @@ from ...support.columns import MASKED
 _MASKED = {pa.from_numpy_dtype(kind().type): kind() for kind in MASKED}
 
 
-def to_frame(table: pa.Table) -> pd.DataFrame:
+Known = dict[str, tuple[pa.Array, pd.CategoricalDtype]]
+"""The categories that a column had last: as Arrow has them, and as pandas has."""
+
+
+def to_frame(table: pa.Table, known: Known | None = None) -> pd.DataFrame:
     """Return a table of Arrow's as one of pandas'.
 
     Whole numbers and booleans are of numpy's types, or of pandas' nullable ones where values are missing: Arrow itself
     would turn them into floats and objects. Times become text, since no .h5ad file holds them: ISO 8601.
+
+    Parameters
+    ----------
+    table
+        It.
+    known
+        The categories of the table before, if this one goes on from there: to make them takes longer than the codes.
 
     Raises
     ------
@@ -36,7 +47,10 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     for name, values in zip(table.column_names, table.columns, strict=True):
         try:
             _refuse_nul(name, values)
-            columns[name] = _column(values)
+            if known is not None and values.num_chunks == 1 and pa.types.is_dictionary(values.type):
+                columns[name] = _categories(name, values.chunk(0), known)
+            else:
+                columns[name] = _column(values)
         except (pa.ArrowException, UnicodeDecodeError) as error:
             detail = str(error).split("\n")[0]
             raise ContradictionError(f"column {name!r} cannot be read, it is damaged: {detail}") from error
@@ -50,6 +64,16 @@ def _refuse_nul(name: str, values: pa.ChunkedArray) -> None:
         if pc.any(found).as_py():
             wrong = values.filter(found)[0].as_py()
             raise InputError(f"column {name!r} has {wrong!r}, with a NUL (\\0) that an .h5ad cannot hold; replace it")
+
+
+def _categories(name: str, values: pa.DictionaryArray, known: Known) -> Any:
+    dictionary, ordered = values.dictionary, bool(values.type.ordered)
+    before, dtype = known.get(name, (None, None))
+    if before is None or dtype is None or dtype.ordered != ordered or not before.equals(dictionary):
+        dtype = pd.CategoricalDtype(dictionary.to_pandas(), ordered)
+        known[name] = dictionary, dtype
+    codes = values.indices.fill_null(-1) if values.null_count else values.indices
+    return pd.Series(pd.Categorical.from_codes(codes.to_numpy(zero_copy_only=False), dtype=dtype, validate=False))
 
 
 def _column(values: pa.ChunkedArray) -> Any:
