@@ -26,6 +26,7 @@ import headrace as hr
 from headrace.cli import main
 from headrace.errors import CountsError, HeadraceError, InputError, OutputError
 from headrace.sources.tables.layout import is_corner
+from headrace.sources.tables.numerals import is_missing, is_number
 
 HTSEQ = "g1\t60\ng2\t40\n__no_feature\t900\n__ambiguous\t5\n"
 STAR = "N_unmapped\t5\t5\t5\nN_multimapping\t1\t1\t1\nN_noFeature\t3\t4\t5\nN_ambiguous\t0\t0\t0\ng1\t60\t30\t31\ng2\t40\t20\t21\n"
@@ -336,6 +337,8 @@ def test_whatever_pandas_writes_comes_back(tmp_path: Path, data: st.DataObject) 
     frame = pd.DataFrame(values, genes, samples)
     text = data.draw(st.none() | st.lists(names, min_size=len(genes), max_size=len(genes)))
     header = data.draw(st.booleans())
+    if text is not None and not header and all(is_number(one) or is_missing(one) for one in text):
+        return  # a column of numbers without a name is counts
     path = tmp_path / data.draw(st.sampled_from(["t.csv", "t.tsv", "t.txt"]))
     try:
         (frame if text is None else frame.assign(gene_name=text)[["gene_name", *samples]]).to_csv(
@@ -358,11 +361,12 @@ def test_whatever_pandas_writes_comes_back(tmp_path: Path, data: st.DataObject) 
             return
     known = [name for name in genes if name in source.var.index]
     made = pd.DataFrame(source.X.toarray().T, source.var.index, source.obs.index)
-    expected = frame if header or not known else frame.set_axis(made.columns, axis=1)
+    expected = frame if header else frame.set_axis(made.columns, axis=1)
     np.testing.assert_array_equal(made.loc[known, :].to_numpy(), expected.loc[known, made.columns].to_numpy())
     missing = set(genes) - set(known)
     # summary rows, blanks at the ends; and without a header, a first row that begins as headers do
-    corner = {genes[0]} if not header and is_corner(genes[0]) else set()
+    first = next((name for name in genes if not name.startswith("#")), "")
+    corner = {first} if not header and is_corner(first) else set()
     known = [name.startswith(("__", "N_", "#")) or name != name.strip() or name in corner for name in missing]
     assert all(known), (missing, made.index)
 

@@ -22,6 +22,8 @@ ID_WORDS = re.compile(
 )
 """The head of a column of ids, without what is no letter or digit."""
 
+EXCEL = re.compile(rb'"?sep=([,;\t| ])"?', re.IGNORECASE)
+
 SNIFFED = 60
 
 
@@ -76,7 +78,10 @@ def find_layout(
     """
     skip, comments = 0, []
     for line in io.BytesIO(text.data):
-        if line.strip() and not line.startswith(b"#"):
+        excel = EXCEL.fullmatch(line.strip())  # says the separator to Excel, and is no row
+        if excel is not None and not skip:
+            separator = separator or excel[1].decode()
+        elif line.strip() and not line.startswith(b"#"):
             break
         skip += len(line)
         comments.append(line)
@@ -184,7 +189,8 @@ def _headed(
     numeric = [at for at in range(1, width) if all(is_number(r[at]) or is_missing(r[at]) for r in rest)]
     if not rest:
         numeric = [at for at in range(1, width) if is_number(first[at])]
-    data = bool(numeric) and all(is_number(first[at]) for at in numeric) and not is_corner(first[0])
+    told_apart = [is_number(first[at]) or (bool(first[at].strip()) and is_missing(first[at])) for at in numeric]
+    data = bool(numeric) and all(told_apart) and not is_corner(first[0])
     if (
         header is None
         and data
