@@ -34,11 +34,11 @@ from .sources.soma.census import DuplicateCellsWarning as DuplicateCellsWarning
 from .sources.soma.census import FewGenesWarning as FewGenesWarning
 from .sources.soma.open import open_census as open_census
 from .sources.soma.open import open_soma as open_soma
+from .sources.summary import SummaryRowsWarning as SummaryRowsWarning
 from .sources.tables.counts import BulkCounts as BulkCounts
 from .sources.tables.counts import open_counts as open_counts
 from .sources.tables.notices import AnnotationWarning as AnnotationWarning
 from .sources.tables.notices import MissingTranscriptsWarning as MissingTranscriptsWarning
-from .sources.tables.notices import SummaryRowsWarning as SummaryRowsWarning
 from .sources.tables.notices import TextEncodingWarning as TextEncodingWarning
 from .sources.tables.notices import UnnamedSamplesWarning as UnnamedSamplesWarning
 from .sources.tenx.source import TenxSource as TenxSource

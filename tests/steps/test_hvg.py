@@ -157,13 +157,19 @@ def test_one_gene() -> None:
 
 @pytest.mark.parametrize("flavor", ["seurat_v3", "seurat_v3_paper"])
 def test_means_and_variances_are_over_all_batches(flavor: Any) -> None:
+    """The normalised variance is the mean of what scanpy gives for each batch alone.
+
+    Not of what it gives with `batch_key`: from 1.12 on it takes means there by `aggregate`, some of them one bit off, so
+    that genes with equal totals no longer have equal means, and loess, whose vertices depend on ties, gives 0.4 % other
+    values. Without `batch_key` its means are total / n in all versions, as ours and as the published rule's.
+    """
     X = counts()
     obs = cells(200, batch=pd.Categorical(np.repeat(["a", "b"], [150, 50])))
     got = ours(X, [hr.HighlyVariableGenes(40, flavor, "batch")], obs)
     np.testing.assert_allclose(got["means"], X.mean(axis=0), rtol=1e-14)
     np.testing.assert_allclose(got["variances"], X.var(axis=0, ddof=1), rtol=1e-12)
-    expected = theirs(X, False, obs, flavor=flavor, batch_key="batch", n_top_genes=40)
-    np.testing.assert_allclose(got["variances_norm"], expected["variances_norm"], rtol=1e-9, atol=1e-12)
+    parts = [theirs(part, False, flavor=flavor, n_top_genes=40)["variances_norm"] for part in (X[:150], X[150:])]
+    np.testing.assert_allclose(got["variances_norm"], np.mean(parts, axis=0), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("theta", [100.0, np.inf])

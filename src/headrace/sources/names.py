@@ -27,7 +27,11 @@ def named(var: pd.DataFrame, column: str, where: str) -> pd.DataFrame:
     names = var[column].astype(object).to_numpy(dtype=object, copy=True)
     missing = np.asarray(pd.isna(names), dtype=bool) | (names == "")
     names[missing] = ids[missing]
-    kept = var if "feature_id" in var else var.assign(feature_id=ids)
+    known = "feature_id" in var and (var["feature_id"].astype(str).to_numpy() == ids.astype(str)).all()
+    if not known:  # a column of that name that holds something else stays, under another one
+        var = var.rename(columns={"feature_id": "feature_id_before"}) if "feature_id" in var else var
+        var = var.assign(feature_id=ids)
+    kept = var
     return kept.set_index(pd.Index(unique(list(map(str, names))), dtype=object))
 
 

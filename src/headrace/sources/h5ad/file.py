@@ -27,6 +27,9 @@ BY_LIBRARY = {4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
 PLUGINS = {32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32026: "blosc2"}
 MOST_LINKS = 16
 
+LONGEST_NAME = 1 << 16
+"""Characters of a text in an attribute."""
+
 FEW_BYTES = 1 << 20
 """Of an attribute: it is read without asking what there is of memory."""
 
@@ -198,6 +201,8 @@ def attribute(element: h5py.Group | h5py.Dataset, name: str, default: Any = None
     ------
     MemoryBudgetError
         If it does not fit in memory.
+    SourceError
+        If it has a text that is far longer than any name.
     """
     raw, where = name.encode(), Place(element, before=f"{name!r} of ")
     with reading(where):
@@ -207,7 +212,12 @@ def attribute(element: h5py.Group | h5py.Dataset, name: str, default: Any = None
         stored = int(np.prod(found.shape, dtype=object)) * found.get_type().get_size()
         if stored > FEW_BYTES:
             check_held(4 * stored, f"{where} has {stored / 1e6:,.0f} MB")
-        return element.attrs[name]
+        value = element.attrs[name]
+    texts = value.ravel() if isinstance(value, np.ndarray) and value.dtype.kind == "O" else [value]
+    longest = max((len(one) for one in texts if isinstance(one, (str, bytes))), default=0)
+    if longest > LONGEST_NAME:
+        raise SourceError(f"{where} has a text of {longest:,} characters, which is no name; the file is broken")
+    return value
 
 
 def text(value: Any) -> str:

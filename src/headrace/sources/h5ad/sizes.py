@@ -146,7 +146,8 @@ def _lengths(dataset: h5py.Dataset) -> Iterator[tuple[int, npt.NDArray[np.int64]
     n, number = len(dataset), dataset.id
     plist = number.get_create_plist()
     filters = [int(plist.get_filter(i)[0]) for i in range(plist.get_nfilters())]
-    known = number.get_type().get_size() == DESCRIPTOR
+    addresses, _ = h5py.h5i.get_file_id(number).get_create_plist().get_sizes()
+    known = 4 + addresses + 4 == DESCRIPTOR
     if known and dataset.chunks is None and number.get_offset() is not None:
         offset = number.get_offset() + dataset.file.userblock_size
         with open(dataset.file.filename, "rb") as file:

@@ -216,7 +216,7 @@ class Table:
                 lambda start, stop: np.asarray(texts[start:stop], dtype=object),
                 STRING_BYTES,
                 padded=padded,
-                texts=cache(lambda: texts_of(dataset, BLOCK)),
+                texts=cache(lambda: _texts(dataset, where)),
             )
         if dataset.dtype.kind not in "biuf":
             raise SourceError(f"{where} holds {dataset.dtype}, which headrace does not read; drop it")
@@ -287,3 +287,8 @@ class Table:
         if encoding not in ("nullable-integer", "nullable-boolean", "nullable-string-array"):
             raise SourceError(f"{where} is encoded as {encoding!r}, which headrace does not read; drop it")
         return Column(there.length, read, there.row_bytes + 1)
+
+
+def _texts(dataset: h5py.Dataset, where: object) -> Texts:
+    with reading(where):
+        return texts_of(dataset, BLOCK)

@@ -14,6 +14,9 @@ from .sizes import TEXT_COPIES, check_held, texts_of
 REPLACED = ("headrace", "log1p")
 """Entries that describe the file's own X, or how headrace made the file: a run writes its own."""
 
+Seen = set[tuple[int, int]]
+"""Groups that were met: one may hold itself, or another many times over, by hard links."""
+
 
 def read_uns(file: h5py.File) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the entries of `uns`, as anndata reads them, and those that are left out, with the reason.
@@ -28,12 +31,12 @@ def read_uns(file: h5py.File) -> tuple[dict[str, Any], dict[str, str]]:
     group = member(file, "uns")
     kept: dict[str, Any] = {}
     left: dict[str, str] = {}
-    total = 0
+    total, seen = 0, Seen()
     for name in members(group):
         element = member(group, name)
         if name in REPLACED:
             continue
-        total += _check_inside(element)
+        total += _check_inside(element, seen)
         check_held(
             total, f"uns of {file.file.filename} has {name!r}", "leave out uns='keep', or look whether it is broken"
         )
@@ -50,15 +53,16 @@ def read_uns(file: h5py.File) -> tuple[dict[str, Any], dict[str, str]]:
 def read_made(file: h5py.File) -> dict[str, Any]:
     """Return what a file says of how headrace made it, as plain values; and "log1p" if uns has that."""
     group = member(file, "uns/headrace")
-    made = _plain(group) if isinstance(group, h5py.Group) else {}
+    made = _plain(group, set()) if isinstance(group, h5py.Group) else {}
     logged = {"log1p": True} if member(file, "uns/log1p") is not None else {}
     return {**made, **logged} if isinstance(made, dict) else logged
 
 
-def _plain(element: Any) -> Any:
-    """Return texts and numbers, and groups of them; None for anything else, and for what is outside the file."""
+def _plain(element: Any, seen: Seen) -> Any:
+    """Return texts and numbers, and groups of them; None for anything else, what is outside the file, or met before."""
     if isinstance(element, h5py.Group):
-        return {name: _plain(member(element, name)) for name in members(element)}
+        again = _again(element, seen)
+        return None if again else {name: _plain(member(element, name), seen) for name in members(element)}
     if not isinstance(element, h5py.Dataset) or element.shape != () or element.dtype.kind not in "biufO":
         return None
     if element.external or element.is_virtual:
@@ -67,7 +71,15 @@ def _plain(element: Any) -> Any:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else np.asarray(value).item()
 
 
-def _check_inside(element: h5py.Group | h5py.Dataset) -> int:
+def _again(group: h5py.Group, seen: Seen) -> bool:
+    """Return whether a group was met before, or lies too deep."""
+    about = h5py.h5o.get_info(group.id)
+    known = len(seen)
+    seen.add((about.fileno, about.addr))
+    return len(seen) == known or group.name.count("/") > 100
+
+
+def _check_inside(element: h5py.Group | h5py.Dataset, seen: Seen) -> int:
     """Raise if an entry, or what is within, is not in this file; return the bytes that it takes in memory."""
     if isinstance(element, h5py.Dataset):
         check_storage(element)
@@ -75,12 +87,14 @@ def _check_inside(element: h5py.Group | h5py.Dataset) -> int:
             if h5py.check_string_dtype(element.dtype) is not None and element.ndim == 1:
                 return TEXT_COPIES * texts_of(element, max(1, len(element))).total
             return int(element.size or 0) * int(element.dtype.itemsize)
+    if _again(element, seen):
+        raise SourceError(f"{element.file.filename}: {element.name} is a group that is linked to more than once")
     total = 0
     for name in members(element):
         inner = member(element, name)
         if inner is None:
             raise SourceError(f"{element.name}/{name} of {element.file.filename} is not there")
-        total += _check_inside(inner)
+        total += _check_inside(inner, seen)
     return total
 
 

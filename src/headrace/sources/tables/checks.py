@@ -16,9 +16,9 @@ from ...chunk import Holds
 from ...errors import CountsError, FractionalCountsWarning, InputError, RoundedCountsWarning
 from ...stats.rates import from_dense
 from ..arrays import rounded
+from ..summary import SummaryRowsWarning, is_summary
 from .annotations import refuse_twice
-from .load import in_folder, summary_rows
-from .notices import SummaryRowsWarning
+from .load import in_folder
 from .text import is_pipe
 
 
@@ -39,21 +39,37 @@ def files_of(*given: Any) -> tuple[Path, ...]:
 
 def without_summary(numbers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Leave out the summary rows of a counter (genes are rows); return their sums, samples x rows, beside the genes."""
-    mask = summary_rows(numbers)
+    mask = is_summary(numbers.index.astype(str))
     if not mask.any():
         return numbers, pd.DataFrame(index=numbers.columns)
     gone = numbers[mask]
+    _say_left_out(gone, all_gone=bool(mask.all()))
+    return numbers[~mask], gone.T
+
+
+def of_genes(X: Any, obs: pd.DataFrame, var: pd.DataFrame) -> tuple[Any, pd.DataFrame, pd.DataFrame]:
+    """Leave the summary rows of a counter out of samples x genes; their sums go to obs."""
+    mask = is_summary(var.index.astype(str))
+    if not mask.any():
+        return X, obs, var
+    columns = X.tocsc()[:, mask].toarray() if sparse.issparse(X) else np.asarray(X)[:, mask]
+    gone = pd.DataFrame(columns.T, var.index[mask].astype(str), obs.index)
+    _say_left_out(gone, all_gone=bool(mask.all()))
+    X = X.tocsc()[:, ~mask].tocsr() if sparse.issparse(X) else np.asarray(X)[:, ~mask]
+    return X, obs.drop(columns=[name for name in gone.index if name in obs]).join(gone.T), var[~mask]
+
+
+def _say_left_out(gone: pd.DataFrame, all_gone: bool) -> None:
     refuse_twice(gone.index, "the summary rows of a counter")
-    if mask.all():
+    if all_gone:
         raise InputError(f"there are no genes, only summary rows of a counter: {', '.join(gone.index[:5])}")
     said = ", ".join(f"{name} ({total:,.0f})" for name, total in gone.sum(axis=1).items())
     warnings.warn(
         f"{len(gone)} rows are no genes, but a counter's summary, and are left out: {said} counts; their sums "
         "by sample are in obs",
         SummaryRowsWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
-    return numbers[~mask], gone.T
 
 
 def checked(X: Any, samples: pd.Index, genes: pd.Index, quiet: bool = False) -> tuple[sparse.csr_array, Holds]:

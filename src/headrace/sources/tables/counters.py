@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
 import pandas as pd
 
 from ...errors import InputError, nearest
+from ..summary import STAR as STAR_ROWS
+from ..summary import is_summary
 
 Strandedness = Literal["unstranded", "forward", "reverse"]
 
-HTSEQ = re.compile(r"__[A-Za-z]\w*|no_feature|ambiguous|too_low_a_?[Qq]ual|not_aligned|alignment_not_unique")
-STAR = re.compile(r"N_(unmapped|multimapping|noFeature|ambiguous)", re.IGNORECASE)
-OTHERS = re.compile(
-    r"_total_\w+|_ambiguous|_ambiguous_readpair_position|_empty|_lowaqual|_notaligned|unmapped|Unassigned_\w+"
-)
-"""Rows of QoRTs, DEXSeq, CITE-seq-Count and of featureCounts' summary."""
-
+STAR = re.compile(STAR_ROWS)
 STAR_COLUMNS: dict[str, int] = {"unstranded": 0, "forward": 1, "reverse": 2}
 TCGA_COLUMNS = ("unstranded", "stranded_first", "stranded_second")
 GENERIC = (
@@ -45,24 +40,18 @@ ENDINGS = re.compile(
 )
 
 
-def is_summary(names: Iterable[str]) -> np.ndarray:
-    """Return which names are summary rows of a counter and no genes.
+def is_star(names: Sequence[str], header: Sequence[str] | None, said: str | None = None, where: str = "") -> bool:
+    """Return whether a table of three columns is STAR's ReadsPerGene.out.tab, by its first rows or its name.
 
-    Examples
-    --------
-    >>> is_summary(["ENSG00000000003", "__no_feature", "N_unmapped", "ambiguous"]).tolist()
-    [False, True, True, True]
+    Parameters
+    ----------
+    said
+        The strandedness that was given: only STAR's tables have one.
     """
-    patterns = (HTSEQ, STAR, OTHERS)
-    return np.array([any(p.fullmatch(name) is not None for p in patterns) for name in names], dtype=bool)
-
-
-def is_star(names: Sequence[str], header: Sequence[str] | None) -> bool:
-    """Return whether a table of three columns is STAR's ReadsPerGene.out.tab, by its first rows."""
     if header is not None:
         lowered = [name.lower() for name in header]
         return all(name in lowered for name in TCGA_COLUMNS)
-    return any(STAR.fullmatch(name) for name in names[:4])
+    return said is not None or "ReadsPerGene" in Path(where).name or any(STAR.fullmatch(name) for name in names[:4])
 
 
 def star_column(frame: pd.DataFrame, name: str, strandedness: Strandedness | None) -> pd.DataFrame:
@@ -91,6 +80,12 @@ def check_strandedness(given: str | None) -> None:
     """Raise if there is no such strandedness."""
     if given is not None and given not in get_args(Strandedness):
         raise InputError(f"strandedness={given!r}; {nearest(str(given), get_args(Strandedness))}")
+
+
+def refuse_strandedness(given: str | None, where: str) -> None:
+    """Raise if a strandedness was given for a table that has no choice of columns."""
+    if given is not None:
+        raise InputError(f"strandedness={given!r} chooses a column of STAR's, but {where} is none; leave it out")
 
 
 def sample_of(path: str | Path) -> str:

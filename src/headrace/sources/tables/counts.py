@@ -17,12 +17,13 @@ from ...errors import InputError, nearest
 from ...support.given import check_call
 from ...support.memory import opening
 from ..arrays import ArraySource
+from ..summary import is_summary
 from .annotations import annotation, beside, joined, tx2gene_of
-from .checks import checked, files_of, without_summary
-from .counters import Strandedness, check_strandedness, is_summary
+from .checks import checked, files_of, of_genes, without_summary
+from .counters import Strandedness, check_strandedness
 from .frames import matrix_of, read_h5ad
 from .lengths import gene_lengths
-from .load import How, load, summary_rows
+from .load import How, load
 from .numerals import Decimal
 from .quantifiers import CountsFromAbundance, summarized
 from .text import is_pipe
@@ -111,7 +112,8 @@ def open_counts(
         id, with or without version: a Series, a DataFrame with "feature_length" (indexed by id, or with
         "feature_id"), or a query of a Census.
     strandedness
-        Which column of STAR's ReadsPerGene.out.tab: "unstranded", "forward" or "reverse". Required if they differ.
+        Which column of STAR's ReadsPerGene.out.tab: "unstranded", "forward" or "reverse". Required if they differ;
+        refused for other tables.
     tx2gene
         Transcripts and their genes: a table's first two columns; or "gene_id", RSEM's own column of them. A
         quantifier's transcripts are summed to genes (also if `genes` is given).
@@ -125,7 +127,8 @@ def open_counts(
         "counts": read X of an .h5ad file as expected counts, though it is not whole.
     separator, decimal, header
         How a table of text is written, where that cannot be told: ",", "\t", ";", "|" or " "; "." or ",";
-        whether its first line is names.
+        whether its first line is names. A first line whose fields after the id are all numbers is data, unless the
+        id's own field is blank or such as "gene_id".
     memory
         The most that reading text may take, e.g. "1GB": it is held in memory, with its numbers, some 16 bytes a byte.
 
@@ -193,7 +196,8 @@ def open_counts(
         read_already = path is not None
         X, var = (data.X, data.var) if read_already else matrix_of(data, layer, raw, sure=holds == "counts")
         expected = False
-        obs, var = joined(data.obs, annotation(samples), "samples"), joined(var, annotation(genes), "genes")
+        X, own, var = of_genes(X, data.obs, var)
+        obs, var = joined(own, annotation(samples), "samples"), joined(var, annotation(genes), "genes")
     else:
         with opening(memory):
             loaded = load(data, How(strandedness, separator, decimal, header))
@@ -215,7 +219,7 @@ def open_counts(
         if orientation == "samples x genes":
             numbers, about, columns = numbers.T, columns, about
         numbers, sums = without_summary(numbers)
-        about = about[~summary_rows(about)]
+        about = about[~is_summary(about.index.astype(str))]
         X = numbers.T.to_numpy()
         obs = joined(columns.join(sums), obs_table, "samples")
         var = joined(about, var_table, "genes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from scipy import sparse
 from ...chunk import Holds
 from ...errors import CountsError, InputError, nearest
 from ..h5ad.open import open_h5ad, refuse_if_no_counts
+from ..summary import SummaryRowsWarning
 from .numerals import is_number
 
 
@@ -168,7 +170,9 @@ def read_h5ad(path: Path, layer: str | None, raw: bool, sure: bool) -> Samples:
     CountsError
         If not said, and values are not whole or negative; names the matrices that are.
     """
-    opened = open_h5ad(path, layer=layer, raw=raw, holds=None if not sure else "normalized")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SummaryRowsWarning)  # they are left out further on
+        opened = open_h5ad(path, layer=layer, raw=raw, holds=None if not sure else "normalized")
     source = replace(opened, holds=Holds.UNKNOWN, rounding="warn")
     chunks = list(source.read(source.refs(source.most_nnz)))
     X: Any = sparse.vstack([chunk.X for chunk in chunks], format="csr")

@@ -17,10 +17,12 @@ from .text import Text
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", " ": "spaces"}
 
 ID_WORDS = re.compile(
-    r"|(gene|transcript|feature|target|sample|cell|tracking|ensembl|ensemblgene|entrez|locus|probe|exon|tx)?"
-    r"(id|ids|name|names|symbol|symbols)?|genes|features|samples|cells|barcode|barcodes|locustag|index|unnamed0|txname"
+    r"(hugo|gene|transcript|feature|target|sample|cell|tracking|ensembl|entrez|mirna|locus|probe|set|exon|tx|row|unique)*"
+    r"(id|ids|name|names|symbol|symbols|short|tag|barcode|barcodes)*|genes|features|samples|cells|index|unnamed0|otu|x"
 )
 """The head of a column of ids, without what is no letter or digit."""
+
+EXCEL = re.compile(rb'"?sep=([,;\t| ])"?', re.IGNORECASE)
 
 SNIFFED = 60
 
@@ -40,6 +42,17 @@ class Layout:
 def bare(name: str) -> str:
     """Return a name in small letters, without what is no letter or digit."""
     return re.sub(r"[^a-z0-9]", "", str(name).lower())
+
+
+def is_corner(field: str) -> bool:
+    """Return whether a field heads the column of ids: it is blank, or such as "gene_id". Then names may be numbers.
+
+    Examples
+    --------
+    >>> [is_corner(field) for field in ("", "Gene ID", "Hugo_Symbol", "7157", "TP53", "\u7d30\u80de")]
+    [True, True, True, False, False, False]
+    """
+    return not field.strip() or (field.isascii() and bool(bare(field) and ID_WORDS.fullmatch(bare(field))))
 
 
 def rows_of(text: Text, offset: int, separator: str) -> Iterator[list[str]]:
@@ -65,7 +78,10 @@ def find_layout(
     """
     skip, comments = 0, []
     for line in io.BytesIO(text.data):
-        if line.strip() and not line.startswith(b"#"):
+        excel = EXCEL.fullmatch(line.strip())  # says the separator to Excel, and is no row
+        if excel is not None and not skip:
+            separator = separator or excel[1].decode()
+        elif line.strip() and not line.startswith(b"#"):
             break
         skip += len(line)
         comments.append(line)
@@ -173,7 +189,8 @@ def _headed(
     numeric = [at for at in range(1, width) if all(is_number(r[at]) or is_missing(r[at]) for r in rest)]
     if not rest:
         numeric = [at for at in range(1, width) if is_number(first[at])]
-    data = bool(numeric) and all(is_number(first[at]) for at in numeric) and not ID_WORDS.fullmatch(bare(first[0]))
+    told_apart = [is_number(first[at]) or (bool(first[at].strip()) and is_missing(first[at])) for at in numeric]
+    data = bool(numeric) and all(told_apart) and not is_corner(first[0])
     if (
         header is None
         and data

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ...errors import InputError
-from .counters import STAR_COLUMNS, TCGA_COLUMNS, Strandedness, is_star, is_summary, sample_of, star_column
+from .counters import STAR_COLUMNS, TCGA_COLUMNS, Strandedness, is_star, refuse_strandedness, sample_of, star_column
 from .frames import described
 from .numerals import Decimal
 from .parquet import read_parquet
@@ -68,6 +68,9 @@ def load(data: Any, how: How) -> Loaded:
         numbers, rows, columns = described(data)
         return Loaded(numbers, rows, columns)
     if isinstance(data, Mapping):
+        odd = next((k for k, v in data.items() if not isinstance(v, (str, os.PathLike))), None)
+        if odd is not None:
+            raise InputError(f"open_counts: {odd!r} has no path, but {type(data[odd]).__name__}; or give a DataFrame")
         return _many(list(data.values()), [str(name) for name in data], how)
     if isinstance(data, (str, os.PathLike)):
         if not is_pipe(data) and Path(data).is_dir():
@@ -99,9 +102,8 @@ def in_folder(folder: Path) -> list[Path]:
     if not found:
         tables = sorted(f for f in folder.iterdir() if re.search(r"\.(counts?|htseq|tsv|txt|tab|csv)(\.gz)?$", f.name))
         tables = [f for f in tables if not re.search(r"\.(samples|genes|summary)\.", f.name)]
-        if any(folder.glob("matrix.mtx*")):
-            raise InputError(f"{folder} is a 10x folder; scanpy.read_10x_mtx(path) makes an AnnData of it")
         if not tables:
+            _refuse_folder(folder)
             raise InputError(
                 f"there is no table in the folder {folder}: looked for {', '.join(FOLDERS)} and *.counts, *.tsv"
             )
@@ -109,6 +111,17 @@ def in_folder(folder: Path) -> list[Path]:
     if len(found) > 1:
         raise InputError(f"{folder} has files of several programs: {', '.join(found)}; give a list of one kind")
     return next(iter(found.values()))
+
+
+def _refuse_folder(folder: Path) -> None:
+    """Raise if a folder is something else that headrace or scanpy reads."""
+    members = {one.name for one in folder.iterdir()}
+    if any(name.endswith(("matrix.mtx", "matrix.mtx.gz")) for name in members):
+        raise InputError(f"{folder} is a 10x folder; hr.open_10x reads it")
+    if members & {".zgroup", "zarr.json", ".zattrs"}:
+        raise InputError(f"{folder} is a Zarr store; anndata.read_zarr(path) makes an AnnData of it")
+    if members & {"__group", "__schema", "__tiledb_group.tdb"}:
+        raise InputError(f"{folder} is a SOMA experiment or another of TileDB; hr.open_soma reads it")
 
 
 def _names(files: Sequence[Any]) -> list[str]:
@@ -191,8 +204,10 @@ def _understood(sheet: Sheet, where: str, name: str, named: bool, how: How) -> L
             return Loaded(run.counts, rows, pd.DataFrame(index=[name]), f"it is {form.program}'s", notes, run)
     names = sheet.numbers.index
     if sheet.header is None:
-        if sheet.numbers.shape[1] == 3 and is_star(names, None):
+        if is_star(names, None, how.strandedness, where) and sheet.numbers.shape[1] == 3:
             sheet.numbers = star_column(sheet.numbers, where, how.strandedness)
+        else:
+            refuse_strandedness(how.strandedness, where)
         name_samples(sheet, name, where)
         return Loaded(
             sheet.numbers,
@@ -205,6 +220,8 @@ def _understood(sheet: Sheet, where: str, name: str, named: bool, how: How) -> L
         by = {str(one).lower(): one for one in both.columns}
         three = both[[by[one] for one in TCGA_COLUMNS]].astype(float).set_axis(list(STAR_COLUMNS), axis=1)
         sheet.numbers = star_column(three, where, how.strandedness).set_axis([name], axis=1)
+    else:
+        refuse_strandedness(how.strandedness, where)
     extra = [one for one in FEATURE_COUNTS if one in sheet.about]
     rows = sheet.about
     why = ""
@@ -275,8 +292,3 @@ def _of_gct(text: Text, how: How) -> Loaded:
         columns[name] = numeric if numeric.notna().all() else columns[name]
     numbers = both[samples].astype(float)
     return Loaded(numbers, both[about], columns, "it is GCT", [*sheet.notes, "GCT"])
-
-
-def summary_rows(numbers: pd.DataFrame) -> Any:
-    """Return which rows are summaries of a counter."""
-    return is_summary(numbers.index.astype(str))

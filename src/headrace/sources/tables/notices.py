@@ -7,10 +7,6 @@ class AnnotationWarning(UserWarning):
     """Some samples or genes are not in the table that describes them."""
 
 
-class SummaryRowsWarning(UserWarning):
-    """Summary rows of a counter, such as `__no_feature`, are left out of the genes; their sums are in `obs`."""
-
-
 class MissingTranscriptsWarning(UserWarning):
     """Some transcripts have no gene in `tx2gene`, and their counts are left out."""
 

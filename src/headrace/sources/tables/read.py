@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ...errors import CountsError, InputError
-from .counters import is_summary
+from ..summary import is_summary
 from .layout import SEPARATORS, Layout, bare, find_layout, find_ragged
 from .notices import UnnamedSamplesWarning
 from .numerals import Decimal, decimal_of, is_missing, is_number, to_numbers
@@ -24,9 +24,15 @@ FEATURE_COUNTS = ["Chr", "Start", "End", "Strand", "Length"]
 
 DESCRIBES = re.compile(
     r"(gene|transcript|hgnc|entrez|ensembl|ncbi|external|mgi)?(gene)?(id|ids|name|symbol|type|biotype|length|description)|"
-    r"biotype|length|effectivelength|efflength|entrezgene|entrezgeneid|description|gene(chr|start|end|strand)|gccontent"
+    r"biotype|(gene|transcript|cds|exonic|mean|median|effective|eff|merged)?length|entrezgene|entrezgeneid|description|"
+    r"gene(chr|start|end|strand)|gc|gccontent|gcpercent|percent(age)?(gene)?gc(content)?|n?exons|(n|num)?exoncount"
 )
 """Columns that describe genes, even in numbers."""
+
+RESULTS = re.compile(
+    r"basemean|log2?fc|log2?foldchange|lfcse|stat|pval(ue)?|padj|(adj|adjusted)pval(ue)?|fdr|qval(ue)?|logcpm"
+)
+"""Columns that a test wrote beside the counts: two of them are needed to tell."""
 
 
 @dataclass
@@ -113,9 +119,12 @@ def read_counts(
 def _describes(name: str, header: list[str]) -> bool:
     """Return whether a column of numbers describes genes, by its name."""
     plain = bare(name)
+    tested = sum(bool(RESULTS.fullmatch(bare(one))) for one in header) > 1
     located = bool({bare(one) for one in header} & {"chr", "chrom", "chromosome", "seqnames", "seqname"})
-    return bool(DESCRIBES.fullmatch(plain)) or (
-        located and plain in ("chr", "chrom", "chromosome", "seqnames", "start", "end", "strand", "width")
+    return (
+        bool(DESCRIBES.fullmatch(plain))
+        or (tested and bool(RESULTS.fullmatch(plain)))
+        or (located and plain in ("chr", "chrom", "chromosome", "seqnames", "start", "end", "strand", "width"))
     )
 
 

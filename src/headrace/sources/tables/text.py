@@ -52,6 +52,17 @@ NOT_TEXT = (
     (b"\x93NUMPY", "a numpy file", "it has no names; make a DataFrame of it and give that"),
     (b"\x1f\x9d", "compressed by compress (.Z)", "uncompress it first"),
     (b"7z\xbc\xaf", "a 7z archive", "unpack it first"),
+    (b"\x1f\x8b", "packed twice by gzip", "unpack it once first"),
+    (b"BAM\x01", "a BAM file of alignments", "count its reads first, e.g. with featureCounts"),
+    (b"CRAM", "a CRAM file of alignments", "count its reads first, e.g. with featureCounts"),
+    (b"@HD\t", "a SAM file of alignments", "count its reads first, e.g. with featureCounts"),
+    (b"##fileformat=VCF", "a VCF file of variants", "it holds no counts of genes"),
+    (b">", "a FASTA file", "it holds sequences; count reads first, e.g. with salmon"),
+    (b"{", "JSON", "pandas.read_json(path) may read it; give open_counts the DataFrame"),
+    (b"SQLite format 3", "a SQLite file", "pandas.read_sql reads a table of it; give open_counts the DataFrame"),
+    (b"\x04\x22\x4d\x18", "compressed by lz4", "unpack it first"),
+    (b"\x80\x04", "a pickle of Python", "load it where it was made, and give open_counts the DataFrame"),
+    (b"\x80\x05", "a pickle of Python", "load it where it was made, and give open_counts the DataFrame"),
     (b"%%MatrixMarket", "a Matrix Market file", "hr.open_10x reads the folder that it is in"),
 )
 """What files that are no tables begin with, what they are, and what to do."""
@@ -151,6 +162,8 @@ def _of_zip(packed: IO[bytes], name: str) -> bytes:
                 "pandas.read_excel(path, index_col=0) returns. Look whether Excel has made dates of "
                 "genes (SEPT2, MARCH1)"
             )
+        if "mimetype" in names:
+            raise InputError(f"{name} is a sheet of LibreOffice (.ods) or such: save it as CSV or TSV")
         members = [m for m in names if not m.endswith("/") and not m.startswith("__MACOSX/")]
         if any(member.endswith(".npy") for member in members):
             raise InputError(f"{name} is a numpy archive (.npz); it has no names: make a DataFrame of it and give that")
@@ -202,6 +215,8 @@ def decoded(data: bytes, name: str) -> Text:
     for magic, what, remedy in NOT_TEXT:
         if data.startswith(magic):
             raise InputError(f"{name} is {what}; {remedy}")
+    if data[257:262] == b"ustar":
+        raise InputError(f"{name} is a tar archive; unpack it, and give the files or the folder")
     for mark, encoding in BOMS:
         if data.startswith(mark):
             data = _recoded(data, encoding, name)

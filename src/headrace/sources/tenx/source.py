@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,7 @@ from ...support.prefetch import prefetch
 from ..h5ad.preads import Disk, stamp
 from ..names import named
 from ..ranges import CellRange
+from ..summary import SummaryRowsWarning, is_summary
 from .hdf5 import is_hdf5, open_hdf5
 from .mtx import Mtx, find, read_barcodes, read_features
 
@@ -54,9 +56,7 @@ class TenxSource(Source[CellRange]):
     @cached_property
     def spec(self) -> StreamSpec:
         """What is known of the stream before X is read."""
-        return StreamSpec(
-            self.var, pd.DataFrame(index=self._barcodes[:0]), len(self._barcodes), self._matrix.nnz, Holds.UNKNOWN
-        )
+        return StreamSpec(self.var, self._no_cells, len(self._barcodes), self._matrix.nnz, Holds.UNKNOWN)
 
     def refs(self, nnz: int) -> list[CellRange]:
         """Return one span of cells per chunk, each of about `nnz` non-zeros."""
@@ -66,12 +66,15 @@ class TenxSource(Source[CellRange]):
         """Read chunks, in order; X is read ahead."""
         keep = None if self._keep.all() else np.flatnonzero(self._keep)
         for span, X in zip(refs, prefetch(self._matrix.read(refs)), strict=True):
+            obs = pd.DataFrame(index=self._barcodes[span.start : span.stop])
+            for at, name in self._summaries.items():
+                obs[name] = np.asarray(X[:, [at]].sum(axis=1), np.float64).ravel()
             if keep is not None:
                 X = X[:, keep]
                 X.sort_indices()
                 X.indices, X.indptr = X.indices.astype(np.int32), X.indptr.astype(np.int32)
                 X.has_canonical_format = True
-            yield Chunk(X, pd.DataFrame(index=self._barcodes[span.start : span.stop]))
+            yield Chunk(X, obs)
 
     def cost(self) -> Cost:
         """Say what reading all of it takes."""
@@ -96,7 +99,7 @@ class TenxSource(Source[CellRange]):
     @property
     def left_out(self) -> dict[str, int]:
         """How many features of other types there are, by type."""
-        found = self._opened[2]["feature_types"][~self._keep].value_counts()
+        found = self._opened[2]["feature_types"][~self._of_type].value_counts()
         return {str(name): int(n) for name, n in found.items()}
 
     @cached_property
@@ -109,6 +112,16 @@ class TenxSource(Source[CellRange]):
         var = var.set_index("feature_id")
         return var if self.var_names is None else named(var, self.var_names, f"the features of {self.path}")
 
+    @cached_property
+    def _no_cells(self) -> pd.DataFrame:
+        return pd.DataFrame({name: np.empty(0) for name in self._summaries.values()}, index=self._barcodes[:0])
+
+    @cached_property
+    def _summaries(self) -> dict[int, str]:
+        """Features that are no genes, but the summary of a counter: their sums by cell become columns of obs."""
+        ids = self._opened[2]["feature_id"].astype(str)
+        return {int(at): ids.iloc[at] for at in np.flatnonzero(is_summary(ids) & self._of_type)}
+
     @property
     def _matrix(self) -> Any:
         return self._opened[0]
@@ -120,6 +133,13 @@ class TenxSource(Source[CellRange]):
     @cached_property
     def _keep(self) -> npt.NDArray[np.bool_]:
         """Which features are read."""
+        keep = self._of_type.copy()
+        keep[list(self._summaries)] = False
+        return keep
+
+    @cached_property
+    def _of_type(self) -> npt.NDArray[np.bool_]:
+        """Which features are of the type and genome that were asked for."""
         table = self._opened[2]
         keep = np.ones(len(table), dtype=bool)
         if self.feature_type is not None:
@@ -233,6 +253,14 @@ def open_10x(
     )
     with opening(memory):
         spec = source.spec  # what is broken is named now, not later
+        said = list(source._summaries.values())
+    if said and spec.n_vars:
+        warnings.warn(
+            f"{len(said)} features of {place} are no genes, but a counter's summary, and are left out: "
+            f"{', '.join(said[:5])}; their sums by cell are in obs",
+            SummaryRowsWarning,
+            stacklevel=2,
+        )
     if not spec.n_obs or not spec.n_vars:
         raise InputError(f"{place} has {spec.n_obs} cells and {spec.n_vars} features: there is nothing to do")
     return source

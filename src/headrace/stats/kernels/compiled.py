@@ -23,8 +23,9 @@ from ...errors import CodeCacheWarning
 
 _FUNCTION_CACHE: Any = caching.FunctionCache
 _IMPL: Any = caching.CompileResultCacheImpl
-_IN_TREE: Any = caching.InTreeCacheLocator
-_USER_PROVIDED: Any = caching.UserProvidedCacheLocator
+_LOCATORS: Any = vars(caching)  # numba 0.60 has an underscore before their names
+_IN_TREE: Any = _LOCATORS.get("InTreeCacheLocator") or _LOCATORS["_InTreeCacheLocator"]
+_USER_PROVIDED: Any = _LOCATORS.get("UserProvidedCacheLocator") or _LOCATORS["_UserProvidedCacheLocator"]
 _NULL_CACHE: Any = caching.NullCache
 _INDEX_AND_DATA: Any = caching.IndexDataCacheFile
 _CONFIG: Any = config
