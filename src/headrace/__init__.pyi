@@ -3,6 +3,7 @@
 from . import recipes as recipes
 from .chunk import Chunk as Chunk
 from .chunk import StreamSpec as StreamSpec
+from .engine.cluster import Distributed as Distributed
 from .engine.executors import Serial as Serial
 from .engine.executors import Threads as Threads
 from .engine.plan import Plan as Plan

@@ -1,7 +1,7 @@
 """A run whose tasks somebody else starts: a folder of files, one shard a task, no process that has to stay.
 
-`begin` writes the plan and its ranges, `work` does the next step of one shard, `merge` brings a pass together and begins
-the next, `assemble` writes the file. Each may be repeated, and be done twice at once.
+`begin` writes the plan and its ranges, `work` does the next step of one shard, `merge` brings a pass together and
+begins the next, `assemble` writes the file. Each may be repeated, and be done twice at once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,13 @@ from .executors import Serial, Threads
 from .plan import Plan
 from .ranges import JOB, Done, Job, Place, Stage, perform, stage_name, state_name
 from .schedule import passes, source_passes
-from .settings import Settings, budget_of
+from .settings import Settings
 
 ABOUT, PLAN = "queue.json", "plan"
 VERSION = 1
 
 
-class Incomplete(Exception):
+class Incomplete(Exception):  # noqa: N818 # nothing is wrong
     """A pass waits for shards, or the pass that writes for `assemble`.
 
     Parameters
@@ -273,11 +273,8 @@ def _go_on(plan: Plan, path: Path, about: About, told: Any = None, on_event: Lis
     """Go through all passes that are complete, and begin the next."""
     executor = about.shard()
     settings = Settings(about.memory, executor, on_event, path, True, True)
-    budget_of(plan.source, plan.steps, plan.source.spec, settings)
-    try:
+    with suppress(Incomplete):
         plan.write(Discard(), settings)
-    except Incomplete:
-        pass
     if told is not None:
         told(next(each.name for each in path.iterdir() if each.is_dir() and (each / JOB).exists()))
 
