@@ -11,6 +11,7 @@ import pytest
 
 import headrace as hr
 from headrace.engine import queue
+from headrace.engine.cluster import Workers
 
 from .registry import STEPS, source
 
@@ -65,3 +66,54 @@ def test_threads(name: str, expected: Any, tmp_path: Path) -> None:
 def test_shards(name: str, shards: int, expected: Any, tmp_path: Path) -> None:
     plan = hr.Plan(replace(source(), n_obs=N_OBS), STEPS[name])
     assert through_a_queue(plan, tmp_path / "run", shards) == expected(name)
+
+
+# ------------------------------------------------------------------------------------------------------------ dask
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    """Two workers, each a process with one thread."""
+    distributed = pytest.importorskip("distributed", reason="pip install 'headrace[dask]'")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=6 * 10**9
+        ) as cluster,
+        distributed.Client(cluster) as made,
+    ):
+        yield made
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_distributed(name: str, expected: Any, client: Any, tmp_path: Path) -> None:
+    assert one_machine(STEPS[name], tmp_path / "x.h5ad", hr.Distributed(client)) == expected(name)
+    assert not (tmp_path / ".headrace-spool").exists()
+
+
+@pytest.mark.parametrize("name", ["HVG seurat_v3", "RankGenesGroups wilcoxon", "workbench"])
+def test_distributed_without_a_shared_folder(
+    name: str, expected: Any, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What tasks leave is fetched from the workers, piece by piece."""
+    asked = Workers.ask
+
+    def ask(self: Workers, workers: Any) -> Any:
+        found = asked(self, workers)
+        for one in found.values():
+            one["shares"] = False
+        return found
+
+    monkeypatch.setattr(Workers, "ask", ask)
+    monkeypatch.setattr("headrace.engine.cluster_tasks.PIECE", 1000)
+    client.run(_small_pieces)
+    events: list[Any] = []
+    of = replace(source(), n_obs=N_OBS)
+    hr.Plan(of, STEPS[name]).write_h5ad(
+        tmp_path / "x.h5ad", executor=hr.Distributed(client), memory=MEMORY, on_event=events.append
+    )
+    assert (tmp_path / "x.h5ad").read_bytes() == expected(name)
+    assert "do not see" in str(events)
+
+
+def _small_pieces() -> None:
+    from headrace.engine import cluster_worker
+
+    cluster_worker.PIECE = 1000
