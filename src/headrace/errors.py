@@ -53,6 +53,10 @@ class ContradictionError(SourceError):
     """The source holds what cannot be: reading it again does not help."""
 
 
+class WorkersError(HeadraceError):
+    """The processes that do the passes of a run are gone, or fail: what they did is kept, and a run goes on from it."""
+
+
 class OutputError(HeadraceError):
     """Writing failed or was refused; nothing was left under the final name."""
 

@@ -16,8 +16,8 @@ from headrace.engine.cluster import Workers
 from .registry import STEPS, source
 
 MEMORY = 4 * 10**9
-N_OBS = 11
-"""Cells of a chunk: 14 chunks."""
+N_OBS = 23
+"""Cells of a chunk: 7 chunks."""
 
 
 def one_machine(steps: list[Any], path: Path, executor: Any = None) -> bytes:
@@ -44,7 +44,7 @@ def through_a_queue(plan: hr.Plan, folder: Path, shards: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The file of one machine, made once for each plan."""
     folder, made = tmp_path_factory.mktemp("one"), {}
 
@@ -53,7 +53,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             made[name] = one_machine(STEPS[name], folder / "x.h5ad")
         return made[name]  # type: ignore[no-any-return]
 
-    yield of
+    return of
 
 
 @pytest.mark.parametrize("name", STEPS)

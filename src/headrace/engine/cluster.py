@@ -161,6 +161,7 @@ class Workers(Crew):
     def __post_init__(self) -> None:
         self.known: dict[str, dict[str, Any]] = {}
         self.likes: dict[int, str] = {}
+        self.address = str(self.client.scheduler.address)
         found = self.ask(None)
         if not found:
             raise InputError(f"the dask scheduler at {self.address} has no workers; start some, or wait for them")
@@ -176,14 +177,12 @@ class Workers(Crew):
             )
 
     @property
-    def address(self) -> str:
-        """Of the scheduler."""
-        return str(self.client.scheduler.address)
-
-    @property
     def n_workers(self) -> int:
-        """How many workers there are now."""
-        return len(self.client.nthreads())
+        """How many workers there are now, or were when the scheduler was still there."""
+        try:
+            return len(self.client.nthreads())
+        except Exception:  # of whatever kind dask has; the first task says so
+            return len(self.known)
 
     def ask(self, workers: list[str] | None) -> dict[str, dict[str, Any]]:
         """Ask workers what they are, all by default; raise if one cannot be used.

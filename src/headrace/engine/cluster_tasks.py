@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import HeadraceError, SourceError
+from ..errors import HeadraceError, WorkersError
 from ..events import Notice
 from ..support.atomic import write_all, written_within
 from .cluster_worker import PIECE, forget, piece, put, size, task, together
@@ -116,8 +116,9 @@ class Tasks:
                 if key in self.given:
                     self._took(self.given.pop(key), key)
         except BaseException as error:
+            gone = self.client.status != "running" and not isinstance(error, HeadraceError)
             with self.changed:
-                self.error = error
+                self.error = self._gone(error) if gone else error
                 self.changed.notify_all()
         finally:
             futures = [one.future for one in self.given.values()]
@@ -140,17 +141,14 @@ class Tasks:
             self.there = dict(self.client.nthreads())
         except Exception as error:  # of whatever kind dask has
             if self.client.status not in ("running", "connecting") or now - self.seen > PATIENCE:
-                raise SourceError(
-                    f"the dask scheduler at {self._address()} is gone ({_line(error)}) {self._so_far}; start it and "
-                    "run again, which goes on from there"
-                ) from error
+                raise self._gone(error) from error
             return
         if self.there:
             self.seen = now
         elif now - self.seen > PATIENCE:
-            raise SourceError(
-                f"the dask scheduler at {self._address()} has had no worker for {PATIENCE:.0f} s {self._so_far}; start "
-                "workers and run again, which goes on from there"
+            raise WorkersError(
+                f"the dask scheduler at {self.workers.address} has had no worker for {PATIENCE:.0f} s {self._so_far}; "
+                "start workers and run again, which goes on from there"
             )
         self.ready &= set(self.there)
         for key, one in list(self.given.items()):
@@ -158,12 +156,15 @@ class Tasks:
                 del self.given[key]
                 self._again(one, "is gone")
 
+    def _gone(self, error: BaseException) -> WorkersError:
+        return WorkersError(
+            f"the dask scheduler at {self.workers.address} is gone ({_line(error)}) {self._so_far}; start it and run "
+            "again, which goes on from there"
+        )
+
     @property
     def _so_far(self) -> str:
         return f"after {len(self.done)} of {self.n} ranges of pass {self.stage.number}"
-
-    def _address(self) -> str:
-        return str(self.client.scheduler.address) if self.client.scheduler is not None else "its address"
 
     def _again(self, one: Given, why: str) -> None:
         """Have a task done again."""
@@ -171,7 +172,7 @@ class Tasks:
             return
         self.lost[one.number] = self.lost.get(one.number, 0) + 1
         if self.lost[one.number] >= MOST_LOST:
-            raise SourceError(
+            raise WorkersError(
                 f"range {one.number} of pass {self.stage.number} has taken {self.lost[one.number]} workers down (the "
                 f"last, {one.worker}, {why}): most likely they have less memory than they say; give a smaller memory=, "
                 "or workers more"
@@ -272,7 +273,7 @@ class Tasks:
                 raise (
                     error
                     if isinstance(error, HeadraceError)
-                    else SourceError(
+                    else WorkersError(
                         f"worker {one.worker}, range {one.number} of pass {self.stage.number}: {type(error).__name__}: "
                         f"{_line(error)}"
                     )
