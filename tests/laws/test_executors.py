@@ -75,7 +75,7 @@ def client() -> Iterator[Any]:
     distributed = pytest.importorskip("distributed", reason="pip install 'headrace[dask]'")
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=6 * 10**9
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", memory_limit=6 * 10**9
         ) as cluster,
         distributed.Client(cluster) as made,
     ):

@@ -109,7 +109,7 @@ class Distributed(Elsewhere):
                 "n_workers": self._n,
                 "threads_per_worker": max(1, n_cores() // self._n),
                 "processes": True,
-                "dashboard_address": None,
+                "dashboard_address": ":0",
                 "memory_limit": available() // self._n,
                 "silence_logs": logging.CRITICAL,
             }
@@ -200,6 +200,8 @@ class Workers(Crew):
             self.place.folder.remove(mark)
         own = versions()
         for where, one in found.items():
+            if isinstance(one, OSError):
+                continue  # it goes just now, or is restarted
             if isinstance(one, Exception):
                 raise InputError(
                     f"worker {where} cannot run headrace: {_line(one)}; install headrace {own['headrace']} there"
@@ -222,8 +224,9 @@ class Workers(Crew):
                     f"{self.memory / 1e6:,.0f} MB for each; start workers with a larger --memory-limit, or give a "
                     "smaller memory="
                 )
-        self.known.update(found)
-        return found  # type: ignore[no-any-return]
+        answered = {where: one for where, one in found.items() if not isinstance(one, OSError)}
+        self.known.update(answered)
+        return answered
 
     def ranges(self, n_chunks: int, nnz: int) -> int:
         """Return into how many ranges so many chunks are cut."""

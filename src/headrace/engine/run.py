@@ -29,7 +29,7 @@ from .provenance import parameters, provenance, release
 from .ranges import Job, Place, through
 from .schedule import Node, Pass, answer, next_pass, passes, source_passes
 from .settings import Settings
-from .spool import Spool, check_spool_fits, need
+from .spool import Spool, check_spool_fits, need, size_of
 
 FETCHED = "fetched"  # the folder in a spool for what has come from far away and is no part yet
 
@@ -87,7 +87,13 @@ class Run:
         load(spooled)
         check_room(self.budget, self.executor.in_flight)
         if self.elsewhere is not None:
-            self._send_out(self.elsewhere, spooled)
+            try:
+                self._send_out(self.elsewhere, spooled)
+            except BaseException as error:
+                if self.opened_spool is not None and size_of(self.opened_spool.folder):
+                    self.stack.__exit__(type(error), error, error.__traceback__)  # of an earlier run: it stays
+                self.stack.close()
+                raise
         elif spooled:
             try:
                 self._open_spool()
