@@ -185,7 +185,7 @@ def begin(
     said = passes(plan.steps)[: source_passes(plan.steps)]
     about = About(shards, [" + ".join(dict.fromkeys(names)) for names in said], memory, threads, token, out=out)
     with Place.at(path) as place:
-        place.save(PLAN, plan)
+        place.save(PLAN, (plan.source, plan.steps))
         found: list[str] = []
         _go_on(plan, path, about, found.append)
         about = About(**{**vars(about), "fingerprint": found[0]})
@@ -232,7 +232,7 @@ def merge(folder: str | os.PathLike[str], on_event: Listener = ignore) -> Status
         raise InputError(f"pass {now.number} waits for {_shards(now.missing)}; go on with '{now.next}'")
     path, about = _opened(folder)
     with Place.at(path) as place:
-        plan = place.needed(PLAN)
+        plan = Plan(*place.needed(PLAN))
     _go_on(plan, path, about, on_event=on_event)
     return status(folder)
 
@@ -251,7 +251,7 @@ def assemble(folder: str | os.PathLike[str], out: str | os.PathLike[str], **opti
         raise InputError(f"pass {now.number} of {now.total} waits for {waits}; go on with '{now.next}'")
     path, about = _opened(folder)
     with Place.at(path) as place:
-        plan = place.needed(PLAN)
+        plan = Plan(*place.needed(PLAN))
     executor = Shards(**{**vars(about.shard()), "assembling": True})
     return plan.write_h5ad(out, memory=about.memory, executor=executor, spool=path, keep_spool=True, **options)
 
