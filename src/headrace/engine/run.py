@@ -90,9 +90,8 @@ class Run:
             try:
                 self._send_out(self.elsewhere, spooled)
             except BaseException as error:
-                if self.opened_spool is not None and size_of(self.opened_spool.folder):
-                    self.stack.__exit__(type(error), error, error.__traceback__)  # of an earlier run: it stays
-                self.stack.close()
+                kept = self.opened_spool is not None and size_of(self.opened_spool.folder)  # by an earlier run
+                self.stack.__exit__(*((type(error), error, error.__traceback__) if kept else (None, None, None)))
                 raise
         elif spooled:
             try:
