@@ -103,6 +103,11 @@ def without_docstrings(error: AttributeError) -> Exception:
     )
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its name if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
     """Name what is close to `name` among `known`, as the tail of a sentence.
 

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from ..errors import InputError, OutputError
+from ..errors import InputError, first_line
 from ..events import Listener, Notice
 from ..support.given import check_range
 from ..support.memory import available, n_cores
 from .cluster_tasks import Tasks
 from .cluster_worker import about, forget, versions
 from .elsewhere import Crew, Elsewhere
-from .ranges import Done, Job, Place, Stage, groups
+from .place import Done, Job, Place, Stage
+from .ranges import groups
 
 LARGEST_RANGE = 1 << 28
 """Non-zeros of a task, at most: some seconds to a minute of work."""
@@ -120,7 +121,7 @@ class Distributed(Elsewhere):
             client = Client(self.cluster, timeout=STARTING)
         except (OSError, ValueError, TypeError) as error:
             raise InputError(
-                f"no dask scheduler answers at {self.cluster!r}: {_line(error)}; is it running?"
+                f"no dask scheduler answers at {self.cluster!r}: {first_line(error)}; is it running?"
             ) from error
         with client:
             yield client
@@ -204,7 +205,7 @@ class Workers(Crew):
                 continue  # it goes just now, or is restarted
             if isinstance(one, Exception):
                 raise InputError(
-                    f"worker {where} cannot run headrace: {_line(one)}; install headrace {own['headrace']} there"
+                    f"worker {where} cannot run headrace: {first_line(one)}; install headrace {own['headrace']} there"
                 ) from one
             for name, mine in own.items():
                 theirs = one["versions"].get(name)
@@ -257,9 +258,4 @@ class Workers(Crew):
             self.client.run(forget, self.shared, self.place.path.name, None, None, on_error="ignore")
 
 
-def _line(error: BaseException) -> str:
-    """Return the first line of what an error says."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-__all__ = ["Distributed", "OutputError", "Workers"]
+__all__ = ["Distributed", "Workers"]

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import HeadraceError, WorkersError
+from ..errors import HeadraceError, WorkersError, first_line
 from ..events import Notice
 from ..support.atomic import write_all, written_within
 from .cluster_worker import PIECE, forget, piece, put, size, task, together
-from .ranges import JOB, Done, Stage, cells_name, stage_name, state_name
+from .place import JOB, Done, Stage, cells_name, stage_name, state_name
 
 if TYPE_CHECKING:
     from .cluster import Workers
@@ -158,8 +158,8 @@ class Tasks:
 
     def _gone(self, error: BaseException) -> WorkersError:
         return WorkersError(
-            f"the dask scheduler at {self.workers.address} is gone ({_line(error)}) {self._so_far}; start it and run "
-            "again, which goes on from there"
+            f"the dask scheduler at {self.workers.address} is gone ({first_line(error)}) {self._so_far}; start it and "
+            "run again, which goes on from there"
         )
 
     @property
@@ -254,7 +254,7 @@ class Tasks:
             except HeadraceError:
                 raise
             except Exception as error:
-                self._again(one, f"did not answer ({_line(error)})")
+                self._again(one, f"did not answer ({first_line(error)})")
                 return
             if result is None:  # it was restarted, and knows nothing of the run
                 self.ready.discard(one.worker)
@@ -275,7 +275,7 @@ class Tasks:
                     if isinstance(error, HeadraceError)
                     else WorkersError(
                         f"worker {one.worker}, range {one.number} of pass {self.stage.number}: {type(error).__name__}: "
-                        f"{_line(error)}"
+                        f"{first_line(error)}"
                     )
                 ) from error
         self._again(one, "is gone")
@@ -295,7 +295,3 @@ class Tasks:
                 for start in range(0, total, PIECE):
                     write_all(file, self.client.submit(piece, *self.run, name, start, **on).result(timeout=PATIENCE))
         self.client.submit(forget, *self.run, self.stage.number, one.number, **on).result(timeout=PATIENCE)
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -13,7 +13,8 @@ from typing import Any
 from ..support.atomic import write_within
 from ..support.memory import use_cores
 from .executors import Serial, Threads
-from .ranges import JOB, Done, Job, Place, merge_some, perform, stage_name, state_name
+from .place import JOB, Done, Job, Place, cells_name, stage_name, state_name
+from .ranges import merge_some, perform
 
 PACKAGES = ("headrace", "numpy", "tiledbsoma")
 """Those whose versions have to be the same everywhere; tiledbsoma brings TileDB."""
@@ -126,5 +127,5 @@ def forget(
     else:
         assert stage is not None
         with Place.at(folder) as place:
-            for name in (state_name(stage, number), state_name(stage, number).replace(".state", ".cells")):
+            for name in (state_name(stage, number), cells_name(stage, number)):
                 place.folder.remove(name)

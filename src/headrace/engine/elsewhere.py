@@ -11,7 +11,8 @@ from typing import Any
 from ..chunk import Chunk
 from ..events import ChunkDone, Listener
 from ..protocols import Accumulator, Executor, Transform
-from .ranges import JOB, TOGETHER, Done, Job, Place, Stage, fold_states, groups, merge_some, stage_name
+from .place import JOB, Done, Job, Place, Stage, stage_name
+from .ranges import TOGETHER, fold_states, groups, merge_some
 from .schedule import Node, Pass
 
 

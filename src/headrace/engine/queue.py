@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,87 +20,16 @@ from ..protocols import Executor
 from ..sinks.discard import Discard
 from ..support.atomic import write_atomically
 from ..support.memory import n_cores
-from .elsewhere import Crew, Elsewhere
 from .executors import Serial, Threads
+from .place import JOB, Done, Place, stage_name, state_name
 from .plan import Plan
-from .ranges import JOB, Done, Job, Place, Stage, perform, stage_name, state_name
+from .ranges import perform
 from .schedule import passes, source_passes
 from .settings import Settings
+from .shards import Incomplete, Shards
 
 ABOUT, PLAN = "queue.json", "plan"
 VERSION = 1
-
-
-class Incomplete(Exception):  # noqa: N818 # nothing is wrong
-    """A pass waits for shards, or the pass that writes for `assemble`.
-
-    Parameters
-    ----------
-    number
-        Of the pass.
-    missing
-        Shards that are not done.
-    """
-
-    def __init__(self, number: int, missing: list[int]) -> None:
-        super().__init__(f"pass {number} waits for {len(missing)} shards")
-        self.number, self.missing = number, missing
-
-
-@dataclass(frozen=True)
-class Shards(Elsewhere):
-    """An executor whose tasks somebody else starts; see `begin`.
-
-    Parameters
-    ----------
-    n
-        Ranges.
-    token
-        What tells this run from others.
-    in_flight
-        Chunks that each task works on at once.
-    fingerprint
-        Of the run, if it has begun.
-    assembling
-        Whether cells are asked for, or only that all is ready.
-    """
-
-    n: int
-    token: str = ""
-    in_flight: int = 1
-    fingerprint: str = ""
-    assembling: bool = False
-
-    @contextmanager
-    def crew(self, place: Place, memory: int, on_event: Listener) -> Iterator[Crew]:
-        """Begin, or go on."""
-        if self.fingerprint and place.path.name != self.fingerprint:
-            raise InputError(
-                "the cells are not those of the plan: the source was changed since, or headrace was; make a new plan "
-                "in another folder"
-            )
-        yield Left(self, place)
-
-
-@dataclass
-class Left(Crew):
-    """Takes in what tasks have left."""
-
-    shards: Shards
-    place: Place
-    n_workers: int = 0
-
-    def ranges(self, n_chunks: int, nnz: int) -> int:
-        """Return the number of shards."""
-        return self.shards.n
-
-    def perform(self, stage: Stage, job: Job) -> Iterator[Done]:
-        """Yield what tasks say of themselves, or raise `Incomplete` before the first."""
-        found = [self.place.done(stage.number, number) for number in range(len(job.ranges))]
-        missing = [number for number, done in enumerate(found) if done is None]
-        if missing or (stage.obs is not None and not self.shards.assembling):
-            raise Incomplete(stage.number, missing)
-        yield from (done for done in found if done is not None)
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,10 @@ from ..support.private import temporary_folder
 from ..traffic import Traffic
 from .elsewhere import Elsewhere, Spread, cut
 from .leftover import SPOOLS, is_of_use, tell
+from .place import Job, Place
 from .preflight import check_room, load
 from .provenance import parameters, provenance, release
-from .ranges import Job, Place, through
+from .ranges import through
 from .schedule import Node, Pass, answer, next_pass, passes, source_passes
 from .settings import Settings
 from .spool import Spool, check_spool_fits, need, size_of
@@ -77,8 +78,7 @@ class Run:
         self.lost_part = False
         self.stack = ExitStack()
         self.kept: set[Any] = set()
-        self.storing = True
-        self.fetched = False
+        self.storing, self.fetched = True, False
         self.elsewhere = self.executor if isinstance(self.executor, Elsewhere) else None
         self.spread: Spread | None = None
 
