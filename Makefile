@@ -14,7 +14,7 @@ MORE ?=
 # Tests run in so many processes; each file in one of them.
 JOBS ?= 2
 
-.PHONY: demo test coverage test-tiledb test-newest test-lowest lint types wheel bench bench-stream bench-bulk bench-scaling bench-memory bench-remote bench-wide peers faults docs clean
+.PHONY: demo test coverage test-tiledb test-newest test-lowest lint types wheel bench bench-stream bench-bulk bench-scaling bench-memory bench-remote bench-scale bench-wide peers faults docs clean
 
 demo: $(READY)
 	$(BIN)/headrace demo --out demo
@@ -97,6 +97,10 @@ bench-memory: $(READY)
 bench-remote: $(READY)
 	$(BIN)/python benchmarks/remote.py --census '$(CENSUS)' $(MORE)
 
+bench-scale: $(READY)
+	$(BIN)/python benchmarks/scale.py compare --census '$(CENSUS)'
+	$(BIN)/python benchmarks/scale.py tasks
+
 bench-wide: $(READY)
 	$(BIN)/python benchmarks/wide.py --census '$(CENSUS)' $(MORE)
 
@@ -111,6 +115,7 @@ faults: $(READY)
 	$(BIN)/python tests/faults/disk.py
 	$(BIN)/python tests/faults/flips.py
 	$(BIN)/python tests/faults/mutations.py --rounds 20000
+	$(BIN)/python -m tests.faults.scale --kills 10
 	$(BIN)/python tests/remote/campaign.py
 	$(BIN)/python tests/remote/kills.py --kills 20 --census '$(CENSUS)'
 

@@ -26,6 +26,8 @@ ONLY = {
     "cellxgene_census": {"sources/soma"},
     "h5py": {"sinks/h5ad", "sources/h5ad", "sources/tenx"},
     "click": {"cli"},
+    "cloudpickle": {"engine/states.py"},
+    "distributed": {"engine/cluster.py", "engine/cluster_worker.py"},
     "tenacity": {"support/retry.py"},
     "tqdm": {"cli"},
     "skmisc": {"stats"},

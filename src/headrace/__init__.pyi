@@ -3,6 +3,7 @@
 from . import recipes as recipes
 from .chunk import Chunk as Chunk
 from .chunk import StreamSpec as StreamSpec
+from .engine.cluster import Distributed as Distributed
 from .engine.executors import Serial as Serial
 from .engine.executors import Threads as Threads
 from .engine.plan import Plan as Plan
@@ -22,6 +23,7 @@ from .errors import SourceError as SourceError
 from .errors import StorageWarning as StorageWarning
 from .errors import UnmeasuredGenesWarning as UnmeasuredGenesWarning
 from .errors import UntestedGroupsWarning as UntestedGroupsWarning
+from .errors import WorkersError as WorkersError
 from .sinks.h5ad.verify import Verdict as Verdict
 from .sinks.h5ad.verify import verify_h5ad as verify_h5ad
 from .sinks.long import LongTable as LongTable

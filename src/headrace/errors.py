@@ -53,6 +53,10 @@ class ContradictionError(SourceError):
     """The source holds what cannot be: reading it again does not help."""
 
 
+class WorkersError(HeadraceError):
+    """The processes that do the passes of a run are gone, or fail: what they did is kept, and a run goes on from it."""
+
+
 class OutputError(HeadraceError):
     """Writing failed or was refused; nothing was left under the final name."""
 
@@ -97,6 +101,11 @@ def without_docstrings(error: AttributeError) -> Exception:
         "anndata, and with it tiledbsoma, cannot be imported under python -OO (or PYTHONOPTIMIZE=2), which leaves out "
         f"docstrings ({error}); use -O (PYTHONOPTIMIZE=1), or neither"
     )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its name if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:

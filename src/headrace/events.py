@@ -23,6 +23,8 @@ class PassStarted:
     """What the pass is for, e.g. ``"FilterGenes"`` or ``"write"``."""
     n_obs: int
     """Cells to be read."""
+    workers: int = 1
+    """Processes that do it."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ..cli import aggregate, bulk, cache, count, datasets, demo, export, report, spool, verify
+from ..cli import aggregate, bulk, cache, count, datasets, demo, export, queue, report, spool, verify
 from ..support.limits import LIBRARIES, check_address_space
 from .console import DONE, Session, leave, plain_warnings, stoppable
 from .group import headrace
@@ -65,6 +65,7 @@ __all__ = [
     "export",
     "headrace",
     "main",
+    "queue",
     "report",
     "spool",
     "verify",

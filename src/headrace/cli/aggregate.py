@@ -9,7 +9,7 @@ import click
 
 from .console import Session, peak_memory, size
 from .group import STEPS, headrace, option
-from .options import PLAN, options
+from .options import DASK, PLAN, options
 from .progress import Progress
 
 EXAMPLES = """\b
@@ -44,7 +44,7 @@ def _kept(one: Any) -> bool:
 
 
 @headrace.command(epilog=EXAMPLES)
-@options((*filter(_kept, PLAN), *GROUPS))
+@options((*filter(_kept, PLAN), *DASK, *GROUPS))
 @click.pass_obj
 def aggregate(session: Session, /, **given: Any) -> None:
     """Sum up groups of cells: sums, means, variances and counts of every gene, in flat memory.
@@ -57,8 +57,9 @@ def aggregate(session: Session, /, **given: Any) -> None:
     from ..engine.leftover import SPOOLS
     from ..engine.settings import Settings
     from ..support.memory import default_budget, parse_bytes
-    from .plans import job, written
+    from .plans import executor_of, job, written
 
+    executor = executor_of(given)
     by = [name.strip() for name in given["by"].split(",")]
     more = {} if given["metrics"] is None else {"metrics": [name.strip() for name in given["metrics"].split(",")]}
     table = given["out"] is not None and Path(given["out"]).suffix != ".h5ad"
@@ -74,11 +75,11 @@ def aggregate(session: Session, /, **given: Any) -> None:
         if sink is not None:
             memory = default_budget() if todo.memory is None else parse_bytes(todo.memory)
             settings = Settings(
-                memory, on_event=progress, spool=spool, resume=given["resume"], keep_spool=given["keep_spool"]
+                memory, executor, on_event=progress, spool=spool, resume=given["resume"], keep_spool=given["keep_spool"]
             )
             spec = todo.plan.write(sink, settings)
         else:
-            spec = written(todo, asked, out, spool, progress)
+            spec = written(todo, asked, out, spool, progress, executor)
     session.say(
         f"wrote {out}: {spec.n_obs:,} groups of {todo.plan.source.spec.n_obs:,} cells x {spec.n_vars:,} genes, "
         f"{size(out.stat().st_size)}, {session.seconds():.1f} s, peak {peak_memory() / 1e6:,.0f} MB"

@@ -9,7 +9,7 @@ import click
 
 from .console import Session, out_of, peak_memory, size
 from .group import headrace
-from .options import PLAN, RATE, options
+from .options import DASK, PLAN, RATE, options
 from .progress import Progress
 from .spelled import spelled
 
@@ -47,7 +47,7 @@ A recipe file:
 
 
 @headrace.command(epilog=EXAMPLES)
-@options(PLAN)
+@options((*PLAN, *DASK))
 @click.pass_obj
 def export(session: Session, /, **given: Any) -> None:
     """Stream cells through steps into an .h5ad file.
@@ -55,14 +55,15 @@ def export(session: Session, /, **given: Any) -> None:
     Without steps, the counts are written as they are. The file appears whole or not at all.
     """
     from ..engine.leftover import SPOOLS
-    from .plans import job, written
+    from .plans import executor_of, job, written
 
+    executor = executor_of(given)
     todo = job(given, needs_out=True)
     assert todo.out is not None
     spool = Path(given["spool"] or todo.out.absolute().parent / SPOOLS)
     session.watch(todo.out, spool)
     with Progress(session) as progress:
-        spec = written(todo, given, todo.out, spool, progress)
+        spec = written(todo, given, todo.out, spool, progress, executor)
     before = todo.plan.source.spec
     summed = any(step.becomes_source for step in todo.plan.steps)
     cells = f"{spec.n_obs:,} samples" if summed else f"{out_of(spec.n_obs, before.n_obs)} cells"

@@ -248,6 +248,21 @@ SPOOL = (
     ),
     option("--keep-spool", is_flag=True, help="Leave it there when the file is whole.", section=RUN),
 )
+DASK = (
+    option(
+        "--dask",
+        metavar="ADDRESS",
+        help="Have the workers of a dask cluster do it, e.g. tcp://10.0.0.1:8786; --memory is of each of them.",
+        section=RUN,
+    ),
+    option(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="Have N processes of this machine do it, by dask; --memory is of each of them.",
+        section=RUN,
+    ),
+)
 CENSUS = (_census(required=True), *TILEDB, *RETRY)
 PLAN = (_census(required=False), *TILEDB, *RETRY, *READER, *H5AD, *QUERY, *SAMPLE, RECIPE, *STEP_FLAGS, *OUTPUT, *SPOOL)
 

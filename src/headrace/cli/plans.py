@@ -14,6 +14,7 @@ import headrace as hr
 from ..chunk import StreamSpec
 from ..errors import InputError
 from ..events import Listener
+from ..protocols import Executor
 from .bulk import METHODS
 from .samples import asked_sample
 from .sources import asked, check_source, open_source
@@ -106,7 +107,23 @@ def job(given: Mapping[str, Any], *, needs_out: bool, then: Sequence[Any] = ()) 
     return Job(plan, out, "gzip" if compression == "gzip" else None, memory)
 
 
-def written(todo: Job, given: Mapping[str, Any], out: Path, spool: Path, progress: Listener) -> StreamSpec:
+def executor_of(given: Mapping[str, Any]) -> Executor | None:
+    """Return the executor that --dask and --workers ask for, if one does."""
+    if given["dask"] is not None and given["workers"] is not None:
+        raise _usage("--workers starts processes on this machine, --dask names a cluster that is there; give one")
+    if given["dask"] is None and given["workers"] is None:
+        return None
+    return hr.Distributed(given["dask"], given["workers"])
+
+
+def written(
+    todo: Job,
+    given: Mapping[str, Any],
+    out: Path,
+    spool: Path,
+    progress: Listener,
+    executor: Executor | None = None,
+) -> StreamSpec:
     """Run a plan into an .h5ad file, as the options of a command say."""
     return todo.plan.write_h5ad(
         out,
@@ -119,6 +136,7 @@ def written(todo: Job, given: Mapping[str, Any], out: Path, spool: Path, progres
         spool=spool,
         resume=given["resume"],
         keep_spool=given["keep_spool"],
+        executor=executor,
         on_event=progress,
         report=given["report"],
     )

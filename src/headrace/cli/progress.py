@@ -47,7 +47,8 @@ class Progress:
             case PassStarted():
                 self._close()
                 purpose = " + ".join(dict.fromkeys(event.purpose.split(" + ")))
-                self.title = f"pass {event.number} of {event.total}: {purpose}"
+                on = f" on {event.workers} workers" if event.workers > 1 else ""
+                self.title = f"pass {event.number} of {event.total}{on}: {purpose}"
                 if sys.stderr.isatty():
                     self.session.bar = _bar(self.title, event.n_obs, " cells")
             case ChunkDone():

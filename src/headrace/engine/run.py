@@ -18,24 +18,21 @@ from ..errors import InputError, OutputError, SourceError
 from ..events import ChunkDone, Notice, PassFinished, PassStarted, one_at_a_time
 from ..protocols import Accumulator, Source, Step, Transform
 from ..steps.bounds import need_cells
-from ..support.allocator import release_freed_memory
 from ..support.inputs import close_inputs
-from ..support.memory import Budget, resident
+from ..support.memory import Budget
 from ..support.private import temporary_folder
 from ..traffic import Traffic
+from .elsewhere import Elsewhere, Spread, cut
 from .leftover import SPOOLS, is_of_use, tell
+from .place import Job, Place
 from .preflight import check_room, load
 from .provenance import parameters, provenance, release
-from .schedule import Node, Pass, answer, lock_of, next_pass, passes, run_path, source_passes
+from .ranges import through
+from .schedule import Node, Pass, answer, next_pass, passes, source_passes
 from .settings import Settings
-from .spool import Spool, check_spool_fits, need
+from .spool import Spool, check_spool_fits, need, size_of
 
 FETCHED = "fetched"  # the folder in a spool for what has come from far away and is no part yet
-
-PRESSURE = 0.85
-"""The part of the budget from which on freed memory goes back to the system: the heap is fragmented by then."""
-
-PRESSURE_EVERY = 4  # chunks between two measurements of it
 
 
 class Run:
@@ -81,14 +78,22 @@ class Run:
         self.lost_part = False
         self.stack = ExitStack()
         self.kept: set[Any] = set()
-        self.storing = True
-        self.fetched = False
+        self.storing, self.fetched = True, False
+        self.elsewhere = self.executor if isinstance(self.executor, Elsewhere) else None
+        self.spread: Spread | None = None
 
     def __enter__(self) -> Run:
         spooled = self.settings.keeps(self.source, self.steps)
         load(spooled)
         check_room(self.budget, self.executor.in_flight)
-        if spooled:
+        if self.elsewhere is not None:
+            try:
+                self._send_out(self.elsewhere, spooled)
+            except BaseException as error:
+                kept = self.opened_spool is not None and size_of(self.opened_spool.folder)  # by an earlier run
+                self.stack.__exit__(*((type(error), error, error.__traceback__) if kept else (None, None, None)))
+                raise
+        elif spooled:
             try:
                 self._open_spool()
             except OutputError as error:
@@ -120,7 +125,7 @@ class Run:
             if following.last:
                 self.writing = following
                 return
-            came = sum(chunk.n_obs for chunk in self._stream(following))
+            came = sum(self._fold(following))
             need_cells(came, self.expected)
             answer(self.nodes, following, self.spec)
             self._begin_again()
@@ -156,30 +161,42 @@ class Run:
     # ------------------------------------------------------------------------------------------------ one pass
     def _stream(self, current: Pass) -> Iterator[Chunk]:
         """Read all cells once and take them through the path of a pass."""
+        with self._told(current):
+            if self.spread is not None:
+                stage = self.spread.stage(current, self.number, self.before, self.nodes, self.expected.obs)
+                yield from self.spread.cells(stage)
+                self.spread.take_in(stage, [stop for stop in current.path if isinstance(stop, Accumulator)])
+                return
+            path = (*self.before, *current.path)
+            stream = through(self._read(), self._kept, path, self.executor, self.settings.memory)
+            with closing(stream) as done, self._fetching() as traffic:
+                for n_obs, chunk in done:
+                    self.on_event(ChunkDone(n_obs, chunk.nnz))
+                    yield chunk
+                    if traffic is not None:
+                        traffic.raise_error()
+
+    def _fold(self, current: Pass) -> Iterator[int]:
+        """Do a pass that does not write; yield numbers of cells that came to its end."""
+        if self.spread is None:
+            yield from (chunk.n_obs for chunk in self._stream(current))
+            return
+        with self._told(current):
+            stage = self.spread.stage(current, self.number, self.before, self.nodes, None)
+            yield self.spread.fold(stage, [stop for stop in current.path if isinstance(stop, Accumulator)])
+
+    @contextmanager
+    def _told(self, current: Pass) -> Iterator[None]:
+        """Tell of a pass that is done within the block."""
         self.number += 1
         purpose = " + ".join(self.purposes[self.number - 1])
-        self.on_event(PassStarted(self.number, len(self.purposes), purpose, self.spec.n_obs))
+        workers = 1 if self.spread is None else self.spread.crew.n_workers
+        self.on_event(PassStarted(self.number, len(self.purposes), purpose, self.spec.n_obs, workers))
         started = time.monotonic()
-        path = (*self.before, *current.path)
-        locks = [lock_of(stop) for stop in path]
-        for stop in path:
+        for stop in current.path:
             if isinstance(stop, Accumulator):
                 stop.use_scratch(self.disk)
-
-        def work(item: tuple[Any, Chunk | None]) -> tuple[int, Chunk]:
-            ref, chunk = item
-            chunk = self._kept(ref, chunk)
-            return chunk.n_obs, replace(run_path(path, locks, chunk), unlogged=None)  # nothing reads it any more
-
-        # an error keeps what it was raised in, and that would keep the input open
-        with closing(self._read()) as items, self._fetching() as traffic:
-            for number, (n_obs, chunk) in enumerate(self.executor.map(work, items)):
-                self.on_event(ChunkDone(n_obs, chunk.nnz))
-                yield chunk
-                if number % PRESSURE_EVERY == 0 and resident() > PRESSURE * self.settings.memory:
-                    release_freed_memory()
-                if traffic is not None:
-                    traffic.raise_error()
+        yield
         self.on_event(PassFinished(self.number, time.monotonic() - started))
 
     @contextmanager
@@ -240,7 +257,7 @@ class Run:
                     spec = one.now.preview(spec)
                 self.source, self.nodes, self.before = node.source, self.nodes[number + 1 :], ()
                 self.refs, self.spec = self.source.refs(self.chunk_nnz), self.source.spec
-                self.spool, self.kept, self.fetched = None, set(), True
+                self.spool, self.kept, self.fetched, self.spread = None, set(), True, None
                 return
 
     # ----------------------------------------------------------------------------------------------- the spool
@@ -249,19 +266,35 @@ class Run:
         """The folder for what does not fit in memory."""
         return self.settings.spool or temporary_folder(SPOOLS.strip("."))
 
-    def _open_spool(self) -> None:
+    def _open_spool(self, token: str = "") -> Spool:
         about = {"source": self.source.provenance(), "steps": [parameters(step) for step in self.steps]}
-        spool = Spool(self.disk / self._fingerprint(about), self.spec.obs)
+        spool = Spool(self.disk / self._fingerprint(about, token), self.spec.obs)
         check_spool_fits(self.disk, 0 if spool.folder.exists() else need(self.spec.n_obs, self.source.cost().nnz))
         self.spool = self.opened_spool = self.stack.enter_context(spool.opened(about, self.settings.keep_spool))
+        if token:
+            return spool
         if self.settings.resume:
             if self.source.traffic is not None:
                 self.source.traffic.keep = spool.folder / FETCHED
             self.kept = {ref for ref in self.refs if spool.whole(ref.start, ref.stop)}
         if self.kept:
             self.on_event(Notice(f"going on from an earlier run: {len(self.kept)} of {len(self.refs)} parts are there"))
+        return spool
 
-    def _fingerprint(self, about: dict[str, Any]) -> str:
+    def _send_out(self, executor: Elsewhere, spooled: bool) -> None:
+        """Begin a run that other processes do: all that they leave is in the folder of the spool."""
+        spool = self._open_spool(executor.token)
+        place = Place(spool.folder, spool.held[0])
+        if not self.settings.resume:
+            place.folder.empty()
+        crew = self.stack.enter_context(executor.crew(place, self.settings.memory, self.on_event))
+        several = spooled and source_passes(self.steps) > 1
+        ranges = cut(self.refs, crew.ranges(len(self.refs), self.source.cost().nnz))
+        job = Job(self.source, self.spec.obs, ranges, self.settings.memory, several)
+        self.spread = Spread(place, crew, job, self.on_event)
+
+    def _fingerprint(self, about: dict[str, Any], token: str) -> str:
         """Name what the parts depend on: source, cells and genes, steps, chunks, version."""
-        text = json.dumps([about, self.source.identity(), self.chunk_nnz, release()], sort_keys=True, default=str)
+        identity = self.source.identity() or token
+        text = json.dumps([about, identity, self.chunk_nnz, release()], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:32]

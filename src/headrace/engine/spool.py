@@ -11,29 +11,23 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import struct
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from ..chunk import Chunk, csr
+from ..chunk import Chunk
 from ..errors import OutputError, SourceError
-from ..stats import kernels
 from ..support.atomic import locked, write_within
-from ..support.packed import pack, pack_frame, unpack, unpack_frame
 from ..support.private import Folder, own_folder
+from .encoded import MAGIC, decode, described, encode, sections
 
-MAGIC = b"headrace spool 2\n"
 NAME = r"[0-9a-f]{16,64}"
 """A spool's folder: a plan's fingerprint."""
 
-ESCAPE = 65535
 BYTES_PER_NNZ = 2.0
 """What `explain` reckons with; full-length assays, with large counts, come to about 2."""
 
@@ -48,10 +42,13 @@ class Spool:
         Where the parts are. Its name is the plan's fingerprint: another plan has another folder.
     obs
         No rows: the names and dtypes of the columns of `obs`, categories included.
+    shared
+        Whether several processes fill it together.
     """
 
     folder: Path
     obs: pd.DataFrame
+    shared: bool = False
     held: list[Folder] = field(default_factory=list, compare=False, repr=False)
 
     @contextmanager
@@ -81,6 +78,16 @@ class Spool:
                 with suppress(OSError):  # not empty: other plans have theirs there
                     self.folder.rmdir()
                     self.folder.parent.rmdir()
+
+    @contextmanager
+    def joined(self) -> Iterator[Spool]:
+        """Use the folder that another process has opened, or make it; it stays."""
+        with own_folder(self.folder, "the spool", "choose another folder with spool=") as held:
+            self.held[:] = [held]
+            try:
+                yield self
+            finally:
+                self.held.clear()
 
     def path(self, start: int, stop: int) -> Path:
         """Return the file of the cells between two positions."""
@@ -129,93 +136,12 @@ class Spool:
 
     def _place(self, name: str, data: bytes) -> None:
         try:
-            write_within(self.held[0].handle, name, data)
+            write_within(self.held[0].handle, name, data, self.shared)
         except OSError as error:
             raise OutputError(
                 f"cannot write to the spool {self.folder}: {error.strerror}; free some space or choose another "
                 "folder with spool="
             ) from error
-
-
-def encode(chunk: Chunk, of: Sequence[str | int] = ()) -> bytes:
-    """Turn a chunk without layers into bytes that say what they are of."""
-    X = chunk.X
-    assert not isinstance(X, np.ndarray), "a source's chunks are sparse"
-    assert not chunk.layers, "a source's chunks have no layers"
-    lengths = np.diff(X.indptr).astype(np.uint32)
-    deltas = np.empty(X.nnz, dtype=np.uint32 if X.shape[1] > ESCAPE + 1 else np.uint16)
-    kernels.to_deltas(X.indptr, X.indices, deltas)
-    counts = np.empty(X.nnz, dtype=np.uint16)
-    large = kernels.narrow(X.data, ESCAPE, counts)
-    escaped = X.data[counts == ESCAPE] if large > 0 else X.data[:0]
-    meta = {
-        "shape": X.shape,
-        "nnz": int(X.nnz),
-        "deltas": deltas.dtype.str,
-        "whole": large >= 0,
-        "large": len(escaped),
-        "obsm": [(name, values.dtype.str, values.shape[1]) for name, values in chunk.obsm.items()],
-    }
-    if of:
-        meta["of"] = of
-    values = pack(counts if large >= 0 else X.data)
-    parts = [json.dumps(meta).encode(), *pack_frame(chunk.obs), pack(lengths), pack(deltas), values, pack(escaped)]
-    parts += [pack(values.ravel()) for values in chunk.obsm.values()]
-    header = b"".join(struct.pack("<QI", len(part), zlib.crc32(part)) for part in parts)
-    start = MAGIC + struct.pack("<I", len(parts)) + header
-    return b"".join([start, struct.pack("<I", zlib.crc32(start)), *parts])
-
-
-def decode(stored: bytes, empty: pd.DataFrame, of: Sequence[str | int] = ()) -> Chunk:
-    """Undo `encode`; raise ValueError if the bytes are not right. `empty` is the stream's `obs` without rows."""
-    parts = sections(stored)
-    meta = described(parts, of)
-    _, numbers, text, others, *arrays = parts
-    (n_obs, n_vars), nnz = meta["shape"], meta["nnz"]
-    indptr = np.zeros(n_obs + 1, dtype=np.int32)
-    np.cumsum(unpack(arrays[0], np.uint32, n_obs), out=indptr[1:])
-    indices = np.empty(nnz, dtype=np.int32)
-    kernels.from_deltas(indptr, unpack(arrays[1], meta["deltas"], nnz), indices)
-    values = unpack(arrays[2], np.uint16 if meta["whole"] else np.float32, nnz)
-    data = values.astype(np.float32, copy=False)
-    if meta["large"]:
-        data[values == ESCAPE] = unpack(arrays[3], np.float32, meta["large"])
-    obsm = {
-        name: unpack(part, dtype, n_obs * k).reshape(n_obs, k)
-        for (name, dtype, k), part in zip(meta["obsm"], arrays[4:], strict=True)
-    }
-    return Chunk(csr(data, indices, indptr, n_vars), unpack_frame(numbers, text, others, empty, n_obs), obsm=obsm)
-
-
-def described(parts: list[memoryview], of: Sequence[str | int]) -> dict[str, Any]:
-    """Return what a part says of itself, or raise ValueError if it is of other cells or another plan than `of`."""
-    meta: dict[str, Any] = json.loads(bytes(parts[0]))
-    if of and (meta.get("of") != list(of) or meta["shape"][0] != of[2] - of[1]):  # type: ignore[operator] # numbers
-        raise ValueError("it is of other cells, or of another run")
-    return meta
-
-
-def sections(stored: bytes) -> list[memoryview]:
-    """Cut a part into its sections, or raise ValueError if one is not as it was written."""
-    view = memoryview(stored)
-    at = len(MAGIC)
-    if not stored.startswith(MAGIC) or len(view) < at + 4:
-        raise ValueError("it does not begin as a part")
-    (n,) = struct.unpack_from("<I", view, at)
-    end = at + 4 + 12 * n
-    if n > 1024 or len(view) < end + 4 or zlib.crc32(view[:end]) != struct.unpack_from("<I", view, end)[0]:
-        raise ValueError("its header is not as it was written")
-    entries = [struct.unpack_from("<QI", view, at + 4 + 12 * i) for i in range(n)]
-    out, start = [], end + 4
-    for length, checksum in entries:
-        section = view[start : start + length]
-        if len(section) != length or zlib.crc32(section) != checksum:
-            raise ValueError("a checksum is wrong")
-        out.append(section)
-        start += length
-    if start != len(view):
-        raise ValueError("it is longer than it was written")
-    return out
 
 
 def need(n_obs: int, nnz: int) -> int:
@@ -255,7 +181,7 @@ def found(folder: Path) -> list[dict[str, Any]]:
 def size_of(folder: Path) -> int:
     """Return the bytes of all parts of a spool, and of what has come from far away and is no part yet."""
     size = 0
-    for part in (*folder.glob("*.part"), *folder.glob("*/*.bytes")):
+    for part in (*folder.glob("*.part"), *folder.glob("*/*.bytes"), *folder.glob("pass-*")):
         with suppress(OSError):  # a run ends just now
             size += part.stat().st_size
     return size
@@ -276,4 +202,4 @@ def clean(folder: Path, on_each: Callable[[Path], None] = lambda path: None) -> 
     return removed
 
 
-__all__ = ["Spool", "check_spool_fits", "clean", "decode", "encode", "found", "need", "size_of"]
+__all__ = ["MAGIC", "Spool", "check_spool_fits", "clean", "decode", "encode", "found", "need", "size_of"]

@@ -106,6 +106,10 @@ class ValuesByGene(Accumulator["RankSums"]):
         self._file: Scratch | None = None
         self._end = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out where it would write: a copy puts away in a file of its own."""
+        return {**self.__dict__, "_file": None, "_end": 0}
+
     @property
     def reads_obs(self) -> tuple[str, ...]:
         """Columns of `obs` that it needs."""

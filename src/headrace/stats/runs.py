@@ -118,6 +118,10 @@ class Runs:
         self._file: Scratch | None = None
         self._end = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out where it would write: a copy puts away in a file of its own."""
+        return {**self.__dict__, "_file": None, "_end": 0}
+
     @staticmethod
     def memory(entries: int) -> int:
         """Predict its bytes for a number of entries: what is kept, merged, and read from every run."""

@@ -41,8 +41,9 @@ class Block:
 
 @dataclass(frozen=True)
 class Slot:
-    """What is in the file, and where."""
+    """What is in a file, and where."""
 
+    file: Scratch
     at: int
     stored: int
     checksum: int
@@ -73,6 +74,10 @@ class Shelf:
         """Of every group that was put away before: where it may be written, and how many bytes."""
         self._file: Scratch | None = None
         self._end = self._bytes = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out where it would write: a copy only reads what was put away, and puts away in a file of its own."""
+        return {**self.__dict__, "_file": None, "_end": 0, "_places": {}}
 
     @staticmethod
     def kept(size: int) -> int:
@@ -131,14 +136,14 @@ class Shelf:
             at, room = self._end, max(len(stored), block.nbytes) + 4096
             self._places[code], self._end = (at, room), at + room
         self._file.write(stored, at)
-        return Slot(at, len(stored), zlib.crc32(stored), block.words.shape, block.words.dtype, len(block.cells))
+        words = block.words
+        return Slot(self._file, at, len(stored), zlib.crc32(stored), words.shape, words.dtype, len(block.cells))
 
     def _fetched(self, slot: Slot) -> Block:
-        assert self._file is not None
         stored = np.empty(slot.stored, dtype=np.uint8)
-        self._file.read(stored, slot.at)
+        slot.file.read(stored, slot.at)
         if zlib.crc32(stored.data) != slot.checksum:
-            raise SourceError(f"the temporary file in {self._file.folder} is damaged; check the disk")
+            raise SourceError(f"the temporary file in {slot.file.folder} is damaged; check the disk")
         edge = slot.stored - 8 * slot.n_cells
         words = unpack(stored[:edge].data, slot.dtype, int(np.prod(slot.shape))).reshape(slot.shape)
         return Block(words, stored[edge:].copy().view(np.int64))

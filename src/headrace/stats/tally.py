@@ -91,6 +91,13 @@ class Tally:
         self._file: Scratch | None = None
         self._end = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is empty, and where it would write: a copy puts away in a file of its own."""
+        self.make_room()
+        held = {name: value for name, value in self.__dict__.items() if name != "buffer"}
+        keys, counts = self._keys[: self._known].copy(), self._counts[: self._known].copy()
+        return {**held, "_keys": keys, "_counts": counts, "_file": None, "_end": 0}
+
     @staticmethod
     def memory(at_once: int, keys: int) -> int:
         """Predict its bytes for a number of keys."""
@@ -138,9 +145,11 @@ class Tally:
         if total > MOST and self._known:
             self._put_away()
             total = len(keys)
-        if not len(self._keys):
+        if len(self._keys) < total:
             room = MOST + max(BUFFER, self.at_once)  # takes memory as it is used
+            known = self._keys[: self._known], self._counts[: self._known]  # of a copy
             self._keys, self._counts = np.empty(room, dtype=np.uint64), np.empty(room, dtype=np.uint32)
+            self._keys[: self._known], self._counts[: self._known] = known
         kernels.merge_counts(self._keys, self._counts, self._known, keys, counts, total)
         self._known = total
 

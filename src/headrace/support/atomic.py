@@ -175,17 +175,32 @@ def write_atomically(data: bytes, target: Path, shared: bool = False) -> None:
         raise
 
 
-def write_within(folder: int, name: str, data: bytes) -> None:
+def write_within(folder: int, name: str, data: bytes, shared: bool = False) -> None:
     """Write a small file of a folder that is held open; as `write_atomically`, and whatever is put in its place."""
-    partial = f".{name}.partial"
+    with written_within(folder, name, shared) as file:
+        write_all(file, data)
+
+
+def write_all(file: IO[bytes], data: bytes | memoryview) -> None:
+    """Write all of it to a file without a buffer."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
+@contextmanager
+def written_within(folder: int, name: str, shared: bool = False) -> Iterator[IO[bytes]]:
+    """Yield a file to write to, without a buffer; it gets its name in a folder that is held open when the block ends.
+
+    `shared`: other processes may write the same file at the same time, and the last one wins.
+    """
+    partial = f".{name}.{os.getpid()}-{secrets.token_hex(4)}.partial" if shared else f".{name}.partial"
     try:
         with suppress(FileNotFoundError):
             os.unlink(partial, dir_fd=folder)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(os.open(partial, flags, 0o600, dir_fd=folder), "wb", buffering=0) as file:
-            view = memoryview(data)
-            while view:
-                view = view[file.write(view) :]
+            yield file
         os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         with suppress(OSError):

@@ -48,7 +48,15 @@ def available() -> int:
 
 def n_cores() -> int:
     """Count the processors this process may use."""
-    return processors()
+    return min(processors(), _most_cores[0])
+
+
+_most_cores = [1 << 20]
+
+
+def use_cores(n: int) -> None:
+    """Use no more than so many processors from now on: others of the machine work beside this process."""
+    _most_cores[0] = max(1, n)
 
 
 def default_budget() -> int:

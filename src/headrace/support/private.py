@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from ..errors import OutputError
 
@@ -32,11 +33,19 @@ class Folder:
     handle: int
     doubtful: bool
 
-    def read(self, name: str) -> bytes:
-        """Return what a file in it holds; links are not followed."""
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file in it for reading; links are not followed."""
         file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.handle)
-        with open(file, "rb") as opened:
+        return open(file, "rb")
+
+    def read(self, name: str) -> bytes:
+        """Return what a file in it holds."""
+        with self.open(name) as opened:
             return opened.read()
+
+    def names(self) -> set[str]:
+        """Return the names of all files in it."""
+        return set(os.listdir(self.handle))
 
     def remove(self, name: str) -> None:
         """Remove a file in it; if it cannot be, it stays."""
