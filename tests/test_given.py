@@ -139,6 +139,8 @@ OF_ITS_OWN = [
     (lambda: hr.Threads(2, -1), "in_flight=-1"),
     (lambda: hr.Serial(0), "in_flight=0"),
     (lambda: hr.SelectGenes([]), "the list is empty"),
+    (lambda: hr.ScoreGenes([]), "the list is empty"),
+    (lambda: hr.open_counts(""), "the path is empty"),
     (lambda: hr.SelectGenes(["a", 3]), "it takes text or a list of text"),
     (lambda: hr.SelectGenes([None]), "it takes text or a list of text"),
     (lambda: hr.SaveLayer("."), "'.' cannot be the name of a layer"),

@@ -82,6 +82,8 @@ class ScoreGenes(Scoring, Fit):
     def __post_init__(self) -> None:
         check_fields(self)
         object.__setattr__(self, "genes", (self.genes,) if isinstance(self.genes, str) else tuple(self.genes))
+        if not self.genes:
+            raise InputError(f"{self.label}(genes=[]): the list is empty; give the genes to score")
         for name, least in (("ctrl_size", 1), ("n_bins", 2)):
             if getattr(self, name) < least:
                 raise InputError(f"{self.label}({name}={getattr(self, name)}): from {least} on")

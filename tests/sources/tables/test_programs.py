@@ -325,7 +325,7 @@ def test_a_first_row_of_numbers_is_data(tmp_path: Path, ids: list[str]) -> None:
 names = st.text(PLAIN | AWKWARD, min_size=1, max_size=8)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_whatever_pandas_writes_comes_back(tmp_path: Path, data: st.DataObject) -> None:
     """Read back equal, or refused by an error of ours."""

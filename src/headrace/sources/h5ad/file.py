@@ -19,16 +19,13 @@ from h5py import h5a, h5d, h5l, h5t, h5z
 
 from ...errors import InputError, SourceError
 from .foreign import foreign
-from .sizes import FLETCHER32, GZIP, SHUFFLE, check_held, check_pieces
+from .sizes import FLETCHER32, GZIP, SHUFFLE, check_held, check_names, check_pieces
 
 BY_LIBRARY = {4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
 """Filters that are left to the library; the three above are undone here, in several threads."""
 
 PLUGINS = {32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32026: "blosc2"}
 MOST_LINKS = 16
-
-LONGEST_NAME = 1 << 16
-"""Characters of a text in an attribute."""
 
 FEW_BYTES = 1 << 20
 """Of an attribute: it is read without asking what there is of memory."""
@@ -213,10 +210,7 @@ def attribute(element: h5py.Group | h5py.Dataset, name: str, default: Any = None
         if stored > FEW_BYTES:
             check_held(4 * stored, f"{where} has {stored / 1e6:,.0f} MB")
         value = element.attrs[name]
-    texts = value.ravel() if isinstance(value, np.ndarray) and value.dtype.kind == "O" else [value]
-    longest = max((len(one) for one in texts if isinstance(one, (str, bytes))), default=0)
-    if longest > LONGEST_NAME:
-        raise SourceError(f"{where} has a text of {longest:,} characters, which is no name; the file is broken")
+    check_names(value, where)
     return value
 
 

@@ -24,6 +24,9 @@ TEXT_COPIES = 4
 DESCRIPTOR = 16
 """Bytes of a text's length and place in a file."""
 
+LONGEST_NAME = 1 << 16
+"""Characters of a text in an attribute."""
+
 STEP = 256
 """Rows that are read at once to learn the lengths of texts, where nothing else tells."""
 
@@ -55,6 +58,14 @@ def check_held(n_bytes: int, what: str, remedy: str = "leave it out, or look whe
             f"{what}: held in memory, that takes about {n_bytes / 1e6:,.0f} MB, and there are {limit / 1e6:,.0f} MB "
             f"for it. Raise memory=, {remedy}"
         )
+
+
+def check_names(value: Any, where: object) -> None:
+    """Raise if an attribute's text is far longer than any name: HDF5 does not say how long it is before it is read."""
+    texts = value.ravel() if isinstance(value, np.ndarray) and value.dtype.kind == "O" else [value]
+    longest = max((len(one) for one in texts if isinstance(one, (str, bytes))), default=0)
+    if longest > LONGEST_NAME:
+        raise SourceError(f"{where} has a text of {longest:,} characters, which is no name; the file is broken")
 
 
 def check_pieces(dataset: h5py.Dataset, filters: tuple[int, ...], where: object) -> None:

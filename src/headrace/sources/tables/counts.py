@@ -171,6 +171,8 @@ def open_counts(
         )
     if holds not in (None, "counts"):
         raise InputError(f"holds={holds!r}: open_counts reads counts; hr.open_h5ad(holds=...) reads other values")
+    if isinstance(data, (str, os.PathLike)) and not os.fspath(data):
+        raise InputError("open_counts(''): the path is empty (an unset variable?)")
     if isinstance(data, list) and len(data) == 1:
         data = data[0]
     path = Path(data) if isinstance(data, (str, os.PathLike)) and not is_pipe(data) else None
