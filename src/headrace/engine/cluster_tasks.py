@@ -9,16 +9,13 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import HeadraceError, WorkersError, first_line
 from ..events import Notice
 from ..support.atomic import write_all, written_within
 from .cluster_worker import PIECE, forget, piece, put, size, task, together
 from .place import JOB, Done, Stage, cells_name, stage_name, state_name
-
-if TYPE_CHECKING:
-    from .cluster import Workers
 
 AHEAD = 2
 """Tasks that a worker has at once: the one it does, and the next."""
@@ -51,11 +48,13 @@ class Tasks:
 
     Parameters
     ----------
+    workers
+        `cluster.Workers`: who does them, and the folder of the run.
     merging
         None for ranges of cells; else level and number of states, which are merged.
     """
 
-    def __init__(self, workers: Workers, stage: Stage, n: int, merging: tuple[int, int] | None = None) -> None:
+    def __init__(self, workers: Any, stage: Stage, n: int, merging: tuple[int, int] | None = None) -> None:
         self.workers, self.stage, self.n, self.merging = workers, stage, n, merging
         self.client, self.place = workers.client, workers.place
         self.run = (workers.shared, self.place.path.name)
