@@ -23,6 +23,9 @@ AHEAD = 2
 MOST_LOST = 4
 """Workers that may vanish with a task before it is believed to be its fault."""
 
+GONE = ("KilledWorker", "CommClosedError", "FutureCancelledError")
+"""What dask says of tasks whose worker is no more."""
+
 LOOK = 1.0
 """Seconds between two looks at who is there."""
 
@@ -267,16 +270,13 @@ class Tasks:
                 self.changed.notify_all()
             return
         if status == "error":
-            error = one.future.exception()
-            if type(error).__name__ not in ("KilledWorker", "CommClosedError", "FutureCancelledError"):
-                raise (
-                    error
-                    if isinstance(error, HeadraceError)
-                    else WorkersError(
-                        f"worker {one.worker}, range {one.number} of pass {self.stage.number}: {type(error).__name__}: "
-                        f"{first_line(error)}"
-                    )
-                ) from error
+            failed = one.future.exception()
+            if isinstance(failed, HeadraceError):
+                raise failed
+            kind = type(failed).__name__
+            if kind not in GONE:
+                where = f"worker {one.worker}, range {one.number} of pass {self.stage.number}"
+                raise WorkersError(f"{where}: {kind}: {first_line(failed)}") from failed
         self._again(one, "is gone")
 
     def _fetch(self, one: Given) -> None:
