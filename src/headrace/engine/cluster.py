@@ -80,7 +80,7 @@ class Distributed(Elsewhere):
         return f"Distributed({of if self.n_workers is None else f'n_workers={self.n_workers}'})"
 
     @cached_property
-    def token(self) -> str:  # type: ignore[override] # made once
+    def token(self) -> str:
         """What tells runs of data in memory apart."""
         return secrets.token_hex(16)
 
@@ -100,7 +100,10 @@ class Distributed(Elsewhere):
     @contextmanager
     def _client(self) -> Iterator[Any]:
         """Yield a client of the cluster; one that was made here is closed, as is a cluster."""
-        from distributed import Client, LocalCluster
+        import distributed
+
+        Client: Any = distributed.Client  # noqa: N806 # they have no types
+        LocalCluster: Any = distributed.LocalCluster  # noqa: N806
 
         if isinstance(self.cluster, Client):
             yield self.cluster

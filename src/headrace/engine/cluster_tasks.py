@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import HeadraceError, WorkersError, first_line
 from ..events import Notice
@@ -17,14 +17,14 @@ from ..support.atomic import write_all, written_within
 from .cluster_worker import PIECE, forget, piece, put, size, task, together
 from .place import JOB, Done, Stage, cells_name, stage_name, state_name
 
-if TYPE_CHECKING:
-    from .cluster import Workers
-
 AHEAD = 2
 """Tasks that a worker has at once: the one it does, and the next."""
 
 MOST_LOST = 4
 """Workers that may vanish with a task before it is believed to be its fault."""
+
+GONE = ("KilledWorker", "CommClosedError", "FutureCancelledError")
+"""What dask says of tasks whose worker is no more."""
 
 LOOK = 1.0
 """Seconds between two looks at who is there."""
@@ -51,11 +51,13 @@ class Tasks:
 
     Parameters
     ----------
+    workers
+        `cluster.Workers`: who does them, and the folder of the run.
     merging
         None for ranges of cells; else level and number of states, which are merged.
     """
 
-    def __init__(self, workers: Workers, stage: Stage, n: int, merging: tuple[int, int] | None = None) -> None:
+    def __init__(self, workers: Any, stage: Stage, n: int, merging: tuple[int, int] | None = None) -> None:
         self.workers, self.stage, self.n, self.merging = workers, stage, n, merging
         self.client, self.place = workers.client, workers.place
         self.run = (workers.shared, self.place.path.name)
@@ -268,16 +270,13 @@ class Tasks:
                 self.changed.notify_all()
             return
         if status == "error":
-            error = one.future.exception()
-            if type(error).__name__ not in ("KilledWorker", "CommClosedError", "FutureCancelledError"):
-                raise (
-                    error
-                    if isinstance(error, HeadraceError)
-                    else WorkersError(
-                        f"worker {one.worker}, range {one.number} of pass {self.stage.number}: {type(error).__name__}: "
-                        f"{first_line(error)}"
-                    )
-                ) from error
+            failed = one.future.exception()
+            if isinstance(failed, HeadraceError):
+                raise failed
+            kind = type(failed).__name__
+            if kind not in GONE:
+                where = f"worker {one.worker}, range {one.number} of pass {self.stage.number}"
+                raise WorkersError(f"{where}: {kind}: {first_line(failed)}") from failed
         self._again(one, "is gone")
 
     def _fetch(self, one: Given) -> None:

@@ -87,7 +87,7 @@ def task(shared: str | None, fingerprint: str, stage: int, number: int) -> Done 
             if job is None:
                 return None
             _jobs.clear()
-            _jobs[fingerprint] = job
+            _jobs[fingerprint] = job.checked()
         work = place.load(stage_name(stage))
         if work is None:
             return None

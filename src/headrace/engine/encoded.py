@@ -46,7 +46,7 @@ def encode(chunk: Chunk, of: Sequence[str | int] = ()) -> bytes:
     return b"".join([start, struct.pack("<I", zlib.crc32(start)), *parts])
 
 
-def _matrix(X: Matrix, beside: Matrix | None) -> tuple[dict[str, Any], list[bytes]]:
+def _matrix(X: Matrix, beside: Any) -> tuple[dict[str, Any], list[bytes]]:
     """Return what is said of a matrix, and its sections; where its values are, `beside` may say."""
     if isinstance(X, np.ndarray):
         return {"shape": X.shape, "dense": X.dtype.str}, [b"", b"", pack(np.ascontiguousarray(X).ravel()), b""]
@@ -81,7 +81,7 @@ def decode(stored: bytes | memoryview, empty: pd.DataFrame, of: Sequence[str | i
     return Chunk(X, unpack_frame(numbers, text, others, empty, n_obs), layers, obsm=obsm)
 
 
-def _decoded(meta: dict[str, Any], arrays: Sequence[memoryview], beside: Matrix | None) -> Matrix:
+def _decoded(meta: dict[str, Any], arrays: Sequence[memoryview], beside: Any) -> Matrix:
     n_obs, n_vars = meta["shape"]
     if "dense" in meta:
         return unpack(arrays[2], meta["dense"], n_obs * n_vars).reshape(n_obs, n_vars)

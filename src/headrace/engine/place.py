@@ -37,6 +37,8 @@ class Job:
         The budget of one process, in bytes.
     spooled
         Whether what is read is kept for later passes.
+    identity
+        Of the source when the run began; empty for data in memory.
     """
 
     source: Source[Any]
@@ -44,6 +46,16 @@ class Job:
     ranges: tuple[tuple[Any, ...], ...]
     memory: int
     spooled: bool
+    identity: str = ""
+
+    def checked(self) -> Job:
+        """Return it, or raise `SourceError` if this process sees other cells or values than the run began with."""
+        if self.identity and self.source.identity() != self.identity:
+            raise SourceError(
+                "the source is not what the run began with: it was changed meanwhile, or another copy of it is here; "
+                "begin a new run"
+            )
+        return self
 
 
 @dataclass(frozen=True, eq=False)

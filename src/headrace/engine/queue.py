@@ -141,7 +141,7 @@ def work(folder: str | os.PathLike[str], shard: int, executor: Executor | None =
         before = place.done(number, shard)
         if before is not None:
             return before, number, True
-        job, stage = place.needed(JOB), place.needed(stage_name(number))
+        job, stage = place.needed(JOB).checked(), place.needed(stage_name(number))
         threads = min(about.threads, n_cores())
         done = perform(place, stage, shard, job, executor or (Threads(threads, threads) if threads > 1 else Serial()))
     return done, number, False

@@ -90,7 +90,7 @@ def _written(place: Place, name: str, wanted: bool) -> Iterator[Any]:
 
 def through(
     items: Generator[Item], kept: Any, path: Path_, executor: Executor, memory: int
-) -> Iterator[tuple[int, Chunk]]:
+) -> Generator[tuple[int, Chunk]]:
     """Take chunks through the path of a pass; yield the cells that each had, and what came out, in order."""
     locks = [lock_of(stop) for stop in path]
 

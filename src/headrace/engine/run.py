@@ -290,7 +290,7 @@ class Run:
         crew = self.stack.enter_context(executor.crew(place, self.settings.memory, self.on_event))
         several = spooled and source_passes(self.steps) > 1
         ranges = cut(self.refs, crew.ranges(len(self.refs), self.source.cost().nnz))
-        job = Job(self.source, self.spec.obs, ranges, self.settings.memory, several)
+        job = Job(self.source, self.spec.obs, ranges, self.settings.memory, several, self.source.identity())
         self.spread = Spread(place, crew, job, self.on_event)
 
     def _fingerprint(self, about: dict[str, Any], token: str) -> str:

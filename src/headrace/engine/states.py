@@ -40,7 +40,7 @@ def save(folder: Folder, name: str, value: Any, of: Sequence[str | int]) -> int:
     """
     buffers: list[pickle.PickleBuffer] = []
     pickled = dumped(value, buffers.append)
-    parts = [json.dumps(list(of)).encode(), pickled, *(buffer.raw() for buffer in buffers)]
+    parts: list[bytes | memoryview] = [json.dumps(list(of)).encode(), pickled, *(buffer.raw() for buffer in buffers)]
     entries = b"".join(struct.pack("<QI", len(part), zlib.crc32(part)) for part in parts)
     start = MAGIC + struct.pack("<I", len(parts)) + entries
     start += struct.pack("<I", zlib.crc32(start))
