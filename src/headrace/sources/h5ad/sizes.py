@@ -160,7 +160,7 @@ def _lengths(dataset: h5py.Dataset) -> Iterator[tuple[int, npt.NDArray[np.int64]
     addresses, _ = h5py.h5i.get_file_id(number).get_create_plist().get_sizes()
     known = 4 + addresses + 4 == DESCRIPTOR
     if known and dataset.chunks is None and number.get_offset() is not None:
-        offset = number.get_offset() + dataset.file.userblock_size
+        offset = number.get_offset()  # from the beginning of the file, block of the user and all
         with open(dataset.file.filename, "rb") as file:
             file.seek(offset)
             for start in range(0, n, 1 << 20):
