@@ -102,8 +102,8 @@ class Distributed(Elsewhere):
         """Yield a client of the cluster; one that was made here is closed, as is a cluster."""
         import distributed
 
-        Client: Any = distributed.Client  # noqa: N806 # they have no types
-        LocalCluster: Any = distributed.LocalCluster  # noqa: N806
+        Client: Any = distributed.Client  # it has no types
+        LocalCluster: Any = distributed.LocalCluster
 
         if isinstance(self.cluster, Client):
             yield self.cluster
