@@ -102,7 +102,7 @@ class Distributed(Elsewhere):
         """Yield a client of the cluster; one that was made here is closed, as is a cluster."""
         import distributed
 
-        Client: Any = distributed.Client  # they have no types
+        Client: Any = distributed.Client  # it has no types
         LocalCluster: Any = distributed.LocalCluster
 
         if isinstance(self.cluster, Client):
