@@ -134,6 +134,7 @@ def tar() -> bytes:
         (b"\x04\x22\x4d\x18" + bytes(range(100)), "compressed by lz4"),
         (b"\x80\x04\x95" + bytes(20), "a pickle of Python"),
     ],
+    ids=["gzip", "tar", "ods", "bam", "fasta", "json", "sqlite", "lz4", "pickle"],  # what is packed has the time in it
 )
 def test_files_are_named_for_what_they_are(tmp_path: Path, data: bytes, words: str) -> None:
     with pytest.raises(InputError, match=words):
