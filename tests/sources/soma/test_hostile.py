@@ -285,3 +285,20 @@ def test_genes_numbered_as_no_genes_are(joinids: list[int], said: str) -> None:
     var = pd.DataFrame({"soma_joinid": joinids, "id": ["a", "b"]})
     with pytest.raises(hr.SourceError, match=said):
         Genes.of(var, "id")
+
+
+@pytest.mark.parametrize(
+    "where", ["__group", "census_info/__group", "census_data/__group", "census_info/organisms/__schema"]
+)
+def test_what_lists_members_and_tables_is_damaged(where: str, demo_census: Path, tmp_path: Path) -> None:
+    """Any byte of it: ours, or of no use."""
+    shutil.copytree(demo_census, tmp_path / "census")
+    (path,) = (one for one in (tmp_path / "census" / where).iterdir() if one.is_file())
+    whole, refused = path.read_bytes(), 0
+    for at in range(0, len(whole), len(whole) // 6):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x72]) + whole[at + 1 :])
+        try:
+            _ = hr.open_census(tmp_path / "census").query("mus_musculus").spec
+        except (hr.SourceError, hr.InputError):
+            refused += 1
+    assert refused > 2

@@ -75,8 +75,9 @@ class Catalog:
             )
         copy = "" if self.replica is None else self.replica.fetched.folder
         self.location.check_members(root, "census_info", "census_data", copy=copy)
-        for name in ("census_info", "census_data"):
-            self.location.check_members(root[name], *root[name], copy=copy)
+        with reading(self.location.uri):
+            for name in ("census_info", "census_data"):
+                self.location.check_members(root[name], *root[name], copy=copy)
         return root
 
     @cached_property
@@ -86,7 +87,8 @@ class Catalog:
 
     def has_table(self, name: str) -> bool:
         """Return whether there is a table of `census_info`."""
-        return name in self.root["census_info"]
+        with reading(self.location.uri):
+            return name in self.root["census_info"]
 
     def table(self, name: str) -> pd.DataFrame:
         """Return a table of `census_info` whole: "summary", "datasets", ...; it is read once."""
@@ -111,7 +113,8 @@ class Catalog:
         replica = None if self.replica is None else self.replica.at("census_data", organism)
         if replica is not None:
             replica.fetch(replica.collection(), replica.at("obs").array())
-        opened = self.root["census_data"][organism].obs
+        with reading(f"obs of {organism} in {self.location.uri}"):
+            opened = self.root["census_data"][organism].obs
         return Frame(opened, None if replica is None else replica.part(opened.uri))
 
     def canonical_organism(self, organism: str) -> str:
