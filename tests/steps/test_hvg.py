@@ -17,6 +17,7 @@ from scipy import sparse
 import headrace as hr
 from headrace.chunk import Holds, StreamSpec
 from headrace.engine.schedule import passes
+from headrace.presence import Presence
 from headrace.sources.arrays import ArraySource
 from headrace.stats import shelf
 from headrace.stats.bygroup import SumsByGroup
@@ -396,7 +397,7 @@ class Joined(ArraySource):
     def spec(self) -> StreamSpec:
         measured = pd.DataFrame(True, index=["d0", "d1"], columns=self.var.index)
         measured.iloc[1, :100] = False
-        return replace(super().spec, measured=measured, presence_aware=self.aware)
+        return replace(super().spec, measured=Presence.of(measured), presence_aware=self.aware)
 
 
 class NotAware(Joined):

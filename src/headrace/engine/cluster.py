@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import InputError, first_line
 from ..events import Listener, Notice
-from ..support.given import check_range
+from ..support.given import check_fields, check_range
 from ..support.memory import available, n_cores
 from .cluster_tasks import Tasks
 from .cluster_worker import about, forget, versions
@@ -60,20 +60,27 @@ class Distributed(Elsewhere):
     Distributed(n_workers=2)
     """
 
-    cluster: Any = None
+    cluster: str | Any | None = None
     n_workers: int | None = None
 
     def __post_init__(self) -> None:
-        if self.n_workers is not None:
-            check_range(self, "n_workers", 1, 4096)
+        check_fields(self)
+        check_range(self, "n_workers", 1, 4096)
         if self.cluster is not None and self.n_workers is not None:
             raise InputError("Distributed: n_workers= is of processes of this machine; leave it out, or the cluster")
         try:
-            import distributed  # noqa: F401
+            import distributed
         except ImportError:
             raise InputError(
                 "Distributed needs dask's scheduler, which is not installed: pip install 'headrace[dask]'"
             ) from None
+        cluster: Any = self.cluster
+        of_dask = isinstance(cluster, (distributed.Client, distributed.deploy.cluster.Cluster))
+        if cluster is not None and not of_dask and not (isinstance(cluster, str) and cluster and cluster.isprintable()):
+            raise InputError(
+                f"Distributed(cluster={cluster!r:.100}): it takes a distributed.Client, a cluster of dask, or a "
+                f"scheduler's address, not {type(cluster).__name__}"
+            )
 
     def __repr__(self) -> str:
         of = "" if self.cluster is None else repr(self.cluster)

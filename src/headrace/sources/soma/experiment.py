@@ -149,9 +149,10 @@ class Experiment:
 
     def presence(self, rows: Ints) -> Iterator[pa.Table] | None:
         """Read rows of the presence matrix, increasing, and no others; None if there is none."""
-        if PRESENCE not in self.measurement:
-            return None
-        array = self.measurement[PRESENCE]
+        with reading(f"{self.where}/ms/{self.measurement_name}"):
+            if PRESENCE not in self.measurement:
+                return None
+            array = self.measurement[PRESENCE]
         part = self._part(array)
         if part is None:
             where = replace(self.location, uri=array.uri)
