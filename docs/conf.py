@@ -65,7 +65,7 @@ intersphinx_mapping = (
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!headrace\.).*"),
-    ("py:.*", r"headrace\.(?:sources|sinks|steps|engine|stats|chunk)\..*"),
+    ("py:.*", r"headrace\.(?:sources|sinks|steps|engine|stats|chunk|presence)\..*"),
 ]
 suppress_warnings = [
     "myst.xref_missing",
