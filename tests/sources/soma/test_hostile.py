@@ -288,7 +288,14 @@ def test_genes_numbered_as_no_genes_are(joinids: list[int], said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "where", ["__group", "census_info/__group", "census_data/__group", "census_info/organisms/__schema"]
+    "where",
+    [
+        "__group",
+        "census_info/__group",
+        "census_data/__group",
+        "census_info/organisms/__schema",
+        "census_data/mus_musculus/ms/RNA/feature_dataset_presence_matrix/__schema",
+    ],
 )
 def test_what_lists_members_and_tables_is_damaged(where: str, demo_census: Path, tmp_path: Path) -> None:
     """Any byte of it: ours, or of no use."""

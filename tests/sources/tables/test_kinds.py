@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
-import zipfile
 from pathlib import Path
 
 import anndata
@@ -16,6 +15,7 @@ from scipy import sparse
 
 import headrace as hr
 from headrace.errors import CountsError, InputError
+from tests.sources.tables.test_programs import zipped
 
 NAMES = ["g1", "g2", "__no_feature"]
 
@@ -106,14 +106,6 @@ def test_numbers_that_describe_genes(tmp_path: Path) -> None:
         assert (source.obs.index.tolist(), list(source.var)) == (["s1", "s2"], names.split(","))
 
 
-def archive(**files: str) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as made:
-        for name, text in files.items():
-            made.writestr(name, text)
-    return out.getvalue()
-
-
 def tar() -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as made:
@@ -126,7 +118,7 @@ def tar() -> bytes:
     [
         (gzip.compress(gzip.compress(b"gene\ts1\n")), "packed twice by gzip"),
         (tar(), "a tar archive; unpack it"),
-        (archive(mimetype="application/vnd.oasis.opendocument.spreadsheet"), r"LibreOffice \(.ods\)"),
+        (zipped(mimetype="application/vnd.oasis.opendocument.spreadsheet"), r"LibreOffice \(.ods\)"),
         (gzip.compress(b"BAM\x01" + bytes(range(200))), "a BAM file"),
         (b">chr1\nACGT\n", "a FASTA file"),
         (b'{"a": [1, 2]}', "is JSON"),
