@@ -147,10 +147,21 @@ def prepare(folder: Path, census: bool = True) -> Path:
 
         assert wait(fork(lambda: build_demo_census(path), folder / "build.log")) == 0
     _warm()
-    threads = {Path(f"/proc/self/task/{task}/comm").read_text().strip() for task in os.listdir("/proc/self/task")}
-    threads -= {Path("/proc/self/comm").read_text().strip(), "jemalloc_bg_thd"}  # jemalloc knows of forks
+    limit = time.monotonic() + 5
+    while (threads := _threads()) and time.monotonic() < limit:
+        time.sleep(0.01)  # a thread that has been joined is listed for a moment longer
     assert not threads, f"a process with threads cannot be forked: {threads}"
     return path
+
+
+def _threads() -> set[str]:
+    """Return the names of this process' threads, but the first and jemalloc's own, which knows of forks."""
+    names = {Path("/proc/self/comm").read_text().strip(), "jemalloc_bg_thd"}
+    threads = set()
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError):  # it ended since it was listed
+            threads.add(Path(f"/proc/self/task/{task}/comm").read_text().strip())
+    return threads - names
 
 
 def _warm() -> None:
