@@ -41,7 +41,7 @@ class TopGenes:
         self.total += np.where(known, score, 0.0)
         self.counted += known
         order = np.argsort(np.where(known, -score, np.inf), kind="stable")
-        self.tops.append(order[: min(self.n_top_genes, int(known.sum()))])
+        self.tops.append(order[: min(self.n_top_genes, int(known.sum()))].copy())  # a view would keep all of it
 
     @property
     def mean(self) -> Floats:
