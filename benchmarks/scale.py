@@ -105,7 +105,8 @@ def sent() -> int:
 
 def digest(path: Path) -> str:
     """Return the checksum of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def compare(census: str, organism: str, rounds: int, workers: list[int], folder: Path) -> None:

@@ -8,8 +8,8 @@ from abc import ABC
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-PAGE = f"{__package__}.protocols"
-"""The module that defines the contracts."""
+PAGES = tuple(f"{__package__}.{name}" for name in ("contract", "preparer", "protocols"))
+"""The modules that define the contracts."""
 
 
 class Contract(ABC):  # noqa: B024 # what is abstract differs from contract to contract
@@ -17,7 +17,7 @@ class Contract(ABC):  # noqa: B024 # what is abstract differs from contract to c
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        known = {name for base in cls.__mro__ if base.__module__ == PAGE for name in vars(base)}
+        known = {name for base in cls.__mro__ if base.__module__ in PAGES for name in vars(base)}
         own, annotated = set(vars(cls)), set(inspect.get_annotations(cls))
         for name in sorted(own - known - annotated):
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
@@ -25,6 +25,15 @@ class Contract(ABC):  # noqa: B024 # what is abstract differs from contract to c
                 raise TypeError(f"{cls.__name__}.{name} is not in the contract: did you mean {close[0]!r}?")
         for name in sorted(annotated & known - own):
             raise TypeError(f"{cls.__name__}.{name} is part of the contract: give the field a default")
+
+    @property
+    def label(self) -> str:
+        """The name that the user knows it by."""
+        return type(self).__name__
+
+    def describe(self) -> str:
+        """Return it as it is written in Python."""
+        return written(self)
 
 
 def written(step: Any) -> str:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Generic, Literal, Self, TypeVar
 
 from .chunk import Chunk, Cost, Mask, StreamSpec
-from .contract import Contract, written
+from .contract import Contract
+from .preparer import Preparer
 from .traffic import Traffic
 
 Ref = TypeVar("Ref")
@@ -171,15 +172,6 @@ class Step(Contract):
         """Predict the bytes of temporary files of its accumulators."""
         return 0
 
-    @property
-    def label(self) -> str:
-        """The name that the user knows it by."""
-        return type(self).__name__
-
-    def describe(self) -> str:
-        """Return the step as it is written in Python."""
-        return written(self)
-
     def belongs_to(self, before: Step) -> bool:
         """Whether the user gave it and the step before it as one; that one is then shown for both."""
         return False
@@ -280,6 +272,10 @@ class Sink(Contract):
     @abstractmethod
     def open(self, spec: StreamSpec) -> AbstractContextManager[Writer]:
         """Begin. Leaving the block normally commits; an exception leaves no trace."""
+
+    def preparer(self, spec: StreamSpec) -> Preparer | None:
+        """Return what can make chunks ready in other processes; None if nothing can."""
+        return None
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -18,8 +19,10 @@ import pytest
 import headrace as hr
 from headrace.chunk import Chunk, StreamSpec
 from headrace.engine import cluster_worker
+from headrace.engine.place import Place, ready_name
 from headrace.events import Notice, PassStarted
 from headrace.protocols import Transform
+from headrace.sinks.h5ad.prepared import H5adPreparer
 from headrace.sources.arrays import ArraySource
 from tests.laws.registry import STEPS, source
 
@@ -225,6 +228,50 @@ def test_a_worker_that_is_killed(client: Any, tmp_path: Path) -> None:
     )
     assert (tmp_path / "x.h5ad").read_bytes() == (tmp_path / "whole.h5ad").read_bytes()
     assert any("is gone: range" in one for one in told), told
+
+
+def test_two_workers_compress(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import anndata as ad
+
+    taken: list[Any] = []
+    take = H5adPreparer.taken
+    monkeypatch.setattr(H5adPreparer, "taken", lambda *given: taken.append(given[1]) or take(*given))
+    files = [tmp_path / "one.h5ad", tmp_path / "two.h5ad"]
+    for path, executor in zip(files, (hr.Serial(), hr.Distributed(client)), strict=True):
+        hr.Plan(small(), STEPS["workbench"]).write_h5ad(path, executor=executor, memory="2GB", compression="gzip")
+    assert len(taken) > 2
+    assert hr.verify_h5ad(files[1]).problems == ()
+    one, two = map(ad.read_h5ad, files)
+    assert (one.X != two.X).sum() == 0
+    assert one.obs.equals(two.obs)
+    assert json.dumps(one.uns["headrace"]["digests"], default=str) == json.dumps(
+        two.uns["headrace"]["digests"], default=str
+    )
+
+
+def test_chunks_that_were_made_ready_and_damaged(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many workers make chunks ready without gzip too. What is damaged ends the run, and is made again by the next."""
+    monkeypatch.setattr("headrace.engine.cluster.MANY", 2)
+    plan = hr.Plan(small(), STEPS["HVG seurat"])
+    plan.write_h5ad(tmp_path / "one.h5ad", executor=hr.Serial(), memory="2GB")
+    ready, hurt = Place.ready, [True]
+
+    def damaged(self: Place, stage: Any, number: int, preparer: Any) -> Iterator[Chunk]:
+        if number == 1 and hurt:
+            hurt.clear()
+            name = self.path / ready_name(stage.number, number, 0)
+            stored = bytearray(name.read_bytes())
+            stored[len(stored) // 2] ^= 1
+            name.write_bytes(stored)
+        return ready(self, stage, number, preparer)
+
+    monkeypatch.setattr(Place, "ready", damaged)
+    executor = hr.Distributed(client)
+    with pytest.raises(hr.SourceError, match="is gone or damaged; run again"):
+        plan.write_h5ad(tmp_path / "two.h5ad", executor=executor, memory="2GB")
+    assert not (tmp_path / "two.h5ad").exists()
+    plan.write_h5ad(tmp_path / "two.h5ad", executor=executor, memory="2GB")
+    assert (tmp_path / "two.h5ad").read_bytes() == (tmp_path / "one.h5ad").read_bytes()
 
 
 def test_a_worker_that_drags_on(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 import headrace as hr
 from headrace.engine import queue
 from headrace.engine.cluster import Workers
+from headrace.sinks.h5ad.prepared import H5adPreparer
 
 from .registry import STEPS, source
 
@@ -87,6 +88,38 @@ def client() -> Iterator[Any]:
 def test_distributed(name: str, expected: Any, client: Any, tmp_path: Path) -> None:
     assert one_machine(STEPS[name], tmp_path / "x.h5ad", hr.Distributed(client)) == expected(name)
     assert not (tmp_path / ".headrace-spool").exists()
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_workers_make_chunks_ready_for_the_file(
+    name: str, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks of HDF5 are small here, so that many lie within the cells of a task."""
+    monkeypatch.setattr("headrace.engine.cluster.MANY", 2)
+    _small_chunks()
+    client.run(_small_chunks)
+    taken: list[Any] = []
+    take = H5adPreparer.taken
+    monkeypatch.setattr(H5adPreparer, "taken", lambda *given: taken.append(given[1]) or take(*given))
+    of = replace(source(), n_obs=N_OBS)
+    try:
+        files = []
+        for executor in (hr.Serial(), hr.Distributed(client)):
+            path = tmp_path / f"{len(files)}.h5ad"
+            hr.Plan(of, STEPS[name]).write_h5ad(path, executor=executor, memory=MEMORY)
+            files.append(path.read_bytes())
+    finally:
+        _small_chunks(1 << 20)
+        client.run(_small_chunks, 1 << 20)
+    assert files[0] == files[1]
+    assert taken or STEPS[name][-1].becomes_source
+    assert not (tmp_path / ".headrace-spool").exists()
+
+
+def _small_chunks(size: int = 512) -> None:
+    from headrace.sinks.h5ad import hdf5
+
+    hdf5.CHUNK_BYTES = size
 
 
 @pytest.mark.parametrize("name", ["HVG seurat_v3", "RankGenesGroups wilcoxon", "workbench"])

@@ -13,10 +13,11 @@ from typing import Any
 
 from ..errors import InputError, first_line
 from ..events import Listener, Notice
+from ..preparer import Preparer
 from ..support.given import check_fields, check_range
 from ..support.memory import available, n_cores
 from .cluster_tasks import Tasks
-from .cluster_worker import about, forget, versions
+from .cluster_worker import about, forget, ready, together, versions
 from .elsewhere import Crew, Elsewhere
 from .place import Done, Job, Place, Stage
 from .ranges import groups
@@ -26,6 +27,9 @@ LARGEST_RANGE = 1 << 28
 
 RANGES_A_WORKER = 8
 """Tasks that each worker gets in a pass, at least, if there are chunks for that: so that none waits long at the end."""
+
+MANY = 8
+"""Workers from which on they make chunks ready for the file: one process that unpacks for all of them would be late."""
 
 STARTING = 60.0
 """Seconds that a scheduler has to answer."""
@@ -253,12 +257,22 @@ class Workers(Crew):
         with Tasks(self, stage, len(job.ranges)) as tasks:
             yield from tasks.in_order()
 
+    def prepares(self, preparer: Preparer) -> bool:
+        """Whether workers see each other's files, and it pays."""
+        return self.shared is not None and (len(self.known) >= MANY or (preparer.costly and len(self.known) > 1))
+
+    def prepare(self, stage: Stage, job: Job) -> Iterator[int]:
+        """Have the cells of a pass made ready; yield the ranges by position."""
+        with Tasks(self, stage, len(job.ranges), ready) as tasks:
+            for number, _ in enumerate(tasks.in_order()):
+                yield number
+
     def merge(self, place: Place, stage: Stage, level: int, among: int) -> None:
         """Have the states of a level merged by the workers, if they see them."""
         if self.shared is None:
             super().merge(place, stage, level, among)
             return
-        with Tasks(self, stage, len(groups(among)), (level, among)) as tasks:
+        with Tasks(self, stage, len(groups(among)), together, (level, among)) as tasks:
             for _ in tasks.in_order():
                 pass
 

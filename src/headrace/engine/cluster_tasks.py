@@ -7,14 +7,14 @@ import secrets
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import HeadraceError, WorkersError, first_line
 from ..events import Notice
 from ..support.atomic import write_all, written_within
-from .cluster_worker import PIECE, forget, piece, put, size, task, together
+from .cluster_worker import PIECE, forget, piece, put, size, task
 from .place import JOB, Done, Stage, cells_name, stage_name, state_name
 
 AHEAD = 2
@@ -53,12 +53,14 @@ class Tasks:
     ----------
     workers
         `cluster.Workers`: who does them, and the folder of the run.
-    merging
-        None for ranges of cells; else level and number of states, which are merged.
+    function, more
+        What a worker does with a number, and what it is told besides. What other than `task` does is asked for anew.
     """
 
-    def __init__(self, workers: Any, stage: Stage, n: int, merging: tuple[int, int] | None = None) -> None:
-        self.workers, self.stage, self.n, self.merging = workers, stage, n, merging
+    def __init__(
+        self, workers: Any, stage: Stage, n: int, function: Callable[..., Any] = task, more: tuple[int, ...] = ()
+    ) -> None:
+        self.workers, self.stage, self.n, self.function, self.more = workers, stage, n, function, more
         self.client, self.place = workers.client, workers.place
         self.run = (workers.shared, self.place.path.name)
         self.done: dict[int, Any] = {}
@@ -75,7 +77,7 @@ class Tasks:
         self.thread = threading.Thread(target=self._run, name="headrace-dask", daemon=True)
 
     def __enter__(self) -> Tasks:
-        if self.merging is None:
+        if self.function is task:
             for number in range(self.n):
                 found = self.place.done(self.stage.number, number)
                 if found is not None:
@@ -235,11 +237,7 @@ class Tasks:
     def _submit(self, worker: str, number: int) -> None:
         key = f"headrace-{self.stage.name}-{number}-{secrets.token_hex(4)}"
         options = {"key": key, "workers": [worker], "allow_other_workers": False, "pure": False}
-        if self.merging is None:
-            future = self.client.submit(task, *self.run, self.stage.number, number, **options)
-        else:
-            level, among = self.merging
-            future = self.client.submit(together, *self.run, self.stage.number, level, number, among, **options)
+        future = self.client.submit(self.function, *self.run, self.stage.number, number, *self.more, **options)
         self.given[key] = Given(number, worker, future, time.monotonic())
         future.add_done_callback(lambda _, key=key: self.finished.put(key))
 
@@ -251,7 +249,7 @@ class Tasks:
         if status == "finished":
             try:
                 result = one.future.result()
-                if result is not None and self.merging is None:
+                if result is not None and self.function is task:
                     self._fetch(one)
             except HeadraceError:
                 raise

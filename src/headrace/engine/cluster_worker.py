@@ -14,7 +14,7 @@ from ..support.atomic import write_within
 from ..support.memory import use_cores
 from .executors import Serial, Threads
 from .place import JOB, Done, Job, Place, cells_name, stage_name, state_name
-from .ranges import merge_some, perform
+from .ranges import merge_some, perform, prepare
 
 PACKAGES = ("headrace", "numpy", "tiledbsoma")
 """Those whose versions have to be the same everywhere; tiledbsoma brings TileDB."""
@@ -95,7 +95,14 @@ def task(shared: str | None, fingerprint: str, stage: int, number: int) -> Done 
         return perform(place, work, number, _jobs[fingerprint], executor)
 
 
-def together(shared: str | None, fingerprint: str, stage: int, level: int, group: int, among: int) -> bool:
+def ready(shared: str | None, fingerprint: str, stage: int, number: int) -> bool:
+    """Make the cells of a range ready for the file."""
+    with _one_at_a_time, Place.at(home(shared, fingerprint)) as place:
+        prepare(place, place.needed(stage_name(stage)), number)
+    return True
+
+
+def together(shared: str | None, fingerprint: str, stage: int, group: int, level: int, among: int) -> bool:
     """Merge the states of a group."""
     with _one_at_a_time, Place.at(home(shared, fingerprint)) as place:
         merge_some(place, stage, level, group, among)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise
@@ -10,8 +11,9 @@ from typing import Any
 
 from ..chunk import Chunk
 from ..events import ChunkDone, Listener
+from ..preparer import Preparer
 from ..protocols import Accumulator, Executor, Transform
-from .place import JOB, Done, Job, Place, Stage, stage_name
+from .place import JOB, Done, Job, Place, Stage, asked_name, stage_name
 from .ranges import TOGETHER, fold_states, groups, merge_some
 from .schedule import Node, Pass
 
@@ -31,6 +33,14 @@ class Crew(ABC):
     @abstractmethod
     def perform(self, stage: Stage, job: Job) -> Iterator[Done]:
         """Have all tasks of a pass done; yield them by position, when what they leave is in the run's folder."""
+
+    def prepares(self, preparer: Preparer) -> bool:
+        """Whether they make cells ready for the file, so that this process only copies."""
+        return False
+
+    def prepare(self, stage: Stage, job: Job) -> Iterator[int]:
+        """Have the cells of a pass made ready; yield the ranges by position."""
+        raise NotImplementedError
 
     def merge(self, place: Place, stage: Stage, level: int, among: int) -> None:
         """Have the states of a level merged, group by group; here, if nobody else does it."""
@@ -117,11 +127,22 @@ class Spread:
             mine.merge(theirs)
         return int(came)
 
-    def cells(self, stage: Stage) -> Iterator[Chunk]:
-        """Do the pass that writes; yield what comes out, in order."""
-        for done in self.crew.perform(stage, self.job):
+    def cells(self, stage: Stage, preparer: Preparer | None = None) -> Iterator[Chunk]:
+        """Do the pass that writes; yield what comes out, in order, as the preparer makes it where that pays."""
+        performed = self.crew.perform(stage, self.job)
+        if preparer is None or not self.crew.prepares(preparer):
+            for done in performed:
+                self.on_event(ChunkDone(done.n_obs, done.nnz))
+                yield from self.place.cells(stage, done)
+            return
+        before, so_far = [], Counter[str]()
+        for done in performed:
             self.on_event(ChunkDone(done.n_obs, done.nnz))
-            yield from self.place.cells(stage, done)
+            before.append(dict(so_far))
+            so_far.update(done.stored)
+        self.place.save(asked_name(stage.number), (preparer, before))
+        for number in self.crew.prepare(stage, self.job):
+            yield from self.place.ready(stage, number, preparer)
 
     def take_in(self, stage: Stage, into: Sequence[Accumulator[Any]]) -> None:
         """Merge what all tasks of a pass have found, in a tree by position."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..chunk import Chunk
 from ..errors import SourceError
+from ..preparer import Preparer
 from ..protocols import Accumulator, Source, Transform
 from ..support.private import Folder, own_folder
 from .encoded import decode
@@ -104,6 +105,8 @@ class Done:
         Bytes of each chunk that was written.
     seconds
         How long it took.
+    stored
+        Non-zeros of each matrix that was written, by its name in a file.
     """
 
     number: int
@@ -112,6 +115,7 @@ class Done:
     nnz: int
     lengths: tuple[int, ...] = ()
     seconds: float = 0.0
+    stored: Mapping[str, int] = field(default_factory=dict)
 
 
 def stage_name(number: int) -> str:
@@ -127,6 +131,16 @@ def state_name(stage: int, number: int) -> str:
 def cells_name(stage: int, number: int) -> str:
     """Return the name of the cells that a task leaves."""
     return f"pass-{stage}-{number:06d}.cells"
+
+
+def asked_name(stage: int) -> str:
+    """Return the name of what is needed to make cells ready for the file."""
+    return f"pass-{stage}.asked"
+
+
+def ready_name(stage: int, number: int, piece: int | None = None) -> str:
+    """Return the name of a chunk of them that is ready for the file; without its number, of how many there are."""
+    return f"pass-{stage}-{number:06d}.ready" + ("" if piece is None else f"-{piece:06d}")
 
 
 def merged_name(stage: int, level: int, group: int) -> str:
@@ -206,6 +220,23 @@ class Place:
             raise SourceError(
                 f"{self.path / name} is damaged or gone ({error}); run again, which makes it anew"
             ) from None
+
+    def ready(self, stage: Stage, number: int, preparer: Preparer) -> Iterator[Chunk]:
+        """Yield the chunks of a range that are ready for the file, in order. They are removed on the way.
+
+        Raises
+        ------
+        SourceError
+            If one is damaged or gone: the next run makes all of the range again.
+        """
+        assert stage.obs is not None
+        said = ready_name(stage.number, number)
+        pieces = self.needed(said)
+        self.folder.remove(said)
+        for piece in range(pieces):
+            name = ready_name(stage.number, number, piece)
+            yield preparer.taken(self.needed(name), stage.obs)
+            self.folder.remove(name)  # its arrays can still be read
 
     def _size(self, name: str) -> int:
         with suppress(OSError):

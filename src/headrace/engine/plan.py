@@ -258,7 +258,7 @@ class Plan:
             running.fit()
             written, corrected = 0, Counter[str]()
             with sink.open(running.expected) as writer:
-                for chunk in running.last_pass():
+                for chunk in running.last_pass(sink.preparer(running.expected)):
                     writer.write(chunk)
                     written += chunk.n_obs
                     corrected.update(length_normalized(chunk.obs))

@@ -8,6 +8,7 @@ whoever makes them, so that a task may be done again, twice at once, or not at a
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,12 +17,13 @@ from typing import Any
 
 from ..chunk import Chunk
 from ..errors import OutputError, SourceError
+from ..preparer import non_zeros
 from ..protocols import Accumulator, Executor, Source, Transform
 from ..support.allocator import release_freed_memory
 from ..support.atomic import write_all, written_within
 from ..support.memory import resident
 from .encoded import encode
-from .place import Done, Job, Place, Stage, cells_name, merged_name, stage_name, state_name
+from .place import Done, Job, Place, Stage, asked_name, cells_name, merged_name, ready_name, stage_name, state_name
 from .schedule import lock_of, run_path
 from .spool import Spool
 
@@ -61,6 +63,7 @@ def perform(place: Place, stage: Stage, number: int, job: Job, executor: Executo
         stop.use_scratch(place.path)
     n_obs = came = nnz = 0
     lengths: list[int] = []
+    matrices: Counter[str] = Counter()
     name = cells_name(stage.number, number)
     with _written(place, name, stage.obs is not None) as file:
         for read, chunk in through(cells.read(refs), cells.kept, stage.path, executor, job.memory):
@@ -69,9 +72,32 @@ def perform(place: Place, stage: Stage, number: int, job: Job, executor: Executo
                 stored = encode(chunk)
                 write_all(file, stored)
                 lengths.append(len(stored))
-    done = Done(number, n_obs, came, nnz, tuple(lengths), time.monotonic() - started)
+                matrices.update(non_zeros(chunk))
+    done = Done(number, n_obs, came, nnz, tuple(lengths), time.monotonic() - started, dict(matrices))
     place.save(state_name(stage.number, number), (done, stage.accumulators))
     return done
+
+
+def prepare(place: Place, stage: Stage, number: int) -> int:
+    """Make the cells that a task has written ready for the file, unless they are; return how many chunks they are.
+
+    What is asked for (`asked_name`) is the preparer, and the non-zeros of each matrix before each range.
+    """
+    name = ready_name(stage.number, number)
+    there = place.load(name)
+    if there is not None:
+        return int(there)
+    preparer, before = place.needed(asked_name(stage.number))
+    at, done = Counter(before[number]), place.done(stage.number, number)
+    if done is None:
+        raise SourceError(f"range {number} of pass {stage.number} is gone from {place.path}; run again")
+    pieces = 0
+    for chunk in place.cells(stage, done):
+        place.save(ready_name(stage.number, number, pieces), preparer.prepare(chunk, at))
+        at.update(non_zeros(chunk))
+        pieces += 1
+    place.save(name, pieces)
+    return pieces
 
 
 @contextmanager
@@ -162,4 +188,4 @@ def fold_states(place: Place, stage: Stage, level: int, numbers: Iterable[int]) 
             mine.merge(theirs)
 
 
-__all__ = ["Cells", "Done", "Job", "Place", "Stage", "fold_states", "groups", "merge_some", "perform", "through"]
+__all__ = ["Cells", "Done", "Job", "Place", "Stage", "fold_states", "groups", "merge_some", "perform", "prepare"]

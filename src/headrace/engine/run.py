@@ -16,6 +16,7 @@ from typing import Any
 from ..chunk import Chunk, StreamSpec
 from ..errors import InputError, OutputError, SourceError
 from ..events import ChunkDone, Notice, PassFinished, PassStarted, one_at_a_time
+from ..preparer import Preparer
 from ..protocols import Accumulator, Source, Step, Transform
 from ..steps.bounds import need_cells
 from ..support.inputs import close_inputs
@@ -75,10 +76,9 @@ class Run:
         self.writing: Pass | None = None
         self.spool: Spool | None = None
         self.opened_spool: Spool | None = None
-        self.lost_part = False
         self.stack = ExitStack()
         self.kept: set[Any] = set()
-        self.storing, self.fetched = True, False
+        self.storing, self.fetched, self.lost_part = True, False, False
         self.elsewhere = self.executor if isinstance(self.executor, Elsewhere) else None
         self.spread: Spread | None = None
 
@@ -138,11 +138,11 @@ class Run:
             spec = node.now.preview(spec)
         return spec
 
-    def last_pass(self) -> Iterator[Chunk]:
-        """Yield the cells of the last pass; statistics are complete when it ends."""
+    def last_pass(self, preparer: Preparer | None = None) -> Iterator[Chunk]:
+        """Yield the cells of the last pass, as the preparer makes them; statistics are complete when it ends."""
         self.fit()
         assert self.writing is not None
-        yield from self._stream(self.writing)
+        yield from self._stream(self.writing, preparer)
         for node in self.writing.fitting:
             node.answer()
 
@@ -159,12 +159,12 @@ class Run:
         return replace(spec, n_obs=n_obs, uns={**spec.uns, "headrace": provenance(self.origin, self.steps)})
 
     # ------------------------------------------------------------------------------------------------ one pass
-    def _stream(self, current: Pass) -> Iterator[Chunk]:
+    def _stream(self, current: Pass, preparer: Preparer | None = None) -> Iterator[Chunk]:
         """Read all cells once and take them through the path of a pass."""
         with self._told(current):
             if self.spread is not None:
                 stage = self.spread.stage(current, self.number, self.before, self.nodes, self.expected.obs)
-                yield from self.spread.cells(stage)
+                yield from self.spread.cells(stage, preparer)
                 self.spread.take_in(stage, [stop for stop in current.path if isinstance(stop, Accumulator)])
                 return
             path = (*self.before, *current.path)

@@ -10,17 +10,21 @@ import json
 import mmap
 import pickle
 import struct
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from isal.isal_zlib import crc32  # zlib's own, ten times as fast
 
 from ..errors import OutputError, PlanError, SourceError
 from ..support.atomic import write_all, written_within
 from ..support.private import Folder
 
 MAGIC = b"headrace state 1\n"
-PAGE = 64
-"""Sections begin at a multiple of it."""
+PAGE, LARGE = 4096, 1 << 16
+"""Sections of so many bytes begin where a page does, so that they can go on to the disk past the system's memory."""
+
+ALIGNED = 64
+"""All others begin at a multiple of it."""
 
 
 def save(folder: Folder, name: str, value: Any, of: Sequence[str | int]) -> int:
@@ -41,15 +45,15 @@ def save(folder: Folder, name: str, value: Any, of: Sequence[str | int]) -> int:
     buffers: list[pickle.PickleBuffer] = []
     pickled = dumped(value, buffers.append)
     parts: list[bytes | memoryview] = [json.dumps(list(of)).encode(), pickled, *(buffer.raw() for buffer in buffers)]
-    entries = b"".join(struct.pack("<QI", len(part), zlib.crc32(part)) for part in parts)
+    entries = b"".join(struct.pack("<QI", len(part), crc32(part)) for part in parts)
     start = MAGIC + struct.pack("<I", len(parts)) + entries
-    start += struct.pack("<I", zlib.crc32(start))
+    start += struct.pack("<I", crc32(start))
     size = len(start)
     try:
         with written_within(folder.handle, name, shared=True) as file:
             write_all(file, start)
             for part in parts:
-                gap = bytes(-size % PAGE)
+                gap = bytes(-size % _alignment(len(part)))
                 write_all(file, gap)
                 write_all(file, part)
                 size += len(gap) + len(part)
@@ -88,18 +92,22 @@ def _sections(view: memoryview) -> list[memoryview]:
         raise ValueError("it does not begin as a state")
     (n,) = struct.unpack_from("<I", view, at)
     end = at + 4 + 12 * n
-    if len(view) < end + 4 or zlib.crc32(view[:end]) != struct.unpack_from("<I", view, end)[0]:
+    if len(view) < end + 4 or crc32(view[:end]) != struct.unpack_from("<I", view, end)[0]:
         raise ValueError("its header is not as it was written")
     out, start = [], end + 4
     for i in range(n):
         length, checksum = struct.unpack_from("<QI", view, at + 4 + 12 * i)
-        start += -start % PAGE
+        start += -start % _alignment(length)
         section = view[start : start + length]
-        if len(section) != length or zlib.crc32(section) != checksum:
+        if len(section) != length or crc32(section) != checksum:
             raise ValueError("a checksum is wrong")
         out.append(section)
         start += length
     return out
+
+
+def _alignment(length: int) -> int:
+    return PAGE if length >= LARGE else ALIGNED
 
 
 def dumped(value: Any, aside: Callable[[pickle.PickleBuffer], Any] | None = None) -> bytes:

@@ -7,7 +7,7 @@ depends on the data alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -84,9 +84,7 @@ class Appender:
     ) -> None:
         self.dtype, self.width, self.storage = np.dtype(dtype), width, storage
         entry = self.dtype.itemsize * int(np.prod(width, dtype=np.int64))
-        self.rows = max(1, (CHUNK_BYTES - (CHECKSUM_BYTES if storage.checksum else 0)) // max(1, entry))
-        if most is not None:
-            self.rows = max(1, min(self.rows, most))
+        self.rows = chunk_rows(entry, storage.checksum, most)
         self.size = self.rows * entry
         self.dataset = _create(group, name, self.dtype, (self.rows, *width), storage.compression, storage.checksum)
         self.filled = 0
@@ -105,6 +103,15 @@ class Appender:
                 self._send()
                 self._begin()
 
+    def append_filtered(self, head: npt.NDArray[Any], chunks: Sequence[Any], tail: npt.NDArray[Any]) -> None:
+        """Add entries of which whole chunks are filtered already: what fills the chunk at hand, these, and the rest."""
+        self.append(head)
+        for stored in chunks:
+            assert not self.filled, "it was cut for another place in the file"
+            start, self.length = self.length, self.length + self.rows
+            self.storage.outbox.put(partial(_same, stored), partial(self._store, start, self.length))
+        self.append(tail)
+
     def finish(self) -> None:
         """Send off what is left in the buffer."""
         if self.filled:
@@ -112,17 +119,15 @@ class Appender:
             self._send()
 
     def _begin(self) -> None:
-        """Start the next chunk in a buffer of its own, at the start of a page; its end is for the checksum."""
-        room = np.empty(self.size + CHECKSUM_BYTES + PAGE, dtype=np.uint8)
-        start = -room.ctypes.data % PAGE
-        self.bytes = room[start : start + self.size + CHECKSUM_BYTES]
+        """Start the next chunk in a buffer of its own."""
+        self.bytes = chunk_buffer(self.size)
         self.buffer = self.bytes[: self.size].view(self.dtype).reshape(self.rows, *self.width)
 
     def _send(self) -> None:
         """Have the chunk filtered and stored."""
         start, self.length = self.length, self.length + self.filled
         self.filled = 0
-        job = partial(_filtered, self.bytes, self.dtype.itemsize, self.storage.compression, self.storage.checksum)
+        job = partial(filtered, self.bytes, self.dtype.itemsize, self.storage.compression, self.storage.checksum)
         self.storage.outbox.put(job, partial(self._store, start, self.length))
 
     def _store(self, start: int, stop: int, stored: Any) -> None:
@@ -131,7 +136,20 @@ class Appender:
             self.dataset.id.write_direct_chunk((start, *(0 for _ in self.width)), stored)
 
 
-def _filtered(buffer: npt.NDArray[np.uint8], itemsize: int, compression: Compression, checksum: bool) -> Any:
+def chunk_rows(entry: int, checksum: bool, most: int | None) -> int:
+    """Return how many entries a stored chunk has: of so many bytes each, and at most so many in all."""
+    rows = max(1, (CHUNK_BYTES - (CHECKSUM_BYTES if checksum else 0)) // max(1, entry))
+    return rows if most is None else max(1, min(rows, most))
+
+
+def chunk_buffer(size: int) -> npt.NDArray[np.uint8]:
+    """Return room for a chunk of so many bytes, at the start of a page; its end is for the checksum."""
+    room = np.empty(size + CHECKSUM_BYTES + PAGE, dtype=np.uint8)
+    start = -room.ctypes.data % PAGE
+    return room[start : start + size + CHECKSUM_BYTES]
+
+
+def filtered(buffer: npt.NDArray[np.uint8], itemsize: int, compression: Compression, checksum: bool) -> Any:
     """Return a chunk as it is stored; the buffer has room for a checksum at its end."""
     plain = buffer[:-CHECKSUM_BYTES]
     if compression == "gzip":
@@ -147,6 +165,10 @@ def _filtered(buffer: npt.NDArray[np.uint8], itemsize: int, compression: Compres
         return plain
     buffer[-CHECKSUM_BYTES:] = np.frombuffer(int(kernels.fletcher32(plain)).to_bytes(4, "little"), dtype=np.uint8)
     return buffer
+
+
+def _same(stored: Any) -> Any:
+    return stored
 
 
 def _create(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ from ...support.atomic import Partial, atomic_file
 from ...support.columns import without_unused_colors
 from ...support.memory import n_cores
 from ...support.workers import Workers
+from .apart import apart
 from .check import check_spec
 from .digests import RowDigest, record, row_checksums
 from .elements import empty_dict, link_raw, write_element
@@ -29,9 +29,8 @@ from .frames import FrameWriter
 from .hdf5 import ALIGNED, Appender, Compression, Storage
 from .integers import check_counted, check_whole, counted
 from .output import Output
+from .prepared import FilteredRows, H5adPreparer, index_type, value_type
 from .reorder import ReorderBuffer
-
-INT32_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -72,13 +71,18 @@ class H5ad(Sink):
         if self.counts == "int32":
             check_counted(spec)
 
+    def preparer(self, spec: StreamSpec) -> H5adPreparer:
+        """Return what filters chunks in other processes."""
+        whole = frozenset(counted(spec) if self.counts == "int32" else ())
+        return H5adPreparer(self.compression, self.checksum, spec.nnz, whole)
+
     @contextmanager
     def open(self, spec: StreamSpec) -> Iterator[Writer]:
         """Begin the file; leaving the block normally moves it into place."""
         with (
             atomic_file(self.path, self.overwrite) as beside,
             Workers(1, "headrace-hdf5") as thread,
-            _apart(self._file(beside, spec), thread) as writer,
+            apart(self._file(beside, spec), thread) as writer,
         ):
             yield writer
 
@@ -105,47 +109,6 @@ class H5ad(Sink):
                 raise output.failure(error) from error
             if output.error is not None:
                 raise output.failure(output.error) from output.error
-
-
-@contextmanager
-def _apart(file: AbstractContextManager[H5adWriter], thread: ThreadPoolExecutor) -> Iterator[Writer]:
-    """Do everything with a file in one thread, which is not the main one.
-
-    HDF5 calls back into Python for every write. In the main thread, Ctrl-C may be raised in the middle of that, which
-    HDF5 does not survive; here it is raised where the main thread waits.
-    """
-    try:
-        writer = _Apart(thread.submit(file.__enter__).result(), thread)
-        yield writer
-        writer.wait()
-    except BaseException as error:
-        thread.submit(file.__exit__, type(error), error, error.__traceback__).result()
-        raise
-    thread.submit(file.__exit__, None, None, None).result()
-
-
-@dataclass
-class _Apart(Writer):
-    """A writer whose calls are done in another thread, one chunk behind."""
-
-    writer: H5adWriter
-    thread: ThreadPoolExecutor
-    last: Future[None] | None = None
-
-    def write(self, chunk: Chunk) -> None:
-        """Append cells, when those before are written."""
-        self.wait()
-        self.last = self.thread.submit(self.writer.write, chunk)
-
-    def finish(self, spec: StreamSpec) -> None:
-        """Write what is known only now."""
-        self.wait()
-        self.thread.submit(self.writer.finish, spec).result()
-
-    def wait(self) -> None:
-        """Wait for the last chunk to be written."""
-        if self.last is not None:
-            self.last.result()
 
 
 class H5adWriter(Writer):
@@ -215,15 +178,18 @@ class H5adWriter(Writer):
         """Let go of temporary files, whatever has happened."""
         self.obs.close()
 
-    def _append(self, name: str, X: Matrix) -> None:
+    def _append(self, name: str, X: Matrix | FilteredRows) -> None:
         if name not in self.matrices:
-            kind = SparseWriter if sparse.issparse(X) else DenseWriter
-            dtype = np.int32 if name in self.whole else np.float32
+            kind = DenseWriter if isinstance(X, np.ndarray) else SparseWriter
+            dtype = value_type(name in self.whole)
             self.matrices[name] = kind(self.file, name, X.shape[1], self.most, self.storage, dtype)
             self.rows[name] = RowDigest()
-        if name in self.whole:
-            check_whole(name, X)
-        self.storage.outbox.put(partial(row_checksums, X), self.rows[name].add)
+        if isinstance(X, FilteredRows):
+            self.storage.outbox.put(lambda: X.marks, self.rows[name].add)
+        else:
+            if name in self.whole:
+                check_whole(name, X)
+            self.storage.outbox.put(partial(row_checksums, X), self.rows[name].add)
         self.matrices[name].append(X)
 
     def _append_obsm(self, name: str, values: npt.NDArray[Any]) -> None:
@@ -247,21 +213,27 @@ class SparseWriter:
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         n_obs, nnz = most
-        wide = nnz is None or nnz > INT32_MAX
         self.group = file.create_group(name)
         self.group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0"})
-        index = np.int64 if wide else np.int32
+        index = index_type(nnz)
         self.data = Appender(self.group, "data", dtype, storage, most=nnz)
         self.indices = Appender(self.group, "indices", index, storage, most=nnz)
         self.indptr = Appender(self.group, "indptr", index, storage, most=n_obs + 1)
         self.indptr.append(np.zeros(1, dtype=index))
         self.nnz = 0
 
-    def append(self, X: sparse.csr_array) -> None:
+    def append(self, X: sparse.csr_array | FilteredRows) -> None:
         """Add rows."""
-        self.data.append(X.data)
-        self.indices.append(X.indices)
-        self.indptr.append(X.indptr[1:].astype(np.int64) + self.nnz)
+        if isinstance(X, FilteredRows):
+            assert X.before == self.nnz, "it was made for another place in the file"
+            self.data.append_filtered(X.data.head, X.data.chunks, X.data.tail)
+            self.indices.append_filtered(X.indices.head, X.indices.chunks, X.indices.tail)
+            ends = X.ends
+        else:
+            self.data.append(X.data)
+            self.indices.append(X.indices)
+            ends = X.indptr[1:].astype(np.int64)
+        self.indptr.append(ends + self.nnz)
         self.nnz += X.nnz
 
     def finish(self, shape: tuple[int, int]) -> None:
@@ -286,8 +258,8 @@ class DenseWriter:
         self.rows = Appender(group, name, dtype, storage, width=(width,), most=most[0])
         self.rows.dataset.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
 
-    def append(self, X: np.ndarray[Any, Any]) -> None:
-        """Add rows."""
+    def append(self, X: Any) -> None:
+        """Add rows of an array."""
         self.rows.append(X)
 
     def finish(self, shape: tuple[int, int]) -> None:
