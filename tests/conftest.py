@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let scanpy compile its loops without threads: the same numbers, for a third of the time that compiling takes."""
+    """Let scanpy compile its loops without threads: the same loops, compiled in half the time."""
     compat = sys.modules.get("scanpy._compat")
     if hasattr(compat, "_is_in_unsafe_thread_pool"):
         compat._is_in_unsafe_thread_pool = lambda: True  # type: ignore[union-attr]
