@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import pytest
 import scanpy as sc
 import scanpy.preprocessing._highly_variable_genes as hvg_module
 import tiledbsoma
-from cellxgene_census.experimental.pp import highly_variable_genes
 
 import headrace as hr
 from tests.against.test_scanpy import OTHER_SUMS, by_batch
@@ -36,12 +34,11 @@ DATASETS = [
 
 
 @pytest.fixture(scope="module")
-def census(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def census(shared_tool: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """5,437 cells of six datasets, 9 million non-zeros."""
     folder = tmp_path_factory.mktemp("census")
     (folder / "spec.json").write_text(json.dumps({"n_genes": 24_000, "organisms": {ORGANISM: DATASETS}}))
-    command = [str(shared / "tools" / "make_mini_census.py"), str(folder / "out"), "--spec", str(folder / "spec.json")]
-    subprocess.run([sys.executable, *command], check=True, capture_output=True)
+    shared_tool("make_mini_census.py", folder / "out", "--spec", folder / "spec.json")
     return folder / "out" / "soma"
 
 
@@ -122,6 +119,9 @@ def test_quality(query: hr.CensusQuery, counts: ad.AnnData) -> None:
 
 
 def census_hvg(path: Path, batch_key: str | None) -> pd.DataFrame:
+    # when it is imported it compiles for ten seconds
+    from cellxgene_census.experimental.pp import highly_variable_genes
+
     with cellxgene_census.open_soma(uri=str(path)) as census:
         cells = tiledbsoma.AxisQuery(value_filter="is_primary_data == True")
         with census["census_data"][ORGANISM].axis_query("RNA", obs_query=cells) as axes:

@@ -183,3 +183,28 @@ def test_loops_are_compiled_even_where_numba_is_told_not_to(loops: Path) -> None
     environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
     done = subprocess.run([sys.executable, loops], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "90 True\n"
+
+
+CALLS = """
+from headrace.stats.kernels.compiled import compiled
+
+@compiled
+def larger(values, least):
+    return values.size + least
+
+@compiled
+def three(values, least):
+    return larger(values, 1) + larger(values, 20) + larger(values, least)
+"""
+
+
+def test_a_number_that_is_written_out_in_a_call_is_not_compiled_for(tmp_path: Path) -> None:
+    path = tmp_path / "calls.py"
+    path.write_text(CALLS)
+    spec = importlib.util.spec_from_file_location("calls", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.three(np.zeros(4), 300) == 3 * 4 + 321
+    assert len(module.larger.signatures) == 1

@@ -1,6 +1,5 @@
 """The simulated Census: is it what the library for the real one expects, and do its numbers hold?"""
 
-import doctest
 import importlib
 import json
 import sys
@@ -593,9 +592,3 @@ def test_every_cell_has_a_count():
     table = genes("homo_sapiens").tail(40)  # hardly expressed at this depth
     dataset = SimulatedDataset(300, nnz_per_cell=1).draw("homo_sapiens", table)
     assert (dataset.X.sum(axis=1) >= 1).all()
-
-
-@pytest.mark.parametrize("module", ["assemble", "biology", "build", "datasets", "demo", "layout", "simulate"])
-def test_examples(module):
-    tested = doctest.testmod(importlib.import_module(f"headrace.testing.{module}"))
-    assert tested.failed == 0

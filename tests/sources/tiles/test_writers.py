@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,9 @@ from tests.sources.tiles.test_equal import compare
 
 
 @pytest.fixture(scope="module", params=["global", "consolidate"])
-def census(request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+def census(
+    request: pytest.FixtureRequest, shared_tool: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path]:
     out = tmp_path_factory.mktemp(request.param)
     datasets = [
         {"n_cells": 4500, "genes": 0.9, "nnz_per_cell": 150},
@@ -23,10 +23,8 @@ def census(request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pytes
     ]
     spec = out / "spec.json"
     spec.write_text(json.dumps({"n_genes": 2500, "organisms": {"homo_sapiens": datasets}}))
-    tool = [sys.executable, str(shared / "tools" / "make_mini_census.py"), str(out / "made")]
-    tool += ["--spec", str(spec), "--rows-per-chunk", "2048"]  # several fragments, so that there is what to consolidate
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path_factory.mktemp("numba"))}
-    subprocess.run([*tool, "--writer", request.param], check=True, env=environment, capture_output=True)
+    several = ["--rows-per-chunk", "2048"]  # several fragments, so that there is what to consolidate
+    shared_tool("make_mini_census.py", out / "made", "--spec", spec, *several, "--writer", request.param)
     return request.param, out / "made" / "soma"
 
 

@@ -56,8 +56,14 @@ def _find(row, joinids, row_map):  # type: ignore[no-untyped-def]
         return -1
     if row_map.size:
         return np.int64(row_map[row - joinids[0]])
-    k = np.searchsorted(joinids, row)
-    return np.int64(k) if joinids[k] == row else -1
+    low, high = np.int64(0), np.int64(joinids.size - 1)
+    while low < high:  # np.searchsorted takes two seconds to compile
+        middle = (low + high) >> 1
+        if joinids[middle] < row:
+            low = middle + 1
+        else:
+            high = middle
+    return low if joinids[low] == row else -1
 
 
 @compiled

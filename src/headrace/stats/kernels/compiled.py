@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import caching, config
+from numba.core import caching, config, types
 from numba.core.registry import cpu_target
 
 from ...errors import CodeCacheWarning
@@ -30,6 +30,7 @@ _NULL_CACHE: Any = caching.NullCache
 _INDEX_AND_DATA: Any = caching.IndexDataCacheFile
 _CONFIG: Any = config
 _cpu_target: Any = cpu_target
+_unliteral: Any = types.unliteral
 _CHECKSUM = 16
 _told: list[str] = []
 
@@ -42,6 +43,13 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     finally:
         _CONFIG.DISABLE_JIT = disabled
     made._cache = _cache(function)
+    template = made.get_call_template
+
+    def call_template(args: Any, kws: Any) -> Any:
+        """Type a call from another loop; numba would compile anew for each number that is written out in a call."""
+        return template(tuple(map(_unliteral, args)), {name: _unliteral(kind) for name, kind in kws.items()})
+
+    made.get_call_template = call_template
     return made  # type: ignore[no-any-return] # numba has no types
 
 
