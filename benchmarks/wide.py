@@ -36,6 +36,7 @@ LINES: dict[str, tuple[str, ...]] = {
         "--hvg-layer",
         "counts",
     ),
+    "export, HVG by dataset": ("export", *WHOLE, *NLH, "--hvg-batch", "dataset_id"),
     "export, filters and HVG": ("export", *WHOLE, "--min-genes", "5", "--min-cells", "5", *NLH),
 }
 

@@ -233,6 +233,9 @@ def test_step_flags_make_the_steps_in_their_order(
     assert "HighlyVariableGenes(n_top_genes=7, flavor='seurat_v3', layer='counts')" in text
     assert "Log1p" not in text
     assert "NormalizeLength()" not in text
+    batches = "--log1p --hvg 7 --hvg-batch donor_id"
+    assert main(["explain", *mouse(demo_census), *batches.split()]) == 0
+    assert "HighlyVariableGenes(n_top_genes=7, batch_key='donor_id')" in capsys.readouterr().out
 
 
 def test_output_is_refused_without_overwrite(

@@ -20,7 +20,7 @@ Examples:
     --by cell_type,tissue --metrics n_obs,mean,fraction --out dots.parquet
 """
 
-LEFT_OUT = ("pseudobulk", "method", "hvg", "hvg_flavor", "hvg_layer", "pca", "report")
+LEFT_OUT = ("pseudobulk", "method", "hvg", "hvg_flavor", "hvg_layer", "hvg_batch", "pca", "report")
 """Options of an export that have no place here."""
 
 GROUPS = (

@@ -195,6 +195,12 @@ STEP_FLAGS = (
         "--hvg-layer", metavar="NAME", help="Rank by this layer, e.g. counts, which seurat_v3 needs.", section=STEPS
     ),
     option(
+        "--hvg-batch",
+        metavar="COLUMN",
+        help="Rank within each value of this column of obs, e.g. dataset_id.",
+        section=STEPS,
+    ),
+    option(
         "--pca",
         type=int,
         metavar="N",

@@ -31,6 +31,7 @@ STEP_NAMES = (
     "hvg",
     "hvg_flavor",
     "hvg_layer",
+    "hvg_batch",
     "pca",
 )
 
@@ -77,8 +78,9 @@ def job(given: Mapping[str, Any], *, needs_out: bool, then: Sequence[Any] = ()) 
     flags = [f"--{name.replace('_', '-')}" for name in STEP_NAMES if given[name] is not None]
     if given["recipe"] is not None and flags:
         raise _usage(f"--recipe says all the steps, so {', '.join(flags)} cannot be given with it")
-    if given["hvg"] is None and (given["hvg_flavor"] or given["hvg_layer"]) is not None:
-        raise _usage("--hvg-flavor and --hvg-layer say how to rank genes; --hvg says how many, and is missing")
+    how = [f"--hvg-{name}" for name in ("flavor", "layer", "batch") if given[f"hvg_{name}"] is not None]
+    if given["hvg"] is None and how:
+        raise _usage(f"{' and '.join(how)}: how to rank genes; --hvg says how many, and is missing")
     if given["pca"] is not None and given["hvg"] is None:
         raise _usage("--pca is of the highly variable genes; --hvg says how many, and is missing")
     if given["method"] is not None and given["pseudobulk"] is None:
@@ -166,7 +168,8 @@ def _steps(given: Mapping[str, Any]) -> list[Any]:
         steps.append(hr.Log1p())
     if given["hvg"] is not None:
         flavor: Any = given["hvg_flavor"] or "seurat"  # the step knows which there are
-        steps.append(hr.HighlyVariableGenes(given["hvg"], flavor=flavor, layer=given["hvg_layer"]))
+        how = {"layer": given["hvg_layer"], "batch_key": given["hvg_batch"]}
+        steps.append(hr.HighlyVariableGenes(given["hvg"], flavor=flavor, **how))
     if given["pca"] is not None:
         steps += [hr.Scale(max_value=10, store=False), hr.PCA(given["pca"])]
     return steps

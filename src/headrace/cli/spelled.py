@@ -59,6 +59,7 @@ RULES = (
     ("--decimal", r"\bdecimal='([.,])'", r"--decimal \1"),
     ("--layer", r"\bSaveLayer\('counts'\) before they are changed keeps", "--layer counts --hvg-layer counts keeps"),
     ("--hvg-layer", r"\blayer='([^']*)' has them", r"--hvg-layer \1 has them"),
+    ("--hvg-batch", r"\bbatch_key='([^']*)'", r"--hvg-batch \1"),
     ("--hvg-flavor", r"\bHighlyVariableGenes\(flavor='([^']*)'\)", r"--hvg-flavor \1"),
     ("--hvg", r"\bHighlyVariableGenes\(n_top_genes=(.*?)\): at least 1, or None", r"--hvg \1: at least 1"),
     ("--log1p", r"\bput Log1p\(\) before it", "give --log1p too"),
