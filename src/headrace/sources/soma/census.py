@@ -31,6 +31,15 @@ class Census(Catalog):
         Date of the release if it was opened by release, else None.
     reader
         Who reads X of its queries, unless they say otherwise.
+
+    Examples
+    --------
+    >>> import headrace as hr, headrace.testing, tempfile
+    >>> census = hr.open_census(headrace.testing.build_demo_census(tempfile.mkdtemp()))
+    >>> census.organisms
+    ['homo_sapiens', 'mus_musculus']
+    >>> len(census.datasets(organism="mus_musculus"))
+    2
     """
 
     def __repr__(self) -> str:

@@ -32,16 +32,42 @@ FEW_GENES = 1000
 
 
 class DuplicateCellsWarning(UserWarning):
-    """A query holds cells that are also in other datasets of the Census."""
+    """A query holds cells that are also in other datasets of the Census.
+
+    Examples
+    --------
+    >>> import tempfile, warnings, headrace as hr, headrace.testing
+    >>> census = hr.open_census(headrace.testing.build_demo_census(tempfile.mkdtemp()))
+    >>> with warnings.catch_warnings(record=True, action="always") as told:
+    ...     human = census.query("homo_sapiens")
+    >>> print(told[0].message)
+    250 of 2650 cells are duplicates of cells in other datasets (is_primary_data is False); ...
+    >>> human = census.query("homo_sapiens", primary_only=True)  # says nothing: it was decided
+    """
 
 
 class FewGenesWarning(UserWarning):
-    """Few genes were measured in every dataset of a query."""
+    """Few genes were measured in every dataset of a query.
+
+    Examples
+    --------
+    >>> import warnings, headrace as hr
+    >>> warnings.filterwarnings("error", category=hr.FewGenesWarning)  # stop, rather than go on with few genes
+    """
 
 
 @dataclass(frozen=True)
 class CensusQuery(SomaSource):
-    """Some cells and genes of a Census; made by `Census.query`. A source for a `Plan`."""
+    """Some cells and genes of a Census; made by `Census.query`. A source for a `Plan`.
+
+    Examples
+    --------
+    >>> import tempfile, warnings, headrace as hr, headrace.testing
+    >>> census = hr.open_census(headrace.testing.build_demo_census(tempfile.mkdtemp()))
+    >>> liver = census.query("mus_musculus", dataset_id="4546e757-34d0-4d17-be06-538318925fcd")
+    >>> liver.spec
+    StreamSpec(700 cells x 2,000 genes, 486,878 non-zeros, counts)
+    """
 
     census: Catalog = None  # type: ignore[assignment] # required, but dataclasses want a default after defaults
     organism: str = ""
