@@ -1,4 +1,4 @@
-"""What a function returns, where its docstring says it in a sentence and names no type: napoleon would take it for one."""
+"""What a function returns, where its docstring says it in a sentence: napoleon would take that for a type."""
 
 from __future__ import annotations
 

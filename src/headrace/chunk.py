@@ -224,8 +224,6 @@ class Chunk:
     >>> chunk = Chunk(np.ones((2, 3), np.float32), pd.DataFrame(index=["a", "b"]))
     >>> chunk.n_obs, chunk.n_vars, chunk.nnz
     (2, 3, 6)
-    >>> chunk.with_obs(depth=[3, 3]).obs.columns.tolist()
-    ['depth']
     """
 
     X: Matrix

@@ -15,7 +15,7 @@ class HeadraceError(Exception):
     >>> import headrace as hr
     >>> try:
     ...     hr.open_h5ad("nowhere.h5ad")
-    ... except hr.HeadraceError as error:  # whatever headrace itself has to say; mistakes in your code stay what they are
+    ... except hr.HeadraceError as error:  # whatever headrace itself has to say
     ...     print(type(error).__name__)
     InputError
     """
@@ -51,7 +51,8 @@ class PlanError(InputError):
     Examples
     --------
     >>> import pandas as pd, headrace as hr
-    >>> table = hr.open_counts(pd.DataFrame({"s1": [3, 1], "s2": [0, 2]}, index=["g1", "g2"]), orientation="genes x samples")
+    >>> counts = pd.DataFrame({"s1": [3, 1], "s2": [0, 2]}, index=["g1", "g2"])
+    >>> table = hr.open_counts(counts, orientation="genes x samples")
     >>> hr.Plan(table, [hr.UseLayer("counts")])  # no step has saved it
     Traceback (most recent call last):
     headrace.errors.PlanError: ...
@@ -64,7 +65,8 @@ class MemoryBudgetError(HeadraceError):
     Examples
     --------
     >>> import pandas as pd, headrace as hr
-    >>> table = hr.open_counts(pd.DataFrame({"s1": [3, 1], "s2": [0, 2]}, index=["g1", "g2"]), orientation="genes x samples")
+    >>> counts = pd.DataFrame({"s1": [3, 1], "s2": [0, 2]}, index=["g1", "g2"])
+    >>> table = hr.open_counts(counts, orientation="genes x samples")
     >>> hr.Plan(table).to_anndata(memory="1MB")
     Traceback (most recent call last):
     headrace.errors.MemoryBudgetError: ...
@@ -72,13 +74,13 @@ class MemoryBudgetError(HeadraceError):
 
 
 class SourceError(HeadraceError):
-    """Reading failed: the source is broken, gone, or contradicts itself.
+    r"""Reading failed: the source is broken, gone, or contradicts itself.
 
     Examples
     --------
     >>> import pathlib, tempfile, headrace as hr
     >>> cut = pathlib.Path(tempfile.mkdtemp()) / "cut.h5ad"
-    >>> _ = cut.write_bytes(b"\\x89HDF\\r\\n\\x1a\\n")
+    >>> _ = cut.write_bytes(b"\x89HDF\r\n\x1a\n")
     >>> hr.open_h5ad(cut)
     Traceback (most recent call last):
     headrace.errors.SourceError: ...
@@ -136,7 +138,8 @@ class OutputError(HeadraceError):
     Examples
     --------
     >>> import pathlib, tempfile, pandas as pd, headrace as hr
-    >>> table = hr.open_counts(pd.DataFrame({"s1": [3, 1], "s2": [0, 2]}, index=["g1", "g2"]), orientation="genes x samples")
+    >>> counts = pd.DataFrame({"s1": [3, 1], "s2": [0, 2]}, index=["g1", "g2"])
+    >>> table = hr.open_counts(counts, orientation="genes x samples")
     >>> there = pathlib.Path(tempfile.mkdtemp()) / "there.h5ad"
     >>> _ = there.write_text("somebody's")
     >>> hr.Plan(table).write_h5ad(there)

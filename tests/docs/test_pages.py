@@ -14,7 +14,7 @@ from headrace.cli import main
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts and "generated" not in path.parts)
-BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(python|console|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WITH_CODE = [page for page in PAGES if BLOCK.search(page.read_text())]
 
 
@@ -24,18 +24,26 @@ def test_commands_and_code_run(
     page: Path, demo_census: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    if "demo --out" not in page.read_text():
+    if "$ headrace demo" not in page.read_text():
         Path("demo").mkdir()
         Path("demo/census").symlink_to(demo_census)
     names: dict[str, object] = {}
+    said = ""
     for kind, text in BLOCK.findall(page.read_text()):
         if kind == "python":
             exec(compile(text, f"{page.name}", "exec"), names)
-            continue
-        for line in text.splitlines():
-            command = shlex.split(line.removeprefix("$ "))
-            assert command[0] == "headrace"
-            assert main(command[1:]) == 0, (line, capsys.readouterr().err)
+            said = ""
+        elif kind == "text":
+            for line in text.splitlines():  # what the commands above it say; "…" is anything
+                pattern = r"\s+".join(re.escape(word).replace("…", ".*") for word in line.split())
+                assert re.search(f"^{pattern}$", said, re.MULTILINE), (line, said)
+        else:
+            capsys.readouterr()
+            for line in text.splitlines():
+                command = shlex.split(line.removeprefix("$ "))
+                assert command[0] == "headrace"
+                assert main(command[1:]) == 0, (line, capsys.readouterr().err)
+            said = "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize("page", [*PAGES, DOCS.parent / "README.md"], ids=lambda page: page.stem)

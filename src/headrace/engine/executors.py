@@ -49,7 +49,8 @@ class Threads(Executor):
     Examples
     --------
     >>> import headrace as hr
-    >>> list(hr.Threads(workers=4, in_flight=6).map(abs, [-1, 2, -3]))  # as plan.write_h5ad(..., executor=hr.Threads(4, 6))
+    >>> executor = hr.Threads(workers=4, in_flight=6)  # plan.write_h5ad(path, executor=executor)
+    >>> list(executor.map(abs, [-1, 2, -3]))
     [1, 2, 3]
     """
 

@@ -29,7 +29,8 @@ class ScaledTwiceWarning(UserWarning):
     --------
     >>> import warnings, numpy as np, pandas as pd, headrace as hr
     >>> from headrace.sources.arrays import ArraySource
-    >>> cells = ArraySource(np.array([[3.0, 1], [0, 2]]), pd.DataFrame(index=["x", "y"]), pd.DataFrame(index=["g", "h"]))
+    >>> obs, var = pd.DataFrame(index=["x", "y"]), pd.DataFrame(index=["g", "h"])
+    >>> cells = ArraySource(np.array([[3.0, 1], [0, 2]]), obs, var)
     >>> with warnings.catch_warnings(record=True, action="always") as told:
     ...     plan = hr.Plan(cells, [hr.NormalizeTotal(1e4), hr.NormalizeTotal(1e6)])
     >>> print(told[0].message)

@@ -18,13 +18,14 @@ class AnnotationWarning(UserWarning):
 
 
 class MissingTranscriptsWarning(UserWarning):
-    """Some transcripts have no gene in `tx2gene`, and their counts are left out.
+    r"""Some transcripts have no gene in `tx2gene`, and their counts are left out.
 
     Examples
     --------
     >>> import pathlib, tempfile, warnings, pandas as pd, headrace as hr
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "quant.sf"
-    >>> _ = file.write_text("Name\\tLength\\tEffectiveLength\\tTPM\\tNumReads\\nT1\\t900\\t700\\t1\\t6\\nT2\\t900\\t700\\t1\\t9\\n")
+    >>> head = "Name\tLength\tEffectiveLength\tTPM\tNumReads"
+    >>> _ = file.write_text(f"{head}\nT1\t900\t700\t1\t6\nT2\t900\t700\t1\t9\n")
     >>> with warnings.catch_warnings(record=True, action="always") as told:
     ...     counts = hr.open_counts(file, tx2gene=pd.Series({"T1": "A"}))
     >>> print(told[0].message)
@@ -33,13 +34,13 @@ class MissingTranscriptsWarning(UserWarning):
 
 
 class TextEncodingWarning(UserWarning):
-    """A table is not UTF-8 and was read as latin-1: names with accents may be wrong.
+    r"""A table is not UTF-8 and was read as latin-1: names with accents may be wrong.
 
     Examples
     --------
     >>> import pathlib, tempfile, warnings, headrace as hr
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "counts.csv"
-    >>> _ = file.write_bytes(",Müller,Meyer\\ng1,1,2\\n".encode("latin-1"))
+    >>> _ = file.write_bytes(",Müller,Meyer\ng1,1,2\n".encode("latin-1"))
     >>> with warnings.catch_warnings(record=True, action="always") as told:
     ...     counts = hr.open_counts(file, orientation="genes x samples")
     >>> print(str(told[0].message).replace(str(file), "counts.csv"))
@@ -48,13 +49,13 @@ class TextEncodingWarning(UserWarning):
 
 
 class UnnamedSamplesWarning(UserWarning):
-    """A table of several samples has no header, so their names are made up.
+    r"""A table of several samples has no header, so their names are made up.
 
     Examples
     --------
     >>> import pathlib, tempfile, warnings, headrace as hr
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "counts.tsv"
-    >>> _ = file.write_text("7157\\t5\\t7\\n672\\t0\\t1\\n")
+    >>> _ = file.write_text("7157\t5\t7\n672\t0\t1\n")
     >>> with warnings.catch_warnings(record=True, action="always") as told:
     ...     counts = hr.open_counts(file, orientation="genes x samples")
     >>> print(str(told[0].message).replace(str(file), "counts.tsv"))
