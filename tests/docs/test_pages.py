@@ -51,6 +51,22 @@ def test_commands_and_code_run(
             said = "".join(capsys.readouterr())
 
 
+def test_the_readme_runs(
+    demo_census: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a new user copies, on the simulated Census."""
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS.parent / "README.md").read_text().replace("2025-11-08", str(demo_census))
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+    assert Path("liver.html").stat().st_size > 10_000
+    commands = re.findall(r"^headrace (?:datasets|explain|export)(?:.*\\\n)*.*$", text, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        words = shlex.split(command.replace("\\\n", " "))[1:]
+        assert main([*words, *(["--overwrite"] if words[0] == "export" else [])]) == 0, capsys.readouterr().err
+
+
 @pytest.mark.parametrize("page", [*PAGES, DOCS.parent / "README.md"], ids=lambda page: page.stem)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
