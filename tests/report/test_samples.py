@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,8 @@ def test_libraries_and_factors_far_apart_are_warned_of(tmp_path: Path) -> None:
     counts.loc[counts.mean(axis=1).idxmax(), "s1"] = 200_000
     run(counts, STEPS, tmp_path)
     text = (tmp_path / "x.html").read_text()
-    assert "Libraries go from" in text
-    assert "Normalisation factors go from" in text
-    assert ": s0" in text
-    assert ": s1" in text
+    assert re.search("Libraries go from [^<]*s0<", text)
+    assert re.search("Normalisation factors go from [^<]*: s1<", text)
     run(table(), STEPS, tmp_path)
     assert "Libraries go from" not in (tmp_path / "x.html").read_text()
 
