@@ -15,7 +15,8 @@ from ...support.retry import call
 from .catalog import Catalog
 from .choice import Reader, check_reader
 from .count import count_cells
-from .query import CensusQuery, DuplicateCellsWarning, FewGenesWarning
+from .notices import DuplicateCellsWarning, FewGenesWarning
+from .query import CensusQuery
 from .selection import asked_joinids
 
 

@@ -22,6 +22,7 @@ from .checks import impossible
 from .count import cell_filter
 from .experiment import PRESENCE
 from .genes import Genes, choose
+from .notices import DuplicateCellsWarning, FewGenesWarning
 from .presence import read_presence
 from .replica import Replica
 from .selection import Selection
@@ -31,38 +32,13 @@ MEDIAN_LENGTH_SINCE = "2025-01-30"
 FEW_GENES = 1000
 
 
-class DuplicateCellsWarning(UserWarning):
-    """A query holds cells that are also in other datasets of the Census.
-
-    Examples
-    --------
-    >>> import tempfile, warnings, headrace as hr, headrace.testing
-    >>> census = hr.open_census(headrace.testing.build_demo_census(tempfile.mkdtemp()))
-    >>> with warnings.catch_warnings(record=True, action="always") as told:
-    ...     human = census.query("homo_sapiens")
-    >>> print(told[0].message)
-    250 of 2650 cells are duplicates of cells in other datasets (is_primary_data is False); ...
-    >>> human = census.query("homo_sapiens", primary_only=True)  # says nothing: it was decided
-    """
-
-
-class FewGenesWarning(UserWarning):
-    """Few genes were measured in every dataset of a query.
-
-    Examples
-    --------
-    >>> import warnings, headrace as hr
-    >>> warnings.filterwarnings("error", category=hr.FewGenesWarning)  # stop, rather than go on with few genes
-    """
-
-
 @dataclass(frozen=True)
 class CensusQuery(SomaSource):
     """Some cells and genes of a Census; made by `Census.query`. A source for a `Plan`.
 
     Examples
     --------
-    >>> import tempfile, warnings, headrace as hr, headrace.testing
+    >>> import tempfile, headrace as hr, headrace.testing
     >>> census = hr.open_census(headrace.testing.build_demo_census(tempfile.mkdtemp()))
     >>> liver = census.query("mus_musculus", dataset_id="4546e757-34d0-4d17-be06-538318925fcd")
     >>> liver.spec
