@@ -71,10 +71,12 @@ wheel: $(READY)
 	dist/venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt dist/*.whl
 	cd dist && venv/bin/headrace demo --out demo && venv/bin/headrace --version
 
-# The documentation, warnings as errors; it lands in docs/_build/html. Nothing is fetched but packages.
+# The documentation, warnings as errors; it lands in docs/_build/html, where links, anchors and search are tried. Nothing
+# is fetched but packages.
 docs: $(BIN)/.docs
 	$(BIN)/python scripts/make_pictures.py
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	HEADRACE_DOCS=docs/_build/html $(BIN)/python -m pytest -q tests/docs/test_built.py
 
 $(BIN)/.docs: $(READY)
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[docs]'

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import headrace
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs" / "_ext"))
 # what myst-nb starts finds nothing else: the notebooks run with this Python
 os.environ.setdefault("HEADRACE_CACHE", "off")
 
@@ -24,13 +26,18 @@ extensions = [
     "scanpydoc.theme",
     "sphinxcontrib.bibtex",
     "sphinx_copybutton",
+    "mathml",
+    "returns",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "_templates", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "_ext", "_templates", "**.ipynb_checkpoints"]
 html_theme = "scanpydoc"
 html_title = "headrace"
 html_static_path = ["_static"]
+html_css_files = ["headrace.css"]
 html_show_sphinx = False
+html_math_renderer = "mathml"
+default_role = "py:obj"  # `name` in a docstring: a link where the name is one of ours, else code
 
 myst_enable_extensions = ["colon_fence", "dollarmath", "amsmath"]
 myst_heading_anchors = 4

@@ -24,7 +24,7 @@ from .errors import StorageWarning as StorageWarning
 from .errors import UnmeasuredGenesWarning as UnmeasuredGenesWarning
 from .errors import UntestedGroupsWarning as UntestedGroupsWarning
 from .errors import WorkersError as WorkersError
-from .sinks.h5ad.verify import Verdict as Verdict
+from .sinks.h5ad.verdict import Verdict as Verdict
 from .sinks.h5ad.verify import verify_h5ad as verify_h5ad
 from .sinks.long import LongTable as LongTable
 from .sinks.table import Table as Table

@@ -218,6 +218,12 @@ class Chunk:
         of un-logged values need no `expm1` and lose no digits.
     obsm
         Several numbers per cell by name, dense, shape (n_obs, k), with the names and dtypes of `spec.obsm`.
+
+    Examples
+    --------
+    >>> chunk = Chunk(np.ones((2, 3), np.float32), pd.DataFrame(index=["a", "b"]))
+    >>> chunk.n_obs, chunk.n_vars, chunk.nnz
+    (2, 3, 6)
     """
 
     X: Matrix

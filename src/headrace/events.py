@@ -2,6 +2,25 @@
 
 A listener is called by one thread at a time. `Fetched` and `Waiting` come from a thread of their own, about once a
 second, and only where the source is far away.
+
+Examples
+--------
+>>> import numpy as np, pandas as pd, headrace as hr, tempfile
+>>> from headrace.sources.arrays import ArraySource
+>>> def listen(event):
+...     match event:
+...         case PassStarted():
+...             print(f"pass {event.number} of {event.total}: {event.purpose}, {event.n_obs} cells")
+...         case ChunkDone():
+...             print(f"{event.n_obs} cells done, {event.nnz} non-zeros left")
+...         case PassFinished():
+...             assert event.seconds >= 0
+...         case Notice() | Waiting() | Fetched():  # the last two only where the source is far away
+...             print(event)
+>>> cells = ArraySource(np.eye(3), pd.DataFrame(index=list("abc")), pd.DataFrame(index=list("ghi")))
+>>> spec = hr.Plan(cells, [hr.Log1p()]).write_h5ad(tempfile.mkdtemp() + "/x.h5ad", on_event=listen)
+pass 1 of 1: write, 3 cells
+3 cells done, 3 non-zeros left
 """
 
 from __future__ import annotations

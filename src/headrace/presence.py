@@ -19,7 +19,7 @@ class Presence:
     Parameters
     ----------
     datasets
-        Their `dataset_id`s.
+        Their values of `dataset_id`.
     bits
         Shape (datasets, n_vars / 8, rounded up), uint8, as `numpy.packbits` makes them.
     n_vars

@@ -61,12 +61,27 @@ def tpm() -> list[Any]:
     """Return transcripts per million: counts per kilobase, scaled to a total of 1e6, in every cell.
 
     Source: Li & Dewey 2011; the same numbers as scuttle's `calculateTPM`.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> [type(step).__name__ for step in hr.recipes.tpm()]
+    ['NormalizeLength', 'NormalizeTotal']
     """
     return [NormalizeLength(assays="all", unit="kilobase"), NormalizeTotal(target_sum=1e6)]
 
 
 def cp10k() -> list[Any]:
-    """Return the logarithm of 1 + counts per 10,000, as scanpy and Seurat's LogNormalize; counts kept as a layer."""
+    """Return the logarithm of 1 + counts per 10,000, as scanpy and Seurat's LogNormalize; counts kept as a layer.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd, headrace as hr
+    >>> from headrace.sources.arrays import ArraySource
+    >>> cells = ArraySource(np.array([[1, 3]]), pd.DataFrame(index=["c"]), pd.DataFrame(index=["g", "h"]))
+    >>> hr.Plan(cells, hr.recipes.cp10k()).to_anndata().X.toarray().round(3)  # log(1 + 2500), log(1 + 7500)
+    array([[7.824, 8.923]], dtype=float32)
+    """
     return [SaveLayer("counts"), NormalizeTotal(target_sum=1e4), Log1p()]
 
 
@@ -75,6 +90,12 @@ def census_normalized() -> list[Any]:
 
     x / total for assays that count one end of each molecule; (x / length) / total for the others.
     Use it with `genes="all"`: the Census sums over all genes.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> hr.recipes.census_normalized()[1].target_sum
+    1.0
     """
     return [NormalizeLength(), NormalizeTotal(target_sum=1.0)]
 

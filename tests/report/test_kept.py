@@ -21,6 +21,7 @@ from headrace.cli.recipe_file import read
 from headrace.engine.observed import Observed
 from headrace.engine.recipe import recipe_text
 from headrace.engine.schedule import flatten, passes
+from headrace.sources.arrays import ArraySource
 from headrace.stats.distributions import LOG_EDGES
 from headrace.stats.planes import Grid
 from tests.laws.registry import STEPS, source
@@ -187,6 +188,24 @@ def test_squares_hold_the_points_that_numpy_puts_there() -> None:
     assert whole.result()["cells"] == [[*map(int, one), int(k)] for one, k in zip(at, n, strict=True)]
     assert (np.ptp(at, axis=0) < 64).all()
     assert (np.ptp(np.floor(xy / (side / 2)), axis=0) >= 64).any()
+
+
+def test_of_many_datasets_the_same_ones_are_followed(tmp_path: Path) -> None:
+    """Which have most cells differs from point to point; a dataset that is not shown has not lost its cells."""
+    n = 900
+    names = np.array([f"d{i:03d}" for i in range(150)])[np.arange(n) % 150]
+    obs = pd.DataFrame(
+        {"dataset_id": pd.Categorical(names), "depth": np.arange(n) % 7}, index=[f"c{i}" for i in range(n)]
+    )
+    cells = ArraySource(np.ones((n, 3)), obs, pd.DataFrame(index=["g", "h", "i"]))
+    rows = kept(cells, [hr.FilterCells(min={"depth": 3})], tmp_path / "x.h5ad")["funnel"]
+    left = obs[obs["depth"] >= 3]["dataset_id"].value_counts()
+    first, last = rows[0]["by"]["dataset_id"], rows[-1]["by"]["dataset_id"]
+    shown = [name for name in first if name != "(others)"]
+    assert len(shown) == 60
+    assert {name: last.get(name, 0) for name in shown} == {name: left[name] for name in shown}
+    assert (sum(first.values()), sum(last.values())) == (n, left.sum())
+    assert "(others)" in (tmp_path / "x.html").read_text()
 
 
 # ------------------------------------------------------------------------------------------------ files and errors

@@ -113,6 +113,7 @@ OPTIONS = (
         section=RUN,
     ),
     option("--overwrite", is_flag=True, help="Replace the file if it exists.", section=RUN),
+    option("--report", metavar="FILE.html", help="Write a report of the run, too: one page of HTML.", section=RUN),
     option(
         "--dense/--sparse",
         default=None,
@@ -150,6 +151,7 @@ def bulk(session: Session, /, tables: tuple[str, ...], **given: Any) -> None:
     import headrace as hr
 
     from ..engine.leftover import SPOOLS
+    from ..engine.reporting import Reporting
     from ..engine.settings import Settings
     from ..support.atomic import check_target
     from ..support.memory import default_budget, parse_bytes
@@ -172,6 +174,9 @@ def bulk(session: Session, /, tables: tuple[str, ...], **given: Any) -> None:
         f"{source.spec.n_obs:,} samples, {source.spec.n_vars:,} genes{told}"
     )
     plan = hr.Plan(source, steps(given))
+    asked = None
+    if sink is not None and given["report"] is not None:
+        asked = Reporting(given["report"], given["overwrite"], source, plan.steps, sink.files)
     session.watch(out, out.absolute().parent / SPOOLS)
     memory = default_budget() if given["memory"] is None else parse_bytes(given["memory"])
     with Progress(session) as progress:
@@ -184,13 +189,16 @@ def bulk(session: Session, /, tables: tuple[str, ...], **given: Any) -> None:
                 dense=given["dense"],
                 counts=given["counts"] or "float32",
                 on_event=progress,
+                report=given["report"],
             )
         else:
-            spec = plan.write(sink, Settings(memory, on_event=progress))
+            spec = plan.write(sink, Settings(memory, on_event=progress), asked)
     session.say(
         f"wrote {out}: {spec.n_obs:,} samples x {out_of(spec.n_vars, source.spec.n_vars)} genes, "
         f"{size(out.stat().st_size)}, {session.seconds():.1f} s"
     )
+    if given["report"] is not None:
+        session.say(f"wrote {given['report']}: {size(Path(given['report']).stat().st_size)}")
 
 
 def steps(given: dict[str, Any]) -> list[Any]:

@@ -20,7 +20,14 @@ MOST_THREADS = 4096
 
 @dataclass(frozen=True)
 class Serial(Executor):
-    """In this thread, one item at a time. The reference the others must agree with."""
+    """In this thread, one item at a time. The reference the others must agree with.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> list(hr.Serial().map(abs, [-1, 2, -3]))
+    [1, 2, 3]
+    """
 
     in_flight: int = 1
 
@@ -38,6 +45,13 @@ class Threads(Executor):
     """In `workers` threads, with at most `in_flight` results not yet consumed.
 
     The hot loops are compiled and release the interpreter lock, and so does reading.
+
+    Examples
+    --------
+    >>> import headrace as hr
+    >>> executor = hr.Threads(workers=4, in_flight=6)  # plan.write_h5ad(path, executor=executor)
+    >>> list(executor.map(abs, [-1, 2, -3]))
+    [1, 2, 3]
     """
 
     workers: int = 2

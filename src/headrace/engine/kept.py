@@ -15,12 +15,16 @@ from ..steps.normalize import FULL_GENE_ASSAYS
 from .explain import described
 from .observed import GROUPED, RAW, Observed, grouped
 from .recipe import recipe_text
+from .samples import kept_samples, kept_variances
 
 VERSION = 1
 """Of the layout of what is kept."""
 
 MOST_VALUES = 60
 """Datasets, or assays, whose cells are kept one by one; the others are summed up."""
+
+OTHERS = "(others)"
+"""What stands for them."""
 
 SCORES = ("dispersions_norm", "variances_norm", "residual_variances")
 """Columns of `var` by which genes are chosen."""
@@ -58,6 +62,19 @@ def keep(
         "genes": next((drawn for spec in specs if (drawn := genes(spec.var)) is not None), None),
         "grids": {name[1]: found[name] for name in found if name[0] == "grid"},
         "variance_ratio": variance_ratio(specs[-1].uns),
+        **_samples(source, found),
+    }
+
+
+def _samples(source: Source[Any], found: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return what is known of samples, where rows are samples; of cells there is nothing more to keep."""
+    if ("samples",) not in found and ("variances",) not in found:
+        return {}
+    obs = source.spec.whole_obs if source.spec.samples else None
+    order = None if obs is None else list(obs.index)
+    return {
+        "samples": kept_samples(found.get(("samples",)), order),
+        "variances": kept_variances(found.get(("variances",))),
     }
 
 
@@ -66,6 +83,7 @@ def _funnel(source: Source[Any], observed: Observed, specs: Sequence[StreamSpec]
     found, steps = observed.found, observed.plain
     last = len(steps)
     rows: list[dict[str, Any]] = []
+    chosen: dict[str, list[str]] = {}
     for point in range(last + 1):
         cells = found.get(("cells", point))
         if cells is None and point == 0:
@@ -80,14 +98,20 @@ def _funnel(source: Source[Any], observed: Observed, specs: Sequence[StreamSpec]
         row: dict[str, Any] = {
             "after": _name(steps, specs, point),
             "cells": None if cells is None else cells["n"],
-            "by": {} if cells is None else {name: _few(by) for name, by in cells["by"].items() if name in GROUPED},
+            "by": {} if cells is None else {name: _few(by, chosen.get(name)) for name, by in _grouped(cells)},
             "genes": n_genes,
             "samples": specs[point].samples,
             "rules": _rules(found, observed, point),
         }
         if point in (0, last) or row["cells"] is None or fewer or row["cells"] != _cells(rows) or row["rules"]:
             rows.append(row)
+            for name, by in row["by"].items():
+                chosen.setdefault(name, [value for value in by if value != OTHERS])
     return rows
+
+
+def _grouped(cells: Mapping[str, Any]) -> list[tuple[str, Mapping[str, int]]]:
+    return [(name, by) for name, by in cells["by"].items() if name in GROUPED]
 
 
 def _name(steps: Sequence[Step], specs: Sequence[StreamSpec], point: int) -> str:
@@ -113,11 +137,11 @@ def _rules(found: Mapping[Any, Any], observed: Observed, point: int) -> list[dic
     ]
 
 
-def _few(by: Mapping[str, int]) -> dict[str, int]:
-    """Return the values with most cells, and the others in one."""
-    most = dict(list(by.items())[:MOST_VALUES])
+def _few(by: Mapping[str, int], chosen: Sequence[str] | None) -> dict[str, int]:
+    """Return the values with most cells, or those that were chosen before, and the others in one."""
+    most = dict(list(by.items())[:MOST_VALUES]) if chosen is None else {v: by[v] for v in chosen if by.get(v)}
     others = sum(by.values()) - sum(most.values())
-    return {**most, **({"(others)": others} if others else {})}
+    return {**most, **({OTHERS: others} if others else {})}
 
 
 def _measures(observed: Observed, specs: Sequence[StreamSpec]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ..stats.lengthbias import LengthBias, length_bins
 from ..stats.planes import Grid, Together
 from ..stats.representation import Representation
 from ..steps.observe import Maker, Observe
+from .samples import libraries, moments
 from .schedule import passes
 
 RAW = (Holds.COUNTS, Holds.UNKNOWN)
@@ -115,12 +116,20 @@ class Observed:
         """Return all that a report would show, the most telling first."""
         last = len(self.plain)
         by_filters = {i + 1 for i in range(last) if len(self.specs[i + 1].filters) > len(self.specs[i].filters)}
-        sources = {i for i, step in enumerate(self.plain) if step.becomes_source}
+        sources = {i + k for i, step in enumerate(self.plain) if step.becomes_source for k in (0, 1)}
         looks = [
             Look(("cells", point), [point], lambda spec: CellsOfValues(grouped(spec)), False)
             for point in sorted({0, last} | by_filters | sources)
         ]
-        return [*looks, *self._rules(), *self._lengths(), *self._measures(), *self._factors(), *self._grids()]
+        looks += [*self._rules(), *self._samples(), *self._lengths(), *self._measures(), *self._factors()]
+        return [*looks, *self._grids()]
+
+    def _samples(self) -> list[Look]:
+        """Return libraries of samples, and mean and variance of genes over samples, as late as X has counts."""
+        raw = [i for i, spec in enumerate(self.specs) if spec.samples and spec.holds in RAW]
+        if not raw:
+            return []
+        return [Look(("samples",), raw[::-1], libraries, True), Look(("variances",), raw[::-1], moments, True)]
 
     def _rules(self) -> list[Look]:
         """Return what counts the cells that each limit of a step with several keeps out."""

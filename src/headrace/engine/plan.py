@@ -229,10 +229,10 @@ class Plan:
         with self._run(settings) as running:
             yield from running.last_pass()
 
-    def write(self, sink: Sink, settings: Settings | None = None) -> StreamSpec:
+    def write(self, sink: Sink, settings: Settings | None = None, report: Reporting | None = None) -> StreamSpec:
         """Run the plan into any sink; see `write_h5ad`."""
         check_call(Plan.write, locals())
-        return self._write(sink, settings or Settings(_bytes(None)))
+        return self._write(sink, settings or Settings(_bytes(None)), asked=report)
 
     def _write(
         self, sink: Sink, settings: Settings, size: tuple[int, int] = (0, 0), asked: Reporting | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .amounts import seconds, share, short, whole
-from .figures import slope
+from .lengths import slope
 from .record import Record
 
 MANY = 0.5
@@ -78,9 +78,11 @@ MEANINGS = {
 OTHER = ("headrace said this while it ran.", "See the message itself.")
 
 
-def advise(data: Mapping[str, Any], made: Mapping[str, Any], record: Record | None) -> list[Advice]:
+def advise(
+    data: Mapping[str, Any], made: Mapping[str, Any], record: Record | None, more: Sequence[Advice] = ()
+) -> list[Advice]:
     """Return all warnings about a run, the gravest first."""
-    found = [*_lengths(data), *_duplicates(data), *_funnel(data), *_values(data), *_run(record)]
+    found = [*_lengths(data), *_duplicates(data), *_funnel(data), *_values(data), *more, *_run(record)]
     if _partly(made):
         n = _partly(made)
         found.append(

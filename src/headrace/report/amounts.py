@@ -37,6 +37,17 @@ def whole(n: float | None) -> str:
     return "–" if n is None else f"{n:,.0f}"
 
 
+def counted(n: int, unit: str) -> str:
+    """Write so many of something.
+
+    Examples
+    --------
+    >>> counted(1, "cells"), counted(1200, "samples")
+    ('1 cell', '1,200 samples')
+    """
+    return f"{whole(n)} {unit.removesuffix('s') if n == 1 else unit}"
+
+
 def share(part: float, total: float) -> str:
     """Write a part of a whole in per cent; what is little is not nothing.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import floor, log10, sqrt
+from math import log10, sqrt
 from typing import Any
 
-from .amounts import log_edge, share, short, whole
+from .amounts import counted, log_edge, share, short, size, whole
 from .svg import Axis, Plot
 
 NAMES = {
@@ -31,8 +31,8 @@ class Figure:
 
 SHADES = 8
 
-WIDTHS = {"pct_": 1.0, "log1p_": 0.1}
-"""The width of the bins of measures that are drawn on an even axis, by how their names begin: per cent, logarithms."""
+WIDTHS = {"pct_": 1.0, "log1p_": 0.1, "normalisation factor": 0.02}
+"""The width of the bins of measures that are drawn on an even axis, by how their names begin."""
 
 
 def width(measure: str) -> float:
@@ -60,7 +60,7 @@ def median_of(distribution: Mapping[str, Any], measure: str) -> float | None:
     return None
 
 
-def histogram(measure: str, about: Mapping[str, Any]) -> Figure | None:
+def histogram(measure: str, about: Mapping[str, Any], unit: str = "cells") -> Figure | None:
     """Draw the distribution of a measure before and after filtering, with the limits."""
     kinds = [kind for kind in ("before", "after", "factor") if kind in about and about[kind]["bins"]]
     inside = [[(i, n) for i, n in about[kind]["bins"] if i >= 0] for kind in kinds]
@@ -80,15 +80,15 @@ def histogram(measure: str, about: Mapping[str, Any]) -> Figure | None:
         low, high = low / 1.5, high * 1.5
     most = max(n for bins in inside for _, n in bins)
     name = NAMES.get(measure, measure)
-    said = _said(measure, about, kinds, limits)
-    plot = Plot(Axis(low, high, name, log=not wide), Axis(0, most * 1.08, "cells"), f"Histogram of {name}", said)
+    said = _said(measure, about, kinds, limits, unit)
+    plot = Plot(Axis(low, high, name, log=not wide), Axis(0, most * 1.08, unit), f"Histogram of {name}", said)
     for kind, bins in zip(kinds, inside, strict=True):
         edges = [bin_edges(measure, i) for i, _ in bins]
         plot.steps(edges, [n for _, n in bins], kind if len(kinds) > 1 or kind == "factor" else "after")
     drawn = _drawn(bounds)
     for x in drawn:
         plot.upright(x, "limit", short(x) if len(drawn) <= 2 or x in (drawn[0], drawn[-1]) else "", left=x == drawn[0])
-    keys = (("before", "before filtering"), ("after", "after")) if len(kinds) > 1 else (("after", "cells"),)
+    keys = (("before", "before filtering"), ("after", "after")) if len(kinds) > 1 else (("after", unit),)
     return Figure(name, str(plot), said, (*keys, *((("limit", "limit"),) if bounds else ())))
 
 
@@ -98,7 +98,9 @@ def _drawn(bounds: Sequence[float]) -> list[float]:
     return some if len(some) <= 6 else [some[i * (len(some) - 1) // 5] for i in range(6)]
 
 
-def _said(measure: str, about: Mapping[str, Any], kinds: Sequence[str], limits: Sequence[Sequence[Any]]) -> str:
+def _said(
+    measure: str, about: Mapping[str, Any], kinds: Sequence[str], limits: Sequence[Sequence[Any]], unit: str
+) -> str:
     parts = []
     for kind in kinds:
         found = about[kind]
@@ -106,14 +108,14 @@ def _said(measure: str, about: Mapping[str, Any], kinds: Sequence[str], limits: 
         when = f"{kind.capitalize()}: " if len(kinds) > 1 else ""
         middle = median_of(found, measure)
         parts.append(
-            f"{when}{whole(n)} cells, {short(found['least'])} to {short(found['most'])}, "
-            f"median about {short(middle or 0)}."
+            f"{when}{counted(n, unit)}, {short(found['least'])} to {short(found['most'])}, "
+            f"median about {short(min(max(middle or 0, found['least']), found['most']))}."
         )
         nothing = sum(k for i, k in found["bins"] if i < 0)
         if nothing:
-            parts.append(f"{whole(nothing)} cells have 0 or less, and are not drawn.")
+            parts.append(f"{counted(nothing, unit)} with 0 or less, not drawn.")
         if found["missing"]:
-            parts.append(f"{whole(found['missing'])} cells have no value.")
+            parts.append(f"{counted(found['missing'], unit)} without a value.")
     if len(limits) > 1 and len({tuple(pair) for pair in limits}) > 2:
         parts.append(f"Limits of {len(limits)} batches.")
     return " ".join(parts)
@@ -122,7 +124,7 @@ def _said(measure: str, about: Mapping[str, Any], kinds: Sequence[str], limits: 
 def together(cells: Sequence[Sequence[int]]) -> Figure | None:
     """Draw genes against counts of cells, by bins."""
     inside = [(i, j, n) for i, j, n in cells if i >= 0 and j >= 0]
-    if not inside:
+    if len(inside) < 2:
         return None
     x = Axis(
         log_edge(min(i for i, _, _ in inside)), log_edge(max(i for i, _, _ in inside) + 1), "counts per cell", True
@@ -130,16 +132,16 @@ def together(cells: Sequence[Sequence[int]]) -> Figure | None:
     y = Axis(log_edge(min(j for _, j, _ in inside)), log_edge(max(j for _, j, _ in inside) + 1), "genes per cell", True)
     said = _heat_said(inside)
     plot = Plot(x, y, "Genes against counts per cell", said)
-    _heat(plot, [(log_edge(i), log_edge(i + 1), log_edge(j), log_edge(j + 1), n) for i, j, n in inside], "heat")
+    heat(plot, [(log_edge(i), log_edge(i + 1), log_edge(j), log_edge(j + 1), n) for i, j, n in inside], "heat")
     return Figure("genes against counts", str(plot), said)
 
 
 def _heat_said(cells: Sequence[Sequence[int]]) -> str:
     n = [one[-1] for one in cells]
-    return f"{whole(sum(n))} cells; darker squares have more, up to {whole(max(n))}."
+    return f"{counted(sum(n), 'cells')}; darker squares have more, up to {whole(max(n))}."
 
 
-def _heat(plot: Plot, boxes: Sequence[tuple[float, float, float, float, int]], kind: str) -> None:
+def heat(plot: Plot, boxes: Sequence[tuple[float, float, float, float, int]], kind: str) -> None:
     """Add squares, the more opaque the more is in them, in `SHADES` steps."""
     most = max((n for *_, n in boxes), default=1)
     shades: dict[int, list[tuple[float, float, float, float]]] = {}
@@ -172,7 +174,7 @@ def variable_genes(about: Mapping[str, Any]) -> Figure:
     plot = Plot(x, y, f"Mean against {label} of genes", said, height=250)
     for kind, name in ((0, "heat-other"), (1, "heat-chosen")):
         boxes = [(log_edge(i), log_edge(i + 1), *edges(j), n) for i, j, k, n in shown if k == kind]
-        _heat(plot, [(a, b, c, d, n) for a, b, c, d, n in boxes], name)
+        heat(plot, [(a, b, c, d, n) for a, b, c, d, n in boxes], name)
     keys: tuple[tuple[str, str], ...] = (("heat-chosen", "chosen"), ("heat-other", "not chosen"))
     if about["line"]:
         inside = [(sqrt(log_edge(i) * log_edge(i + 1)), v) for i, v in about["line"] if x.low <= log_edge(i) < x.high]
@@ -198,57 +200,6 @@ def _central(cells: Sequence[Sequence[int]]) -> list[Sequence[int]]:
     return out
 
 
-def slope(edges: Sequence[float], genes: Sequence[int], mean: Sequence[float]) -> float | None:
-    """Return by how much the mean of log1p grows with every doubling of length, by least squares over genes."""
-    points = [
-        (log10(sqrt(a * b)) / log10(2), m, n)
-        for a, b, m, n in zip(edges, edges[1:], mean, genes, strict=False)
-        if n and a > 0
-    ]
-    total = sum(n for *_, n in points)
-    if len(points) < 3 or not total:
-        return None
-    cx, cy = (sum(p[k] * p[2] for p in points) / total for k in (0, 1))
-    spread = sum(n * (x - cx) ** 2 for x, _, n in points)
-    return sum(n * (x - cx) * (y - cy) for x, y, n in points) / spread if spread else None
-
-
-def length_bias(lengths: Mapping[str, Any], assay: str, corrected: bool) -> Figure | None:
-    """Draw the mean of log expression by gene length in the cells of an assay, before and after."""
-    lines: dict[str, list[tuple[float, float]]] = {}
-    slopes: dict[str, float] = {}
-    for when in ("before", "after"):
-        about = lengths.get(when)
-        if about is None or assay not in about["assays"] or len(about["edges"]) < 3:
-            continue
-        edges, mean = about["edges"], about["assays"][assay]["mean"]
-        lines[when] = [(sqrt(max(a, 1) * max(b, 1)), m) for a, b, m in zip(edges, edges[1:], mean, strict=False)]
-        found = slope(edges, about["genes"], mean)
-        if found is not None:
-            slopes[when] = found
-    if not lines:
-        return None
-    points = [point for line in lines.values() for point in line]
-    top = max(y for _, y in points) * 1.1 or 1.0
-    first = next(lengths[when] for when in ("before", "after") if when in lines)
-    said = f"{whole(first['assays'][assay]['cells'])} cells. "
-    words = {
-        "before": "counts as they are" if "after" in lines else "expression",
-        "after": "after the correction" if corrected else "as written",
-    }
-    said += (
-        "For every doubling of length, mean log1p changes by "
-        + ", ".join(f"{found:+.3f} ({words[when]})" for when, found in slopes.items())
-        + "."
-    )
-    x = Axis(min(x for x, _ in points) / 1.15, max(x for x, _ in points) * 1.15, "gene length, bases", True)
-    plot = Plot(x, Axis(0, top, "mean log1p of counts per 10,000"), f"Expression by gene length, {assay}", said)
-    for when, line in lines.items():
-        plot.line(line, "bias-before" if when == "before" and "after" in lines else "bias-after", dots=True)
-    keys = (("bias-before", "before"), ("bias-after", "after")) if len(lines) > 1 else (("bias-after", "expression"),)
-    return Figure(assay, str(plot), said, keys)
-
-
 def components(ratio: Sequence[float]) -> Figure:
     """Draw the share of the variance of each principal component."""
     said = f"{len(ratio)} components have {share(sum(ratio), 1.0)} of the variance, the first {share(ratio[0], 1.0)}."
@@ -272,7 +223,7 @@ def grid(name: str, about: Mapping[str, Any]) -> Figure | None:
     y = Axis(min(j for _, j, _ in cells) * side, (max(j for _, j, _ in cells) + 1) * side, f"{label}2")
     said = _heat_said(cells)
     plot = Plot(x, y, f"Cells in {name}", said, height=300)
-    _heat(plot, [(i * side, (i + 1) * side, j * side, (j + 1) * side, n) for i, j, n in cells], "heat")
+    heat(plot, [(i * side, (i + 1) * side, j * side, (j + 1) * side, n) for i, j, n in cells], "heat")
     return Figure(f"{label}1 and {label}2", str(plot), said)
 
 
@@ -281,13 +232,17 @@ def memory(samples: Sequence[tuple[float, int]], begun: Sequence[float], budget:
     if len(samples) < 2:
         return None
     most, end = max(held for _, held in samples), samples[-1][0]
-    unit, name = (1e9, "GB") if max(most, budget) >= 2e9 else (1e6, "MB")
     shown = budget if budget < 4 * most else 0  # a budget far above would press the line to the ground
-    said = f"At most {most / unit:,.3g} {name} of a budget of {budget / unit:,.3g} {name}."
+    unit, name = (1e9, "GB") if max(most, shown) >= 1e9 else (1e6, "MB")
+    said = f"At most {size(most)} of a budget of {size(budget)}."
     top = max(most, shown) / unit * 1.15
     plot = Plot(Axis(0, max(end, 0.01), "seconds"), Axis(0, top, f"memory, {name}"), "Memory over time", said)
+    free = 0.0
     for number, at in enumerate(begun, 1):
-        plot.upright(at, "pass", f"pass {number}" if len(begun) <= 12 and floor(end) >= 0 else "")
+        begins = plot.at_x(at) - (50 if plot.turns(at) else 0)
+        fits = begins >= free  # labels that would stand on one another are left out
+        plot.upright(at, "pass", f"pass {number}" if fits else "")
+        free = begins + 50 if fits else free
     plot.line([(at, held / unit) for at, held in samples], "memory")
     if shown:
         plot.level(budget / unit, "limit", "budget")

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from . import figures
+from . import figures, samples
 from .advice import advise, notes
 from .amounts import seconds, share, short, size, whole
 from .figures import Figure
+from .lengths import length_bias
 from .record import Record
 
 MOST_ASSAYS = 8
 """Assays whose gene length bias is drawn."""
-
-MOST_ROWS = 60
 
 
 def load() -> Any:
@@ -32,7 +31,7 @@ def load() -> Any:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters.update(whole=whole, size=size, seconds=seconds)
+    environment.filters.update(whole=whole, size=size, seconds=seconds, short=short)
     environment.globals.update(share=share, style=(here / "page.css").read_text("utf-8"))
     return environment.from_string((here / "page.html").read_text("utf-8"))
 
@@ -55,12 +54,15 @@ def page(name: str, data: Mapping[str, Any], made: Mapping[str, Any], record: Re
     text = load().render(
         name=name,
         cards=_cards(funnel, record),
-        advice=advise(data, made, record),
+        advice=advise(data, made, record, samples.advise_samples(data.get("samples"))),
         notes=notes(record),
         funnel=_funnel(funnel),
         groups=_groups(funnel),
         measures=_measures(data),
         genes=figures.variable_genes(data["genes"]) if data["genes"] and data["genes"]["cells"] else None,
+        libraries=samples.libraries(data.get("samples")),
+        variances=samples.variances(data.get("variances")),
+        unit="samples" if funnel[0]["samples"] else "cells",
         lengths=_lengths(data),
         corrected=data["corrected"],
         other_assays=_other_assays(data),
@@ -120,6 +122,10 @@ def _funnel(funnel: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             }
         )
         cells, genes, samples = now, row["genes"], row["samples"]
+    if len(rows) > 1 and not (
+        rows[-1]["gone"] or rows[-1]["lost"] or rows[-1]["rules"] or funnel[-1]["samples"] != funnel[-2]["samples"]
+    ):
+        rows[-1]["step"] = "at the end"
     return rows
 
 
@@ -137,8 +143,13 @@ def _groups(funnel: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         there = [row for row in rows if column in row["by"]]
         if not there or not there[0]["by"][column]:
             continue
-        heads = ["at the start" if i == 0 else row["after"] or "at the end" for i, row in enumerate(there)]
-        values = list(there[0]["by"][column])[:MOST_ROWS]
+        names = [row["after"].splitlines()[-1].partition("(")[0] if row["after"] else "" for row in there]
+        heads = [
+            "at the start",
+            *(f"after {name}" for name in names[1:-1]),
+            *(["at the end"] if len(names) > 1 else []),
+        ]
+        values = list(there[0]["by"][column])
         lines = [(value, [row["by"][column].get(value, 0) for row in there]) for value in values]
         out.append({"title": title, "heads": heads, "lines": lines})
     return out
@@ -166,7 +177,7 @@ def _assays(data: Mapping[str, Any]) -> list[str]:
 
 
 def _lengths(data: Mapping[str, Any]) -> list[Figure]:
-    drawn = [figures.length_bias(data["lengths"], name, data["corrected"]) for name in _assays(data)[:MOST_ASSAYS]]
+    drawn = [length_bias(data["lengths"], name, data["corrected"]) for name in _assays(data)[:MOST_ASSAYS]]
     return [figure for figure in drawn if figure is not None]
 
 
@@ -216,7 +227,7 @@ def _provenance(made: Mapping[str, Any]) -> list[tuple[str, str]]:
             pairs += [(f"{name}: {key}", _text(one)) for key, one in value.items()]
         else:
             pairs.append((name.replace("_", " "), _text(value)))
-    return pairs
+    return [pair for pair in pairs if pair[1]]
 
 
 def _text(value: Any) -> str:

@@ -122,9 +122,13 @@ class Plot:
             return
         self.parts.append(f'<line class="{kind}" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{self.height - BOTTOM}"/>')
         if label:
-            end = at > self.width - RIGHT - 60 or (left and at > LEFT + 45)
+            end = self.turns(x) or (left and at > LEFT + 45)
             place = f'x="{at - 4:.1f}" text-anchor="end"' if end else f'x="{at + 4:.1f}"'
             self.parts.append(f'<text class="{kind}-text" {place} y="{TOP + 9}">{escape(label)}</text>')
+
+    def turns(self, x: float) -> bool:
+        """Whether a label at a number stands to its left, since there is no room to its right."""
+        return self.at_x(x) > self.width - RIGHT - 60
 
     def level(self, y: float, kind: str, label: str) -> None:
         """Add a horizontal line at a number, with a label on it."""

@@ -31,7 +31,18 @@ NAMED = 10
 
 
 class SmallGroupsWarning(UserWarning):
-    """Groups of a sample have fewer cells than were asked for."""
+    """Groups of a sample have fewer cells than were asked for.
+
+    Examples
+    --------
+    >>> import tempfile, warnings, headrace as hr, headrace.testing
+    >>> census = hr.open_census(headrace.testing.build_demo_census(tempfile.mkdtemp()))
+    >>> mouse = census.query("mus_musculus")
+    >>> with warnings.catch_warnings(record=True, action="always") as told:
+    ...     some = mouse.sample(by="dataset_id", per_group=600)
+    >>> print(told[0].message)
+    1 of 2 groups have fewer cells than were asked for of each (600), ...
+    """
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,17 @@ SUMMARY = re.compile(f"{HTSEQ}|{STAR}|{OTHERS}")
 
 
 class SummaryRowsWarning(UserWarning):
-    """Summary rows of a counter, such as `__no_feature`, are no genes: left out, with their sums in `obs`, or named."""
+    """Summary rows of a counter, such as `__no_feature`, are no genes: left out, with their sums in `obs`, or named.
+
+    Examples
+    --------
+    >>> import warnings, pandas as pd, headrace as hr
+    >>> table = pd.DataFrame({"s1": [3, 1], "s2": [0, 2]}, index=["g1", "__no_feature"])
+    >>> with warnings.catch_warnings(record=True, action="always") as told:
+    ...     counts = hr.open_counts(table, orientation="genes x samples")
+    >>> print(told[0].message)
+    1 rows are no genes, but a counter's summary, and are left out: __no_feature (3) counts; ...
+    """
 
 
 def is_summary(names: Iterable[str]) -> npt.NDArray[np.bool_]:

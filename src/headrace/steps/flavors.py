@@ -73,11 +73,31 @@ class Parameters:
 
 
 class LoessJitterWarning(UserWarning):
-    """A trend of variances could be fitted only after means had been moved a little."""
+    """A trend of variances could be fitted only after means had been moved a little.
+
+    Examples
+    --------
+    >>> import warnings, headrace as hr
+    >>> warnings.filterwarnings("error", category=hr.LoessJitterWarning)  # as scanpy, which stops there
+    """
 
 
 class UnfittedBatchWarning(UserWarning):
-    """A batch took no part in the choice of genes, because no trend fits it."""
+    """A batch took no part in the choice of genes, because no trend fits it.
+
+    Examples
+    --------
+    >>> import warnings, numpy as np, pandas as pd, headrace as hr
+    >>> from headrace.sources.arrays import ArraySource
+    >>> X = np.random.default_rng(0).poisson(np.geomspace(0.1, 20, 60), (101, 60))
+    >>> donors = pd.DataFrame({"donor": pd.Categorical(["many"] * 100 + ["one"])}, index=[f"c{i}" for i in range(101)])
+    >>> cells = ArraySource(X, donors, pd.DataFrame(index=[f"g{i}" for i in range(60)]))
+    >>> chosen = hr.HighlyVariableGenes(10, "seurat_v3", batch_key="donor", unfitted="skip")
+    >>> with warnings.catch_warnings(record=True, action="always") as told:
+    ...     var = hr.Plan(cells, [chosen]).var()
+    >>> print(told[0].message)
+    batches took no part in the choice of genes: donor='one' (1 cells: no gene varies)
+    """
 
 
 def by_dispersion(hvg: Parameters, spec: StreamSpec) -> Fitting:

@@ -46,7 +46,14 @@ FULL_GENE_ASSAYS = MappingProxyType(
     }
 )
 """The assays whose reads the Census divides by gene length for its `normalized` layer (schema 2.4.0).
-SCRB-seq, mcSCRB-seq and Smart-3Seq count 3' tags; leave them out with `NormalizeLength(assays=...)`."""
+SCRB-seq, mcSCRB-seq and Smart-3Seq count 3' tags; leave them out with `NormalizeLength(assays=...)`.
+
+Examples
+--------
+>>> import headrace as hr
+>>> hr.FULL_GENE_ASSAYS["EFO:0008931"]
+'Smart-seq2'
+"""
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ class SelectGenes(Fit):
     Parameters
     ----------
     genes
-        `feature_id`s, in any order (the stream's order stays), or "highly_variable" for the genes
+        Values of `feature_id`, in any order (the stream's order stays), or "highly_variable" for the genes
         that an earlier `HighlyVariableGenes` marks (or that `var` of the source marks).
 
     Examples

@@ -23,7 +23,19 @@ Floats = npt.NDArray[np.float64]
 
 
 class ScaledTwiceWarning(UserWarning):
-    """A plan scales cells to totals, and then again, with nothing between that changes them."""
+    """A plan scales cells to totals, and then again, with nothing between that changes them.
+
+    Examples
+    --------
+    >>> import warnings, numpy as np, pandas as pd, headrace as hr
+    >>> from headrace.sources.arrays import ArraySource
+    >>> obs, var = pd.DataFrame(index=["x", "y"]), pd.DataFrame(index=["g", "h"])
+    >>> cells = ArraySource(np.array([[3.0, 1], [0, 2]]), obs, var)
+    >>> with warnings.catch_warnings(record=True, action="always") as told:
+    ...     plan = hr.Plan(cells, [hr.NormalizeTotal(1e4), hr.NormalizeTotal(1e6)])
+    >>> print(told[0].message)
+    NormalizeTotal(target_sum=1000000.0) scales cells that NormalizeTotal(target_sum=10000.0) has scaled already; ...
+    """
 
 
 @dataclass(frozen=True)

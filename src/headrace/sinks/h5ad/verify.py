@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from ...stats import kernels
 from ...support.given import check_call
 from .digests import ROWS, WHERE, RowDigest, digests, is_encoded
 from .digests import recorded as recorded_digest
+from .verdict import Verdict
 
 BLOCK = 1 << 20
 """Values that are looked at at once."""
@@ -37,27 +37,6 @@ UNRECORDED = (
     "not say how it was made"
 )
 """The first problem of a file without headrace's record: what was written is not known, so only the rest is checked."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What was found in a file.
-
-    Parameters
-    ----------
-    problems
-        What is wrong, a line each; empty if nothing is.
-    n_obs, n_vars, nnz
-        Sizes of X.
-    provenance
-        What the file says about how it was made.
-    """
-
-    problems: tuple[str, ...]
-    n_obs: int
-    n_vars: int
-    nnz: int
-    provenance: dict[str, Any]
 
 
 def verify_h5ad(path: str | os.PathLike[str]) -> Verdict:

@@ -15,7 +15,8 @@ from ...support.retry import call
 from .catalog import Catalog
 from .choice import Reader, check_reader
 from .count import count_cells
-from .query import CensusQuery, DuplicateCellsWarning, FewGenesWarning
+from .notices import DuplicateCellsWarning, FewGenesWarning
+from .query import CensusQuery
 from .selection import asked_joinids
 
 
@@ -31,6 +32,15 @@ class Census(Catalog):
         Date of the release if it was opened by release, else None.
     reader
         Who reads X of its queries, unless they say otherwise.
+
+    Examples
+    --------
+    >>> import headrace as hr, headrace.testing, tempfile
+    >>> census = hr.open_census(headrace.testing.build_demo_census(tempfile.mkdtemp()))
+    >>> census.organisms
+    ['homo_sapiens', 'mus_musculus']
+    >>> len(census.datasets(organism="mus_musculus"))
+    2
     """
 
     def __repr__(self) -> str:

@@ -22,6 +22,7 @@ from .checks import impossible
 from .count import cell_filter
 from .experiment import PRESENCE
 from .genes import Genes, choose
+from .notices import DuplicateCellsWarning, FewGenesWarning
 from .presence import read_presence
 from .replica import Replica
 from .selection import Selection
@@ -31,17 +32,18 @@ MEDIAN_LENGTH_SINCE = "2025-01-30"
 FEW_GENES = 1000
 
 
-class DuplicateCellsWarning(UserWarning):
-    """A query holds cells that are also in other datasets of the Census."""
-
-
-class FewGenesWarning(UserWarning):
-    """Few genes were measured in every dataset of a query."""
-
-
 @dataclass(frozen=True)
 class CensusQuery(SomaSource):
-    """Some cells and genes of a Census; made by `Census.query`. A source for a `Plan`."""
+    """Some cells and genes of a Census; made by `Census.query`. A source for a `Plan`.
+
+    Examples
+    --------
+    >>> import tempfile, headrace as hr, headrace.testing
+    >>> census = hr.open_census(headrace.testing.build_demo_census(tempfile.mkdtemp()))
+    >>> liver = census.query("mus_musculus", dataset_id="4546e757-34d0-4d17-be06-538318925fcd")
+    >>> liver.spec
+    StreamSpec(700 cells x 2,000 genes, 486,878 non-zeros, counts)
+    """
 
     census: Catalog = None  # type: ignore[assignment] # required, but dataclasses want a default after defaults
     organism: str = ""

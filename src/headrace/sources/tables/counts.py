@@ -45,6 +45,16 @@ class BulkCounts(ArraySource):
         How the table was read: "genes x samples" or "samples x genes".
     reason
         Why so.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"s1": [3, 1, 0], "s2": [0, 2, 4]}, index=["g1", "g2", "g3"])
+    >>> counts = open_counts(table)
+    >>> counts.orientation, counts.reason
+    ('genes x samples', 'there are more genes than samples')
+    >>> counts.X.toarray()
+    array([[3., 1., 0.],
+           [0., 2., 4.]], dtype=float32)
     """
 
     orientation: Orientation = "samples x genes"

@@ -33,7 +33,20 @@ from .mtx import Mtx, find, read_barcodes, read_features
 
 @dataclass(frozen=True)
 class TenxSource(Source[CellRange]):
-    """Cells and genes of a 10x .h5 file or folder; see `open_10x`. Holds a path, never an open handle."""
+    r"""Cells and genes of a 10x .h5 file or folder; see `open_10x`. Holds a path, never an open handle.
+
+    Examples
+    --------
+    >>> import tempfile, headrace as hr
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "barcodes.tsv").write_text("AAAC-1\nAAAG-1\n")
+    >>> _ = (folder / "genes.tsv").write_text("ENSG1\tA\nENSG2\tB\n")
+    >>> head = "%%MatrixMarket matrix coordinate integer general"
+    >>> _ = (folder / "matrix.mtx").write_text(f"{head}\n2 2 3\n1 1 5\n1 2 1\n2 2 2\n")
+    >>> source = hr.open_10x(folder)
+    >>> source.spec.n_obs, source.spec.var["feature_name"].tolist()
+    (2, ['A', 'B'])
+    """
 
     path: str
     stamp: tuple[tuple[int, int], ...]
