@@ -41,9 +41,13 @@ def test_examples_run(module: str, demo_census: Path, tmp_path: Path, monkeypatc
     assert not said, "".join(said)
 
 
+ELSEWHERE = {"headrace.steps.normalize": 2}
+"""Lines of examples of values, which the finder does not see: `tests/docs/test_pages.py` runs them."""
+
+
 def test_no_example_is_overlooked() -> None:
     """As many lines begin one as the finder sees."""
     for module in MODULES:
         source = Path(importlib.import_module(module).__file__ or "").read_text()
         written = sum(line.lstrip().startswith(">>> ") for line in source.splitlines())
-        assert sum(len(one.examples) for one in examples(module)) == written, module
+        assert sum(len(one.examples) for one in examples(module)) == written - ELSEWHERE.get(module, 0), module
