@@ -18,7 +18,7 @@ import numpy.typing as npt
 from h5py import h5a, h5d, h5l, h5t, h5z
 
 from ...errors import InputError, SourceError
-from .foreign import foreign
+from ..foreign import refusal
 from .sizes import FLETCHER32, GZIP, SHUFFLE, check_held, check_names, check_pieces
 
 BY_LIBRARY = {4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
@@ -127,9 +127,7 @@ def open_file(path: str) -> h5py.File:
     if not os.path.exists(path):
         raise InputError(f"there is no file {path!r}")
     if os.path.isdir(path):
-        if known := foreign(path):
-            raise InputError(known)
-        raise InputError(f"{path!r} is a folder; headrace reads .h5ad files (for a SOMA experiment: hr.open_soma)")
+        raise InputError(str(refusal(path, "no .h5ad")))
     if not os.path.isfile(path):
         raise InputError(f"{path!r} is a pipe or device; HDF5 is read here and there, so write it to a file first")
     try:
@@ -139,7 +137,7 @@ def open_file(path: str) -> h5py.File:
         if "truncated" in said:
             raise SourceError(f"{path!r} is cut off ({said.split('(')[-1].rstrip(')')}); copy it again") from error
         if "signature" in said:
-            raise InputError(foreign(path) or f"{path!r} is no HDF5 file, so it is no .h5ad") from None
+            raise InputError(refusal(path, "no .h5ad") or f"{path!r} is no HDF5 file, so it is no .h5ad") from None
         if "lock" in said:
             raise SourceError(f"{path!r} is open for writing elsewhere; wait until it is closed") from error
         raise SourceError(f"cannot open {path!r}: {said}") from error

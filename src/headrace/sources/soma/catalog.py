@@ -68,10 +68,10 @@ class Catalog:
     def root(self) -> Any:
         """The open SOMA collection; raises `InputError` if it is no Census."""
         root = self.location.open() if self.replica is None else self.replica.open()
-        if not call(self.location.traffic, self.location.uri, lambda: {"census_data", "census_info"} <= set(root)):
+        if not call(self.location.traffic, self.location.uri, lambda: _has(root, "census_data", "census_info")):
             raise InputError(
-                f"{self.location.uri!r} is a {getattr(root, 'soma_type', 'SOMA object')}, not a Census: it has no "
-                "census_info and census_data; for a single experiment use hr.open_soma"
+                f"{self.location.uri!r} is a {getattr(root, 'soma_type', 'SOMA object')}, not a Census, since it has "
+                f"no census_info and census_data: {self.location.remedy}"
             )
         copy = "" if self.replica is None else self.replica.fetched.folder
         self.location.check_members(root, "census_info", "census_data", copy=copy)
@@ -181,3 +181,8 @@ def _datasets_named(text: str, table: pd.DataFrame) -> str:
             more = f", and {len(meant) - 3} more" if len(meant) > 3 else ""
             return f"it is in the {column} of dataset_id {', '.join(shown)}{more}"
     return nearest(text, table["dataset_id"])
+
+
+def _has(root: Any, *names: str) -> bool:
+    """Return whether a SOMA object is a collection that has these members."""
+    return hasattr(root, "members") and set(names) <= set(root)

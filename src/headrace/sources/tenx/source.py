@@ -23,11 +23,12 @@ from ...support.given import check_call
 from ...support.inputs import opened
 from ...support.memory import opening
 from ...support.prefetch import prefetch
+from ..foreign import TENX_FOLDER, is_hdf5, recognized, refusal
 from ..h5ad.preads import Disk, stamp
 from ..names import named
 from ..ranges import CellRange
 from ..summary import SummaryRowsWarning, is_summary
-from .hdf5 import is_hdf5, open_hdf5
+from .hdf5 import open_hdf5
 from .mtx import Mtx, find, read_barcodes, read_features
 
 
@@ -234,6 +235,8 @@ def open_10x(
     if place.name.endswith((".mtx", ".mtx.gz")):
         place = place.parent
     if place.is_dir():
+        if recognized(str(place)) is not TENX_FOLDER:
+            raise InputError(f"{refusal(place, 'no 10x folder')}; it has no matrix.mtx (or .gz of it)")
         files: tuple[Path, ...] = (
             find(place, "matrix.mtx"),
             find(place, "features.tsv", "genes.tsv"),
@@ -241,7 +244,8 @@ def open_10x(
         )
     elif place.is_file():
         if not is_hdf5(place):
-            raise InputError(f"{place} is no .h5 file of Cell Ranger; open_counts reads tables")
+            wanted = "no .h5 of Cell Ranger"
+            raise InputError(refusal(place, wanted) or f"{place} is {wanted}, and none of a known kind")
         files = (place,)
     elif place.exists():
         raise InputError(f"{place} is a pipe or device; write what comes from it to a file first")
