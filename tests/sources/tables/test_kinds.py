@@ -41,15 +41,6 @@ def test_summary_rows_of_an_anndata(tmp_path: Path, kind: type, on_disk: bool) -
     assert made.obs["sex"].tolist() == ["f", "m"]
 
 
-def test_summary_rows_of_a_file_of_cells_are_said(tmp_path: Path) -> None:
-    adata = anndata.AnnData(np.array([[60, 40, 900]], np.float32), None, pd.DataFrame(index=NAMES))
-    adata.write_h5ad(tmp_path / "x.h5ad")
-    with pytest.warns(hr.SummaryRowsWarning, match="summary: __no_feature; they count in totals"):
-        source = hr.open_h5ad(tmp_path / "x.h5ad")
-    made = hr.Plan(source, [hr.SelectGenes(NAMES[:2]), hr.NormalizeTotal(1e6)]).to_anndata()
-    assert made.X.toarray().tolist() == [[600_000, 400_000]]
-
-
 @pytest.mark.parametrize("packed", [False, True])
 def test_unmapped_reads_of_cite_seq_count(tmp_path: Path, packed: bool) -> None:
     texts = {

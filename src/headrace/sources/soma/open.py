@@ -181,6 +181,7 @@ def _checked(source: SomaSource, layer: str | None) -> SomaSource:
     source.open_x()
     if source.var_names is not None:
         source.spec  # noqa: B018 # a wrong column too
+    source._summaries.warn(source.where, stacklevel=5)
     return source
 
 
