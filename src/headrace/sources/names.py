@@ -39,7 +39,9 @@ def reindexed(var: pd.DataFrame, column: str, where: str) -> pd.DataFrame:
     if column not in var:
         raise InputError(f"var_index={column!r}: {where} has no such column; {nearest(column, var.columns)}")
     own = np.asarray(var.index, dtype=object)
-    known = any(var[name].astype(object).tolist() == own.tolist() for name in ("feature_name", "var_names") if name in var)
+    known = any(
+        var[name].astype(object).tolist() == own.tolist() for name in ("feature_name", "var_names") if name in var
+    )
     name = "feature_name" if "feature_name" not in var else _free(var, "var_names")
     kept = var if known else var.assign(**{name: own})
     return kept.set_index(pd.Index(var[column].astype(str).to_numpy(object), name=column)).drop(columns=column)

@@ -55,9 +55,7 @@ class Summaries:
     columns: dict[int, str]
 
     @staticmethod
-    def among(
-        *names: Iterable[str], taken: Collection[str] = (), of: npt.NDArray[np.bool_] | None = None
-    ) -> Summaries:
+    def among(*names: Iterable[str], taken: Collection[str] = (), of: npt.NDArray[np.bool_] | None = None) -> Summaries:
         """Find them among features by their names.
 
         Parameters

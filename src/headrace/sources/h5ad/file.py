@@ -15,20 +15,17 @@ from typing import Any
 import h5py
 import numpy as np
 import numpy.typing as npt
-from h5py import h5a, h5d, h5l, h5t, h5z
+from h5py import h5d, h5l, h5t, h5z
 
 from ...errors import InputError, SourceError
 from ..foreign import refusal
-from .sizes import FLETCHER32, GZIP, SHUFFLE, check_held, check_names, check_pieces
+from .sizes import FLETCHER32, GZIP, SHUFFLE, check_held, check_pieces
 
 BY_LIBRARY = {4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
 """Filters that are left to the library; the three above are undone here, in several threads."""
 
 PLUGINS = {32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32026: "blosc2"}
 MOST_LINKS = 16
-
-FEW_BYTES = 1 << 20
-"""Of an attribute: it is read without asking what there is of memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,36 +184,6 @@ def members(group: Any) -> list[str]:
         return []
     with reading(Place(group)):
         return list(group)
-
-
-def attribute(element: h5py.Group | h5py.Dataset, name: str, default: Any = None) -> Any:
-    """Return an attribute of a group or dataset, or `default` if there is none.
-
-    Raises
-    ------
-    MemoryBudgetError
-        If it does not fit in memory.
-    SourceError
-        If it has a text that is far longer than any name.
-    """
-    raw, where = name.encode(), Place(element, before=f"{name!r} of ")
-    with reading(where):
-        if not h5a.exists(element.id, raw):
-            return default
-        found = h5a.open(element.id, raw)
-        stored = int(np.prod(found.shape, dtype=object)) * found.get_type().get_size()
-        if stored > FEW_BYTES:
-            check_held(4 * stored, f"{where} has {stored / 1e6:,.0f} MB")
-        value = element.attrs[name]
-    check_names(value, where)
-    return value
-
-
-def text(value: Any) -> str:
-    """Return the text of an attribute: of variable or of fixed length, alone or in an array of one."""
-    if isinstance(value, np.ndarray) and value.size == 1:
-        value = value.reshape(-1)[0]
-    return value.decode().rstrip("\0") if isinstance(value, bytes) else str(value)
 
 
 def check_storage(dataset: h5py.Dataset) -> tuple[int, ...]:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from ...errors import InputError, SourceError, nearest
 from ..foreign import H5AD, H5MU, HDF5, inside, said
-from .file import Stored, attribute, locate, member, members, reading, text
+from .attributes import attribute, text
+from .file import Stored, locate, member, members, reading
 from .matrix import Csr, Dense, Matrix
 from .preads import Disk
 from .sizes import check_held

@@ -6,8 +6,7 @@ import copy
 import json
 import os
 import tempfile
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import e
@@ -20,7 +19,7 @@ import pandas as pd
 
 from ...chunk import Chunk, Cost, Holds, StreamSpec
 from ...errors import InputError, SourceError, nearest
-from ...support.inputs import close_inputs, opened
+from ...support.inputs import opened
 from ...support.memory import opening
 from ...support.prefetch import prefetch
 from ..compact import Ints
@@ -31,6 +30,7 @@ from .aligned import Aligned
 from .file import member
 from .locate import locate_matrix
 from .matrix import Matrix
+from .outlived import cell_names, counts_of
 from .preads import Disk
 from .sampled import Rows
 from .table import Table
@@ -103,7 +103,7 @@ class H5adSource(Rows):
             varm={name: values[self._summaries.keep] for name, values in self._varm.all().items()},
             uns=uns,
             made=read_made(self._file),
-            values=self._counts_anyhow(),
+            values=counts_of(self),
             fractional=self._fractional,
         )
 
@@ -121,14 +121,14 @@ class H5adSource(Rows):
         """Return the same source, opened anew: what it takes is given by the file."""
         del memory
         other = copy.copy(self)  # a run's temporary files go with the run
-        other.__dict__.update(var=self.var, _described=self._described)
+        other.__dict__.update(var=self.var, _described=self._described, _sizes=self._sizes)
         return other
 
     def cost(self) -> Cost:
         """Say what reading all of it takes."""
         about = self._matrix
-        memory = about.memory + self._obs.memory + self._obsm.memory
-        return Cost(about.expected, about.bytes, memory, self._held, about.scratch, self._obs.why or self._obsm.why)
+        _, memory, why = self._sizes
+        return Cost(about.expected, about.bytes, about.memory + memory, self._held, about.scratch, why)
 
     def value_counts(self, column: str) -> dict[str, int]:
         """Count the cells of each value of a column of obs."""
@@ -231,25 +231,16 @@ class H5adSource(Rows):
         if disk is not None:
             disk.close()
 
-    def _counts_anyhow(self) -> Callable[[str], dict[str, int]]:
-        """Return `value_counts` for a stream that may outlive the source, without holding the file open for it."""
-        alive, again = weakref.ref(self), copy.copy(self)
-
-        def counts(column: str) -> dict[str, int]:
-            source = alive()
-            if source is not None:
-                return source.value_counts(column)
-            try:
-                return again.value_counts(column)
-            finally:
-                close_inputs(again)
-
-        return counts
-
     @cached_property
     def _obs(self) -> Table:
         with opening(None):  # what there is is asked for once, and not for each column
             return Table(self._file, "obs")
+
+    @cached_property
+    def _sizes(self) -> tuple[int, int, str]:
+        """How many cells there are, what obs and obsm take in memory, and why: to open thousands of columns takes a while."""
+        obs, obsm = self._obs, self._obsm
+        return obs.length, obs.memory + obsm.memory, obs.why or obsm.why
 
     @cached_property
     def _obsm(self) -> Aligned:
@@ -290,9 +281,9 @@ class H5adSource(Rows):
     @cached_property
     def _matrix(self) -> Matrix:
         """The matrix, found and checked as far as that goes without reading it."""
-        shape = (self._obs.length, len(self._features))
+        shape = (self._sizes[0], len(self._features))
         counts = self.holds in (Holds.COUNTS, Holds.UNKNOWN)
         index = self._features.index  # and not self: the file is to be closed as soon as the source is gone
         rounding = self.rounding if counts else "ignore"
-        names = Names(f"{self.layer} of {self.path}", self._obs.name, lambda j: str(index[j]), rounding)
+        names = Names(f"{self.layer} of {self.path}", cell_names(self), lambda j: str(index[j]), rounding)
         return locate_matrix(self._disk, self._file, self.layer, shape, names, self.scratch or tempfile.gettempdir())

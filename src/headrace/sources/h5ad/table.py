@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from ...errors import InputError, SourceError
+from .attributes import attribute, text
 from .blocks import Blocks
-from .file import attribute, check_storage, member, members, reading, text
+from .file import check_storage, member, members, reading
 from .sizes import TEXT_COPIES, Texts, check_held, texts_of
 
 BLOCK = 65536
