@@ -1,4 +1,4 @@
-"""What a file or folder is, by its name and first bytes: what reads it here, or the line that makes one that is read."""
+"""What a file or folder is, by its name and first bytes: what reads it here, or makes something that is read."""
 
 from __future__ import annotations
 
@@ -74,12 +74,42 @@ HDF5 = Kind("an HDF5 file", "it has nothing that an .h5ad or a matrix of 10x Gen
 PACKED = {ending: TABLE for name in (".csv", ".tsv", ".tab", ".txt", ".gct") for ending in (name, f"{name}.gz")}
 BY_NAME: dict[str, Kind] = {
     **PACKED,
-    **{".loom": LOOM, ".h5seurat": H5SEURAT, ".rds": RDS, ".rdata": RDATA, ".rda": RDATA, ".qs": QS, ".zarr": ZARR},
-    **{".parquet": PARQUET, ".feather": FEATHER, ".xlsx": EXCEL, ".mtx": MTX, ".mtx.gz": MTX, ".npz": NPZ},
-    **{".npy": NPY, ".pkl": PICKLE, ".pickle": PICKLE, ".bam": ALIGNMENTS, ".sam": ALIGNMENTS, ".cram": ALIGNMENTS},
-    **{".cloupe": LOUPE, ".html": PAGE, ".pdf": PDF, ".json": JSON, ".fastq": READS, ".fastq.gz": READS},
-    **{".fq.gz": READS, ".sra": READS, ".gz": GZIP, ".bz2": BZIP, ".xz": XZ, ".zst": ZSTD, ".zip": ARCHIVE},
-    **{".tar": ARCHIVE, ".tar.gz": ARCHIVE, ".tgz": ARCHIVE, ".7z": ARCHIVE},
+    ".loom": LOOM,
+    ".h5seurat": H5SEURAT,
+    ".rds": RDS,
+    ".rdata": RDATA,
+    ".rda": RDATA,
+    ".qs": QS,
+    ".zarr": ZARR,
+    ".parquet": PARQUET,
+    ".feather": FEATHER,
+    ".xlsx": EXCEL,
+    ".mtx": MTX,
+    ".mtx.gz": MTX,
+    ".npz": NPZ,
+    ".npy": NPY,
+    ".pkl": PICKLE,
+    ".pickle": PICKLE,
+    ".bam": ALIGNMENTS,
+    ".sam": ALIGNMENTS,
+    ".cram": ALIGNMENTS,
+    ".cloupe": LOUPE,
+    ".html": PAGE,
+    ".pdf": PDF,
+    ".json": JSON,
+    ".fastq": READS,
+    ".fastq.gz": READS,
+    ".fq.gz": READS,
+    ".sra": READS,
+    ".gz": GZIP,
+    ".bz2": BZIP,
+    ".xz": XZ,
+    ".zst": ZSTD,
+    ".zip": ARCHIVE,
+    ".tar": ARCHIVE,
+    ".tar.gz": ARCHIVE,
+    ".tgz": ARCHIVE,
+    ".7z": ARCHIVE,
 }
 
 BY_CONTENT = (

@@ -15,7 +15,8 @@ import pytest
 from scipy import sparse
 
 import headrace as hr
-from headrace.sources.h5ad.file import Place, attribute
+from headrace.sources.h5ad.attributes import attribute
+from headrace.sources.h5ad.file import Place
 from headrace.sources.h5ad.sizes import Texts, texts_of
 from headrace.support import memory
 from headrace.support.memory import opening

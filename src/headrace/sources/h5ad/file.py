@@ -19,7 +19,7 @@ from h5py import h5d, h5l, h5t, h5z
 
 from ...errors import InputError, SourceError
 from ..foreign import refusal
-from .sizes import FLETCHER32, GZIP, SHUFFLE, check_held, check_pieces
+from .sizes import FLETCHER32, GZIP, SHUFFLE, check_pieces
 
 BY_LIBRARY = {4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
 """Filters that are left to the library; the three above are undone here, in several threads."""

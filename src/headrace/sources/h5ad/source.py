@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ...chunk import Chunk, Cost, Holds, StreamSpec
-from ...errors import InputError, SourceError, nearest
+from ...errors import InputError, SourceError
 from ...support.inputs import opened
 from ...support.memory import opening
 from ...support.prefetch import prefetch
@@ -238,7 +238,7 @@ class H5adSource(Rows):
 
     @cached_property
     def _sizes(self) -> tuple[int, int, str]:
-        """How many cells there are, what obs and obsm take in memory, and why: to open thousands of columns takes a while."""
+        """How many cells there are, what obs and obsm take in memory, and why: to open many columns takes a while."""
         obs, obsm = self._obs, self._obsm
         return obs.length, obs.memory + obsm.memory, obs.why or obsm.why
 

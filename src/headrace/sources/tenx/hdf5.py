@@ -31,14 +31,14 @@ def open_hdf5(disk: Disk, genome: str | None) -> tuple[Csr, pd.Index, pd.DataFra
         If it is no such file, or has several genomes and none is chosen.
     """
     file = disk.hdf5
-    names = members(file)
+    there = members(file)
     with reading(disk.path):
         kind = inside(file)
     if kind not in (TENX, HDF5):
         raise InputError(said(disk.path, kind, "no .h5 of Cell Ranger"))
-    groups = [name for name in names if _is_matrix(member(file, name))]
+    groups = [name for name in there if _is_matrix(member(file, name))]
     if not groups:
-        raise InputError(f"{disk.path} is no .h5 of Cell Ranger: it has {', '.join(names[:8]) or 'nothing'}")
+        raise InputError(f"{disk.path} is no .h5 of Cell Ranger: it has {', '.join(there[:8]) or 'nothing'}")
     if groups == ["matrix"]:
         chosen = "matrix"
     elif genome is None and len(groups) > 1:
