@@ -5,17 +5,24 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ...protocols import Source
 from ...support.inputs import close_inputs
 
 if TYPE_CHECKING:
     from .source import H5adSource
 
 
-def counts_of(source: H5adSource) -> Callable[[str], dict[str, int]]:
-    """Return `value_counts` of a source for a stream that may outlive it."""
-    alive, again = weakref.ref(source), copy.copy(source)
+def counts_of(source: Source[Any], again: Source[Any] | None = None) -> Callable[[str], dict[str, int]]:
+    """Return `value_counts` of a source for a stream that may outlive it.
+
+    Parameters
+    ----------
+    again
+        The same source with nothing opened, for then; None: a copy.
+    """
+    alive, again = weakref.ref(source), again or copy.copy(source)
 
     def counts(column: str) -> dict[str, int]:
         there = alive()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -155,6 +155,30 @@ class Catalog:
             if there:
                 found[name] = [one for one in ids if one in there]
         return found
+
+    def refuse_other_organisms(self, organism: str, ids: Sequence[str], there: Collection[str]) -> None:
+        """Raise if some of the datasets have cells of another organism only: the rest would be half an answer.
+
+        Parameters
+        ----------
+        ids
+            The datasets that were asked for.
+        there
+            Those with cells that match, which need not be looked at.
+        """
+        absent = [one for one in ids if one not in there]
+        if not absent:
+            return
+        found = self.organisms_of(absent)  # a filter may also leave none of a dataset
+        here = found.pop(organism, [])
+        others = {name: [one for one in those if one not in here] for name, those in found.items()}
+        said = [f"{', '.join(map(repr, those))} of {name}" for name, those in others.items() if those]
+        if said:
+            some = f"of the {len(ids)} datasets, some have" if len(ids) > 1 else "it has"
+            raise InputError(
+                f"dataset_id: {some} no cell of {organism}: "
+                f"{'; '.join(said)}. A query is of one organism: make one for each"
+            )
 
     def cells_per_assay(self, organisms: Sequence[str]) -> pd.DataFrame:
         """Count cells by dataset and assay: columns `dataset_id`, `assay`, `n_obs`; reads two columns of obs."""
