@@ -205,6 +205,8 @@ def reading(what: str) -> Iterator[None]:
         remedy = ""
         if "tile offsets" in text or "memory budget" in text.lower():
             remedy = "; give TileDB more memory: tiledb_config={'sm.mem.total_budget': 4 * 1024**3}"
+        elif "buffers are too small" in text.lower():
+            remedy = "; a value is longer than the buffer: tiledb_config={'soma.init_buffer_bytes': 256 * 1024**2}"
         elif "curl" in text.lower() or "s3:" in text.lower() or "timeout" in text.lower():
             remedy = "; check the network and the proxy, and try again"
         raise SourceError(f"while reading {what}: {text}{remedy}") from error
