@@ -181,6 +181,28 @@ def test_the_input_is_closed_after_a_run_that_failed(kind: str, fault: str, tmp_
         gc.enable()
 
 
+@pytest.mark.parametrize("end", ["to_anndata", "write_h5ad", "var", "report"])
+def test_the_input_of_a_sample_is_closed_too(end: str, tmp_path: Path) -> None:
+    adata, path = anndata.AnnData(np.full((20, 5), np.nan, np.float32)), tmp_path / "in.h5ad"
+    adata.write_h5ad(path)
+    plan = hr.Plan(hr.open_h5ad(path, holds="counts").sample(15), STEPS)
+    run = {
+        "to_anndata": plan.to_anndata,
+        "write_h5ad": lambda: plan.write_h5ad(tmp_path / "x.h5ad"),
+        "var": plan.var,
+        "report": lambda: plan.report(tmp_path / "x.html"),
+    }[end]
+    gc.disable()
+    try:
+        for _ in range(2):  # the second time it has changed: opened again, it is closed again
+            with pytest.raises(hr.HeadraceError) as caught:
+                run()
+            assert caught.tb is not None, "somebody looks at it still"
+            adata.write_h5ad(path)
+    finally:
+        gc.enable()
+
+
 def test_the_input_is_closed_where_it_cannot_be_opened(tmp_path: Path) -> None:
     adata, path = anndata.AnnData(sparse.csr_matrix(np.full((30, 5), 0.5, dtype=np.float32))), tmp_path / "in.h5ad"
     adata.write_h5ad(path)

@@ -48,3 +48,37 @@ def test_a_census_by_symbols_and_genes_asked_for_in_any_way(demo_census: Path) -
     var = census.query("mus_musculus", genes=asked, primary_only=False, var_names="feature_name").spec.var
     assert var["feature_id"].tolist() == by_id.index[:3].tolist()
     assert var.index.tolist() == by_id["feature_name"].iloc[:3].tolist()
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_another_column_called_feature_id_is_kept(same: bool, tmp_path: Path) -> None:
+    """One that holds what the index does is not written twice; any other stays, under another name."""
+    var = pd.DataFrame({"symbol": ["A", "B"], "feature_id": ["E1", "E2"]}, index=["E1", "E2"] if same else ["a", "b"])
+    ad.AnnData(np.ones((3, 2), np.float32), var=var).write_h5ad(tmp_path / "in.h5ad")
+    hr.Plan(hr.open_h5ad(tmp_path / "in.h5ad", var_names="symbol")).write_h5ad(tmp_path / "out.h5ad")
+    got = ad.read_h5ad(tmp_path / "out.h5ad").var
+    assert got.index.tolist() == ["A", "B"]
+    assert got["feature_id"].tolist() == var.index.tolist()
+    assert got["feature_id_before"].tolist() == ["E1", "E2"] if not same else "feature_id_before" not in got
+
+
+def test_names_from_the_column_feature_id_itself(tmp_path: Path) -> None:
+    var = pd.DataFrame({"feature_id": ["E1", "E1"], "feature_id_before": [1, 2]}, index=["a", "b"])
+    ad.AnnData(np.ones((3, 2), np.float32), var=var).write_h5ad(tmp_path / "in.h5ad")
+    got = hr.Plan(hr.open_h5ad(tmp_path / "in.h5ad", var_names="feature_id")).to_anndata().var
+    assert got.index.tolist() == ["E1", "E1-1"]
+    assert got["feature_id"].tolist() == ["a", "b"]
+    assert got["feature_id_before"].tolist() == [1, 2]
+    assert got["feature_id_before_before"].tolist() == ["E1", "E1"]
+
+
+def test_names_stay_beside_ids_whatever_columns_there_are(tmp_path: Path) -> None:
+    var = pd.DataFrame({"id": ["E1", "E2"], "feature_name": ["x", "y"], "var_names": [1, 2]}, index=["A", "B"])
+    ad.AnnData(np.ones((3, 2), np.float32), var=var).write_h5ad(tmp_path / "in.h5ad")
+    got = hr.open_h5ad(tmp_path / "in.h5ad", var_index="id").spec.var
+    assert got.index.tolist() == ["E1", "E2"]
+    assert {name: got[name].tolist() for name in ("feature_name", "var_names", "var_names_before")} == {
+        "feature_name": ["x", "y"],
+        "var_names": [1, 2],
+        "var_names_before": ["A", "B"],
+    }

@@ -1,4 +1,4 @@
-"""Genes called by their symbols, as most who go on from a file expect them."""
+"""Which column genes are called by: their symbols, as most who go on from a file expect them, or their ids."""
 
 from __future__ import annotations
 
@@ -29,10 +29,22 @@ def named(var: pd.DataFrame, column: str, where: str) -> pd.DataFrame:
     names[missing] = ids[missing]
     known = "feature_id" in var and (var["feature_id"].astype(str).to_numpy() == ids.astype(str)).all()
     if not known:  # a column of that name that holds something else stays, under another one
-        var = var.rename(columns={"feature_id": "feature_id_before"}) if "feature_id" in var else var
+        var = var.rename(columns={"feature_id": _free(var, "feature_id_before")}) if "feature_id" in var else var
         var = var.assign(feature_id=ids)
-    kept = var
-    return kept.set_index(pd.Index(unique(list(map(str, names))), dtype=object))
+    return var.set_index(pd.Index(unique(list(map(str, names))), dtype=object))
+
+
+def reindexed(var: pd.DataFrame, column: str, where: str) -> pd.DataFrame:
+    """Return var indexed by a column; the names it had become one."""
+    if column not in var:
+        raise InputError(f"var_index={column!r}: {where} has no such column; {nearest(column, var.columns)}")
+    own = np.asarray(var.index, dtype=object)
+    known = any(
+        var[name].astype(object).tolist() == own.tolist() for name in ("feature_name", "var_names") if name in var
+    )
+    name = "feature_name" if "feature_name" not in var else _free(var, "var_names")
+    kept = var if known else var.assign(**{name: own})
+    return kept.set_index(pd.Index(var[column].astype(str).to_numpy(object), name=column)).drop(columns=column)
 
 
 def unique(names: list[str]) -> list[str]:
@@ -54,3 +66,10 @@ def unique(names: list[str]) -> list[str]:
         taken.add(new)
         out.append(new)
     return out
+
+
+def _free(var: pd.DataFrame, name: str) -> str:
+    """Return a name that no column has."""
+    while name in var:
+        name += "_before"
+    return name

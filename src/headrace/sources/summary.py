@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import warnings
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
+
+from ..chunk import csr
 
 HTSEQ = r"__[A-Za-z]\w*|no_feature|ambiguous|too_low_a_?[Qq]ual|not_aligned|alignment_not_unique"
 STAR = r"[Nn]_(?:unmapped|multimapping|no[Ff]eature|ambiguous)"
@@ -14,10 +20,12 @@ OTHERS = r"_total_\w+|_ambiguous|_ambiguous_readpair_position|_empty|_lowaqual|_
 """Rows of QoRTs, DEXSeq, CITE-seq-Count and of featureCounts' summary."""
 
 SUMMARY = re.compile(f"{HTSEQ}|{STAR}|{OTHERS}")
+BEGINS = frozenset("_nNatuU")
+"""What they begin with: few names of genes do."""
 
 
 class SummaryRowsWarning(UserWarning):
-    """Summary rows of a counter, such as `__no_feature`, are no genes: left out, with their sums in `obs`, or named.
+    """Summary rows of a counter, such as `__no_feature`, are no genes: left out, with their sums in `obs`.
 
     Examples
     --------
@@ -38,22 +46,80 @@ def is_summary(names: Iterable[str]) -> npt.NDArray[np.bool_]:
     >>> is_summary(["ENSG00000000003", "__no_feature", "N_unmapped", "ambiguous"]).tolist()
     [False, True, True, True]
     """
-    return np.array([SUMMARY.fullmatch(name) is not None for name in names], dtype=bool)
+    return np.array([name[:1] in BEGINS and SUMMARY.fullmatch(name) is not None for name in names], dtype=bool)
 
 
-def told(where: str, names: Iterable[str]) -> str | None:
-    """Return the warning about summary rows among the genes of a file of cells, which stay; None if there are none.
+@dataclass(frozen=True)
+class Summaries:
+    """The summary rows among the features of a source of cells: they are left out, and their counts are in obs.
 
-    Examples
-    --------
-    >>> print(told("x.h5ad", ["TP53", "__no_feature"]))
-    features of x.h5ad are no genes, but a counter's summary: __no_feature; they count in totals, so leave them out ...
+    Parameters
+    ----------
+    keep
+        Which features are none, shape (n_features,).
+    columns
+        What they are called in obs, by their place among the features.
     """
-    found = [name for name in map(str, names) if SUMMARY.fullmatch(name) is not None]
-    if not found:
-        return None
-    shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
-    return (
-        f"features of {where} are no genes, but a counter's summary: {shown}; they count in totals, so leave them out "
-        "first: SelectGenes([name for name in source.spec.var.index if name not in (...)])"
-    )
+
+    keep: npt.NDArray[np.bool_]
+    columns: dict[int, str]
+
+    @staticmethod
+    def among(*names: Iterable[str], taken: Collection[str] = (), of: npt.NDArray[np.bool_] | None = None) -> Summaries:
+        """Find them among features by their names.
+
+        Parameters
+        ----------
+        names
+            What the features are called, one or several ways.
+        taken
+            Names that obs has already.
+        of
+            Which features are looked at; None: all.
+        """
+        ways = [[str(name) for name in way] for way in names]
+        each = [is_summary(way) for way in ways]
+        found = np.logical_or.reduce(each) if of is None else np.logical_or.reduce(each) & of
+        columns: dict[int, str] = {}
+        used = set(taken)
+        for at in np.flatnonzero(found).tolist():
+            name = next(way[at] for way, said in zip(ways, each, strict=True) if said[at])
+            while name in used:
+                name += "_sum"
+            used.add(name)
+            columns[at] = name
+        return Summaries(~found if of is None else of & ~found, columns)
+
+    def genes(self, var: pd.DataFrame) -> pd.DataFrame:
+        """Return the features that are genes."""
+        return var if self.keep.all() else var[self.keep]
+
+    def empty(self, obs: pd.DataFrame) -> pd.DataFrame:
+        """Return obs of no cells with the columns that there will be."""
+        if not self.columns:
+            return obs
+        return obs.assign(**{name: np.empty(0) for name in self.columns.values()})
+
+    def split(self, X: sparse.csr_array, obs: pd.DataFrame) -> tuple[sparse.csr_array, pd.DataFrame]:
+        """Return the values of the features that are kept, and obs with those of the others."""
+        if self.columns:
+            obs = obs.copy(deep=False)
+            for at, name in self.columns.items():
+                obs[name] = np.asarray(X[:, [at]].sum(axis=1), np.float64).ravel()
+        if not self.keep.all():
+            X = X[:, np.flatnonzero(self.keep)]
+            X.sort_indices()
+            X = csr(X.data, X.indices.astype(np.int32), X.indptr.astype(np.int32), X.shape[1])
+        return X, obs
+
+    def warn(self, where: str, stacklevel: int) -> None:
+        """Say which were left out, if any were."""
+        names = list(self.columns.values())
+        if names:
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            warnings.warn(
+                f"{len(names)} features of {where} are no genes, but a counter's summary, and are left out: {shown}; "
+                "their counts by cell are in obs",
+                SummaryRowsWarning,
+                stacklevel=stacklevel + 1,
+            )

@@ -38,7 +38,7 @@ def test_attributes_of_fixed_length_as_hdf5_jl_writes_them(form: type, tmp_path:
     ("name", "said"),
     [
         ("x.rds", "file of R.*zellkonverter"),
-        ("x.parquet", "Parquet.*read_parquet"),
+        ("x.parquet", "Parquet.*hr.open_counts"),
         ("x.mtx.gz", "Matrix Market.*open_10x"),
         ("x.csv", "hr.open_counts"),
         ("x.h5ad.gz", "compressed.*gunzip"),

@@ -303,6 +303,17 @@ def test_the_first_value_that_is_no_count_is_named(value: float, said: str) -> N
         hr.Plan(source, [hr.NormalizeTotal(1e4)]).to_anndata()
 
 
+def test_datasets_of_two_organisms_are_not_counted_by_halves(demo_census: Path) -> None:
+    census = hr.open_census(demo_census)
+    mouse, human = (census.datasets(organism=name)["dataset_id"].iloc[0] for name in ("mus_musculus", "homo_sapiens"))
+    n_obs = census.query("mus_musculus", dataset_id=mouse, primary_only=False).spec.n_obs
+    assert census.count("mus_musculus", dataset_id=mouse)["n_obs"].tolist() == [n_obs]
+    assert census.count("mus_musculus", dataset_id=mouse, obs_filter="sex == 'female'")["n_obs"].sum() < n_obs
+    for ids in ([mouse, human], [human], human):
+        with pytest.raises(hr.InputError, match=f"no cell of mus_musculus: '{human}' of homo_sapiens"):
+            census.count("mus_musculus", "assay", dataset_id=ids)
+
+
 def test_datasets_of_two_organisms_are_no_query(demo_census: Path) -> None:
     census = hr.open_census(demo_census)
     human = census.datasets(organism="homo_sapiens")["dataset_id"].tolist()

@@ -41,15 +41,6 @@ def test_summary_rows_of_an_anndata(tmp_path: Path, kind: type, on_disk: bool) -
     assert made.obs["sex"].tolist() == ["f", "m"]
 
 
-def test_summary_rows_of_a_file_of_cells_are_said(tmp_path: Path) -> None:
-    adata = anndata.AnnData(np.array([[60, 40, 900]], np.float32), None, pd.DataFrame(index=NAMES))
-    adata.write_h5ad(tmp_path / "x.h5ad")
-    with pytest.warns(hr.SummaryRowsWarning, match="summary: __no_feature; they count in totals"):
-        source = hr.open_h5ad(tmp_path / "x.h5ad")
-    made = hr.Plan(source, [hr.SelectGenes(NAMES[:2]), hr.NormalizeTotal(1e6)]).to_anndata()
-    assert made.X.toarray().tolist() == [[600_000, 400_000]]
-
-
 @pytest.mark.parametrize("packed", [False, True])
 def test_unmapped_reads_of_cite_seq_count(tmp_path: Path, packed: bool) -> None:
     texts = {
@@ -65,6 +56,21 @@ def test_unmapped_reads_of_cite_seq_count(tmp_path: Path, packed: bool) -> None:
     assert (made.var_names.tolist(), made.X.toarray().tolist()) == (["CD3-ACGT", "CD4-TTTT"], [[5, 2], [1, 0]])
     assert made.obs["unmapped"].tolist() == [90, 7]
     assert source.left_out == {}
+
+
+@pytest.mark.parametrize("what", ["gene", "sample"])
+def test_a_nul_in_a_name_is_refused(tmp_path: Path, what: str) -> None:
+    genes, samples = ["ENSG00000000001", "ENSG00000000002"], ["s1", "s2"]
+    (genes if what == "gene" else samples)[1] += "\0x"
+    table = pd.DataFrame([[1, 2], [3, 4]], index=genes, columns=samples)
+    table.to_parquet(tmp_path / "x.parquet")
+    adata = anndata.AnnData(table.T.astype(np.float32))
+    for given in (table, tmp_path / "x.parquet", adata):
+        with pytest.raises(InputError, match=rf"{what} '.*\\x00x' has a NUL"):
+            hr.open_counts(given)
+    for path in ("a\0b", ["a\0b", "c"], {"s": "a\0b"}):
+        with pytest.raises(InputError, match=r"'a\\x00b': no path has a NUL"):
+            hr.open_counts(path)
 
 
 def test_a_first_row_with_a_missing_count_is_no_header(tmp_path: Path) -> None:
@@ -137,9 +143,9 @@ def test_folders_are_named_for_what_they_are(tmp_path: Path) -> None:
     for name, words in (
         ("a/.zgroup", "a Zarr store"),
         ("b/zarr.json", "a Zarr store"),
-        ("c/__group/x", "hr.open_soma reads it"),
-        ("d/matrix.mtx.gz", "hr.open_10x reads it"),
-        ("e/GSM1_matrix.mtx", "hr.open_10x reads it"),
+        ("c/__group/x", "hr.open_soma reads the SOMA experiment"),
+        ("d/matrix.mtx.gz", r"hr.open_10x\(.*\) reads it"),
+        ("e/GSM1_matrix.mtx", r"hr.open_10x\(.*\) reads it"),
     ):
         put(tmp_path / name, "{}")
         with pytest.raises(InputError, match=words):

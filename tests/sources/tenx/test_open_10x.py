@@ -197,3 +197,14 @@ def test_sizes_and_lines_of_a_matrix_that_lie(change: Any, said: str | None, tmp
     else:
         with pytest.raises(HeadraceError, match=said):
             hr.Plan(hr.open_10x(path.parent)).to_anndata()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_nul_among_values_is_refused(packed: bool, tmp_path: Path) -> None:
+    """Read as text that ends there, 5\\03 would be 5."""
+    (tmp_path / "barcodes.tsv").write_text("AAA\nCCC\n")
+    (tmp_path / "genes.tsv").write_text("E1\tA\nE2\tB\n")
+    text = b"%%MatrixMarket matrix coordinate integer general\n2 2 3\n1 1 5\x003\n1 2 1\n2 2 2\n"
+    (tmp_path / f"matrix.mtx{'.gz' * packed}").write_bytes(gzip.compress(text) if packed else text)
+    with pytest.raises(hr.SourceError, match="NUL byte among its values"):
+        hr.Plan(hr.open_10x(tmp_path)).to_anndata()

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import SourceError
+from .attributes import attribute, text
 from .blocks import Blocks
-from .file import attribute, check_storage, member, members, reading, text
+from .file import check_storage, member, members, reading
 from .sizes import check_held
 from .table import Table
 

@@ -15,20 +15,17 @@ from typing import Any
 import h5py
 import numpy as np
 import numpy.typing as npt
-from h5py import h5a, h5d, h5l, h5t, h5z
+from h5py import h5d, h5l, h5t, h5z
 
 from ...errors import InputError, SourceError
-from .foreign import foreign
-from .sizes import FLETCHER32, GZIP, SHUFFLE, check_held, check_names, check_pieces
+from ..foreign import refusal
+from .sizes import FLETCHER32, GZIP, SHUFFLE, check_pieces
 
 BY_LIBRARY = {4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
 """Filters that are left to the library; the three above are undone here, in several threads."""
 
 PLUGINS = {32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32026: "blosc2"}
 MOST_LINKS = 16
-
-FEW_BYTES = 1 << 20
-"""Of an attribute: it is read without asking what there is of memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,9 +124,7 @@ def open_file(path: str) -> h5py.File:
     if not os.path.exists(path):
         raise InputError(f"there is no file {path!r}")
     if os.path.isdir(path):
-        if known := foreign(path):
-            raise InputError(known)
-        raise InputError(f"{path!r} is a folder; headrace reads .h5ad files (for a SOMA experiment: hr.open_soma)")
+        raise InputError(str(refusal(path, "no .h5ad")))
     if not os.path.isfile(path):
         raise InputError(f"{path!r} is a pipe or device; HDF5 is read here and there, so write it to a file first")
     try:
@@ -139,7 +134,7 @@ def open_file(path: str) -> h5py.File:
         if "truncated" in said:
             raise SourceError(f"{path!r} is cut off ({said.split('(')[-1].rstrip(')')}); copy it again") from error
         if "signature" in said:
-            raise InputError(foreign(path) or f"{path!r} is no HDF5 file, so it is no .h5ad") from None
+            raise InputError(refusal(path, "no .h5ad") or f"{path!r} is no HDF5 file, so it is no .h5ad") from None
         if "lock" in said:
             raise SourceError(f"{path!r} is open for writing elsewhere; wait until it is closed") from error
         raise SourceError(f"cannot open {path!r}: {said}") from error
@@ -189,36 +184,6 @@ def members(group: Any) -> list[str]:
         return []
     with reading(Place(group)):
         return list(group)
-
-
-def attribute(element: h5py.Group | h5py.Dataset, name: str, default: Any = None) -> Any:
-    """Return an attribute of a group or dataset, or `default` if there is none.
-
-    Raises
-    ------
-    MemoryBudgetError
-        If it does not fit in memory.
-    SourceError
-        If it has a text that is far longer than any name.
-    """
-    raw, where = name.encode(), Place(element, before=f"{name!r} of ")
-    with reading(where):
-        if not h5a.exists(element.id, raw):
-            return default
-        found = h5a.open(element.id, raw)
-        stored = int(np.prod(found.shape, dtype=object)) * found.get_type().get_size()
-        if stored > FEW_BYTES:
-            check_held(4 * stored, f"{where} has {stored / 1e6:,.0f} MB")
-        value = element.attrs[name]
-    check_names(value, where)
-    return value
-
-
-def text(value: Any) -> str:
-    """Return the text of an attribute: of variable or of fixed length, alone or in an array of one."""
-    if isinstance(value, np.ndarray) and value.size == 1:
-        value = value.reshape(-1)[0]
-    return value.decode().rstrip("\0") if isinstance(value, bytes) else str(value)
 
 
 def check_storage(dataset: h5py.Dataset) -> tuple[int, ...]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError, SourceError, nearest
-from .file import Stored, attribute, locate, member, members, reading, text
-from .foreign import said
+from ..foreign import H5AD, H5MU, HDF5, inside, said
+from .attributes import attribute, text
+from .file import Stored, locate, member, members, reading
 from .matrix import Csr, Dense, Matrix
 from .preads import Disk
 from .sizes import check_held
@@ -111,11 +112,15 @@ def modality_of(path: str, file: h5py.File, asked: str | None) -> str | None:
     InputError
         If the file is neither .h5ad nor .h5mu; if it has several modalities and none is asked for, or not that one.
     """
-    there = set(members(file))
     known = members(member(file, "mod"))
     if not known:
-        if what := _inside(path, file, there):
-            raise InputError(what)
+        shown = ", ".join(members(file)[:8]) or "nothing"
+        with reading(path):
+            kind = inside(file)
+        if kind is HDF5:
+            raise InputError(f"{path!r} is an HDF5 file, but no .h5ad: it has {shown}")
+        if kind not in (H5AD, H5MU):
+            raise InputError(said(path, kind, "no .h5ad"))
         if asked is not None:
             raise InputError(f"modality={asked!r} is for .h5mu files; {path} is none, so leave it out")
         return None
@@ -125,19 +130,6 @@ def modality_of(path: str, file: h5py.File, asked: str | None) -> str | None:
     if asked is not None and asked not in known:
         raise InputError(f"modality={asked!r}: {path} has no such modality, but {shown}; {nearest(asked, known)}")
     return asked or known[0]
-
-
-def _inside(path: str, file: h5py.File, there: Collection[str]) -> str | None:
-    """Say what an HDF5 file is that is no .h5ad; None if it is one, or not known."""
-    if "obs" in there or "var" in there:
-        return None
-    if {"matrix", "row_attrs", "col_attrs"} <= set(there):
-        return said(path, ".loom")
-    if {"assays", "cell.names"} <= set(there):
-        return said(path, ".h5seurat")
-    if "matrix" in there and member(file, "matrix/barcodes") is not None:
-        return f"{path!r} is a matrix of 10x Genomics, no .h5ad: hr.open_10x({path!r}) reads it"
-    return None
 
 
 def matrices(file: h5py.Group) -> list[str]:

@@ -15,7 +15,6 @@ from ...errors import CountsError, FractionalCountsWarning, InputError, NotCarri
 from ...support.given import check_call
 from ...support.inputs import close_inputs
 from ...support.memory import opening
-from ..summary import SummaryRowsWarning, told
 from .aligned import shown
 from .file import member
 from .locate import asked_as, matrices, modality_of
@@ -188,9 +187,7 @@ def _looked_at(source: H5adSource, layer: str | None, modality: str | None, aske
                 FractionalCountsWarning,
                 stacklevel=3,
             )
-        counters = told(full, source.var.index)
-        if counters is not None:
-            warnings.warn(counters, SummaryRowsWarning, stacklevel=3)
+        source._summaries.warn(full, stacklevel=3)
         for name, left in source.refused.items():
             warnings.warn(f"of {name} of {full}, not carried over: {shown(left)}", NotCarriedWarning, stacklevel=3)
         return source

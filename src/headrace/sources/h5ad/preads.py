@@ -43,7 +43,11 @@ class Disk:
         self.hdf5: h5py.File = open_file(path)
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._close = weakref.finalize(self, os.close, self.fd)
-        self.check()
+        try:
+            self.check()
+        except SourceError:  # the exception would keep it open
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close it now."""

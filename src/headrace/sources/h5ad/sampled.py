@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -14,10 +15,12 @@ import pandas as pd
 
 from ...chunk import Chunk, Cost, StreamSpec
 from ...protocols import Source
+from ...support.inputs import close_inputs, opened
 from ..compact import Ints, Joinids
 from ..groups import Counts, check_by
 from ..ranges import CellRange
 from ..sample import Sample, draw, request_of
+from .outlived import counts_of
 
 
 class Rows(Source[CellRange]):
@@ -56,6 +59,19 @@ class SampledRows(Source[CellRange]):
     file: Rows
     samples: tuple[Sample, ...]
 
+    def __post_init__(self) -> None:
+        opened(self, self._closed)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what was pickled; the file is this process's to close, too."""
+        self.__dict__.update(state)
+        opened(self, self._closed)
+
+    def _closed(self) -> None:
+        """Close the file, which is opened again when it is needed."""
+        close_inputs(self.file)
+        opened(self, self._closed)
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was looked up."""
         return {k: v for k, v in self.__dict__.items() if k in self.__dataclass_fields__}
@@ -63,7 +79,8 @@ class SampledRows(Source[CellRange]):
     @cached_property
     def spec(self) -> StreamSpec:
         """What is known of the stream: fewer cells, and at most as many non-zeros."""
-        return replace(self.file.spec, n_obs=len(self.rows), values=self.value_counts)
+        values = counts_of(self, replace(self, file=copy.copy(self.file)))
+        return replace(self.file.spec, n_obs=len(self.rows), values=values)
 
     @cached_property
     def rows(self) -> Joinids:

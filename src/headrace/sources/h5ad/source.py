@@ -6,8 +6,7 @@ import copy
 import json
 import os
 import tempfile
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import e
@@ -19,17 +18,19 @@ import numpy as np
 import pandas as pd
 
 from ...chunk import Chunk, Cost, Holds, StreamSpec
-from ...errors import InputError, SourceError, nearest
-from ...support.inputs import close_inputs, opened
+from ...errors import InputError, SourceError
+from ...support.inputs import opened
 from ...support.memory import opening
 from ...support.prefetch import prefetch
 from ..compact import Ints
-from ..names import named
+from ..names import named, reindexed
 from ..ranges import CellRange
+from ..summary import Summaries
 from .aligned import Aligned
 from .file import member
 from .locate import locate_matrix
 from .matrix import Matrix
+from .outlived import cell_names, counts_of
 from .preads import Disk
 from .sampled import Rows
 from .table import Table
@@ -60,6 +61,8 @@ class H5adSource(Rows):
         Of an .h5mu, which group of "mod" is read as a file; None: the file itself is.
     rounding
         What to do about counts that are no float32.
+    splits
+        Whether the summary rows of a counter are left out.
     """
 
     path: str
@@ -72,6 +75,7 @@ class H5adSource(Rows):
     uns: Literal["keep"] | None = None
     modality: str | None = None
     rounding: Rounding = "refuse"
+    splits: bool = True
     most_nnz = 1_200_000  # of a chunk: larger ones take memory and gain nothing
 
     def __getstate__(self) -> dict[str, Any]:
@@ -91,15 +95,15 @@ class H5adSource(Rows):
         uns = {**self._uns[0], **({"log1p": base} if self.holds is Holds.LOGGED else {})}
         return StreamSpec(
             self.var,
-            self._obs.empty(),
+            self._summaries.empty(self._obs.empty()),
             self._obs.length,
             self._matrix.nnz,
             self.holds,
             obsm=self._obsm.empty(),
-            varm=self._varm.all(),
+            varm={name: values[self._summaries.keep] for name, values in self._varm.all().items()},
             uns=uns,
             made=read_made(self._file),
-            values=self._counts_anyhow(),
+            values=counts_of(self),
             fractional=self._fractional,
         )
 
@@ -110,20 +114,21 @@ class H5adSource(Rows):
     def read(self, refs: Sequence[CellRange]) -> Iterator[Chunk]:
         """Read chunks, in order; X is read ahead."""
         for span, X in zip(refs, prefetch(self._matrix.read(refs)), strict=True):
-            yield Chunk(X, self._obs.read(span.start, span.stop), obsm=self._obsm.read(span.start, span.stop))
+            X, obs = self._summaries.split(X, self._obs.read(span.start, span.stop))
+            yield Chunk(X, obs, obsm=self._obsm.read(span.start, span.stop))
 
     def within(self, memory: int) -> Self:
         """Return the same source, opened anew: what it takes is given by the file."""
         del memory
         other = copy.copy(self)  # a run's temporary files go with the run
-        other.__dict__["var"] = self.var
+        other.__dict__.update(var=self.var, _described=self._described, _sizes=self._sizes)
         return other
 
     def cost(self) -> Cost:
         """Say what reading all of it takes."""
         about = self._matrix
-        memory = about.memory + self._obs.memory + self._obsm.memory
-        return Cost(about.expected, about.bytes, memory, self._held, about.scratch, self._obs.why or self._obsm.why)
+        _, memory, why = self._sizes
+        return Cost(about.expected, about.bytes, about.memory + memory, self._held, about.scratch, why)
 
     def value_counts(self, column: str) -> dict[str, int]:
         """Count the cells of each value of a column of obs."""
@@ -161,22 +166,41 @@ class H5adSource(Rows):
     # ----------------------------------------------------------------------------------------- looking it up
     @cached_property
     def var(self) -> pd.DataFrame:
-        """The genes: var of the file, or raw.var if raw.X is read."""
-        where = "raw/var" if self.layer == "raw/X" else "var"
-        table = Table(self._file, where)
-        var = table.all()
-        if self.var_index is not None:
-            var = reindexed(var, self.var_index, table.where)
-        if not var.index.is_unique:
-            twice = var.index[var.index.duplicated()][0]
-            ids = next((name for name in ID_COLUMNS if name in var and var[name].is_unique), None)
-            remedy = f"var_index={ids!r} takes the ids of that column" if ids else "adata.var_names_make_unique() helps"
+        """The genes: the features without a counter's summary, as they are to be called."""
+        var = self._summaries.genes(self._features)
+        return var if self.var_names is None else named(var, self.var_names, f"var of {self.path}")
+
+    @property
+    def _features(self) -> pd.DataFrame:
+        """The columns of the matrix."""
+        return self._described[0]
+
+    @property
+    def _summaries(self) -> Summaries:
+        """Features that are no genes, but the summary of a counter, such as `__no_feature`."""
+        return self._described[1]
+
+    @cached_property
+    def _described(self) -> tuple[pd.DataFrame, Summaries]:
+        """The features, from var or raw.var, and which are no genes."""
+        table = Table(self._file, "raw/var" if self.layer == "raw/X" else "var")
+        own = table.all()
+        var = own if self.var_index is None else reindexed(own, self.var_index, table.where)
+        none = Summaries(np.ones(len(var), dtype=bool), {})
+        found = Summaries.among(own.index, var.index, taken=self._obs.columns) if self.splits else none
+        ids = var.index[found.keep]
+        if not ids.is_unique:
+            twice = ids[ids.duplicated()][0]
+            column = next((name for name in ID_COLUMNS if name in var and var[name].is_unique), None)
+            remedy = "adata.var_names_make_unique() helps"
+            if column is not None:
+                remedy = f"var_index={column!r} takes the ids of that column"
             if self.var_names is not None and self.var_index is None:
                 remedy = "give the column of their ids with var_index="
             raise InputError(
                 f"{table.where} has {twice!r} more than once, so genes cannot be told apart by their names; {remedy}"
             )
-        return var if self.var_names is None else named(var, self.var_names, table.where)
+        return var, found
 
     @property
     def refused(self) -> dict[str, dict[str, str]]:
@@ -207,25 +231,16 @@ class H5adSource(Rows):
         if disk is not None:
             disk.close()
 
-    def _counts_anyhow(self) -> Callable[[str], dict[str, int]]:
-        """Return `value_counts` for a stream that may outlive the source, without holding the file open for it."""
-        alive, again = weakref.ref(self), copy.copy(self)
-
-        def counts(column: str) -> dict[str, int]:
-            source = alive()
-            if source is not None:
-                return source.value_counts(column)
-            try:
-                return again.value_counts(column)
-            finally:
-                close_inputs(again)
-
-        return counts
-
     @cached_property
     def _obs(self) -> Table:
         with opening(None):  # what there is is asked for once, and not for each column
             return Table(self._file, "obs")
+
+    @cached_property
+    def _sizes(self) -> tuple[int, int, str]:
+        """How many cells there are, what obs and obsm take in memory, and why: to open many columns takes a while."""
+        obs, obsm = self._obs, self._obsm
+        return obs.length, obs.memory + obsm.memory, obs.why or obsm.why
 
     @cached_property
     def _obsm(self) -> Aligned:
@@ -233,7 +248,7 @@ class H5adSource(Rows):
 
     @cached_property
     def _varm(self) -> Aligned:
-        return Aligned(self._file, "raw/varm" if self.layer == "raw/X" else "varm", len(self.var))
+        return Aligned(self._file, "raw/varm" if self.layer == "raw/X" else "varm", len(self._features))
 
     @cached_property
     def _uns(self) -> tuple[dict[str, Any], dict[str, str]]:
@@ -266,18 +281,9 @@ class H5adSource(Rows):
     @cached_property
     def _matrix(self) -> Matrix:
         """The matrix, found and checked as far as that goes without reading it."""
-        shape = (self._obs.length, len(self.var))
+        shape = (self._sizes[0], len(self._features))
         counts = self.holds in (Holds.COUNTS, Holds.UNKNOWN)
-        index = self.var.index  # and not self: the file is to be closed as soon as the source is gone
+        index = self._features.index  # and not self: the file is to be closed as soon as the source is gone
         rounding = self.rounding if counts else "ignore"
-        names = Names(f"{self.layer} of {self.path}", self._obs.name, lambda j: str(index[j]), rounding)
+        names = Names(f"{self.layer} of {self.path}", cell_names(self), lambda j: str(index[j]), rounding)
         return locate_matrix(self._disk, self._file, self.layer, shape, names, self.scratch or tempfile.gettempdir())
-
-
-def reindexed(var: pd.DataFrame, column: str, where: str) -> pd.DataFrame:
-    """Return var indexed by a column; the names it had become one."""
-    if column not in var:
-        raise InputError(f"var_index={column!r}: {where} has no such column; {nearest(column, var.columns)}")
-    names = "feature_name" if "feature_name" not in var else "var_names"
-    kept = var if names in var else var.assign(**{names: np.asarray(var.index)})
-    return kept.set_index(pd.Index(var[column].astype(str).to_numpy(object), name=column)).drop(columns=column)

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from ...errors import InputError, SourceError
+from .attributes import attribute, text
 from .blocks import Blocks
-from .file import attribute, check_storage, member, members, reading, text
+from .file import check_storage, member, members, reading
 from .sizes import TEXT_COPIES, Texts, check_held, texts_of
 
 BLOCK = 65536
@@ -79,6 +80,8 @@ class Table:
                 "anndata.read_h5ad(path).write_h5ad(new_path)"
             )
         self.group = group
+        self.levels = 0
+        """Bytes of the categories that are held so far."""
         name = text(attribute(group, "_index", "_index"))
         self.index_name = None if name == "_index" else name  # as anndata reads it
         self.index = self._column(name, "the index")
@@ -238,7 +241,11 @@ class Table:
             column = self._nullable(found, text(attribute(found, "encoding-type", "")), where)
         else:
             column = self._plain(found, where)
-        column.check_held(f"{where} has {column.length:,} categories")
+        texts = 0 if column.texts is None else column.texts().total
+        what = f"{where} has {column.length:,} categories" + (f", {texts / 1e6:,.0f} MB of text" if texts else "")
+        before = f"; those of other columns take {self.levels / 1e6:,.0f} MB" if self.levels else ""
+        check_held(self.levels + column.length * column.row_bytes + TEXT_COPIES * texts, what + before)
+        self.levels += column.length * column.row_bytes + texts
         with reading(where):
             values = column.read(0, column.length)
         if isinstance(values, pd.api.extensions.ExtensionArray):

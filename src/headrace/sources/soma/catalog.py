@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -68,10 +68,10 @@ class Catalog:
     def root(self) -> Any:
         """The open SOMA collection; raises `InputError` if it is no Census."""
         root = self.location.open() if self.replica is None else self.replica.open()
-        if not call(self.location.traffic, self.location.uri, lambda: {"census_data", "census_info"} <= set(root)):
+        if not call(self.location.traffic, self.location.uri, lambda: _has(root, "census_data", "census_info")):
             raise InputError(
-                f"{self.location.uri!r} is a {getattr(root, 'soma_type', 'SOMA object')}, not a Census: it has no "
-                "census_info and census_data; for a single experiment use hr.open_soma"
+                f"{self.location.uri!r} is a {getattr(root, 'soma_type', 'SOMA object')}, not a Census, since it has "
+                f"no census_info and census_data: {self.location.remedy}"
             )
         copy = "" if self.replica is None else self.replica.fetched.folder
         self.location.check_members(root, "census_info", "census_data", copy=copy)
@@ -156,6 +156,30 @@ class Catalog:
                 found[name] = [one for one in ids if one in there]
         return found
 
+    def refuse_other_organisms(self, organism: str, ids: Sequence[str], there: Collection[str]) -> None:
+        """Raise if some of the datasets have cells of another organism only: the rest would be half an answer.
+
+        Parameters
+        ----------
+        ids
+            The datasets that were asked for.
+        there
+            Those with cells that match, which need not be looked at.
+        """
+        absent = [one for one in ids if one not in there]
+        if not absent:
+            return
+        found = self.organisms_of(absent)  # a filter may also leave none of a dataset
+        here = found.pop(organism, [])
+        others = {name: [one for one in those if one not in here] for name, those in found.items()}
+        said = [f"{', '.join(map(repr, those))} of {name}" for name, those in others.items() if those]
+        if said:
+            some = f"of the {len(ids)} datasets, some have" if len(ids) > 1 else "it has"
+            raise InputError(
+                f"dataset_id: {some} no cell of {organism}: "
+                f"{'; '.join(said)}. A query is of one organism: make one for each"
+            )
+
     def cells_per_assay(self, organisms: Sequence[str]) -> pd.DataFrame:
         """Count cells by dataset and assay: columns `dataset_id`, `assay`, `n_obs`; reads two columns of obs."""
         parts = []
@@ -181,3 +205,8 @@ def _datasets_named(text: str, table: pd.DataFrame) -> str:
             more = f", and {len(meant) - 3} more" if len(meant) > 3 else ""
             return f"it is in the {column} of dataset_id {', '.join(shown)}{more}"
     return nearest(text, table["dataset_id"])
+
+
+def _has(root: Any, *names: str) -> bool:
+    """Return whether a SOMA object is a collection that has these members."""
+    return hasattr(root, "members") and set(names) <= set(root)

@@ -169,9 +169,23 @@ class Census(Catalog):
         return call(
             self.location.traffic,
             f"obs of {where}",
-            lambda: count_cells(self.obs(name), ids, obs_filter, primary_only, by, where),
+            lambda: self._count(name, ids, obs_filter, primary_only, by, where),
             lambda: self.__dict__.pop("root", None),
         )
+
+    def _count(
+        self,
+        name: str,
+        ids: Sequence[str] | None,
+        obs_filter: str | None,
+        primary_only: bool,
+        by: str | Sequence[str] | None,
+        where: str,
+    ) -> pd.DataFrame:
+        if ids is not None:
+            there = count_cells(self.obs(name), ids, None, False, "dataset_id", where)["dataset_id"]
+            self.refuse_other_organisms(name, ids, set(map(str, there)))
+        return count_cells(self.obs(name), ids, obs_filter, primary_only, by, where)
 
     def query(
         self,

@@ -21,6 +21,7 @@ from ...support.limits import check_address_space, check_threads, stack_bytes
 from ...support.memory import n_cores
 from ...support.retry import call
 from ...traffic import RETRY_FOR, Traffic
+from ..foreign import FOLDER, recognized, refusal, remedy
 from .members import refuse_outside
 
 BUFFER_BYTES = 4 << 20
@@ -120,6 +121,15 @@ class Location:
                 if hasattr(opened, "members") and name in opened:
                     opened[name]
 
+    @property
+    def remedy(self) -> str:
+        """What opens what is here, for messages about its being something else than was wanted."""
+        path = self.uri.removeprefix("file://")
+        kind = None if self.traffic is not None else recognized(path)
+        if kind is None or kind is FOLDER:
+            return "hr.open_soma reads experiments, hr.open_census a Census"
+        return remedy(path, kind)
+
     def settings(self) -> dict[str, str]:
         """Return the user's settings over the Census's for S3 and the environment's proxy."""
         own = dict(self.config)
@@ -160,6 +170,9 @@ class Location:
             failed = failure(f"opening {self.uri}", error) if self.traffic is not None else None
             if failed is not None and failed.words != MISSING:  # what TileDB cannot see is not there, it says
                 raise failed from error
+            local = self.traffic is None and recognized(self.uri.removeprefix("file://"))
+            if local and local is not FOLDER:
+                raise InputError(str(refusal(self.uri, "no SOMA object"))) from None
             inside = " (there is one in the folder 'soma' inside it)" if os.path.isdir(f"{self.uri}/soma") else ""
             raise InputError(f"no SOMA object at {self.uri!r}{inside}: {_first_line(error)}") from None
         except (soma.SOMAError, RuntimeError, TypeError, ValueError, KeyError, OSError) as error:
@@ -192,6 +205,8 @@ def reading(what: str) -> Iterator[None]:
         remedy = ""
         if "tile offsets" in text or "memory budget" in text.lower():
             remedy = "; give TileDB more memory: tiledb_config={'sm.mem.total_budget': 4 * 1024**3}"
+        elif "buffers are too small" in text.lower():
+            remedy = "; a value is longer than the buffer: tiledb_config={'soma.init_buffer_bytes': 256 * 1024**2}"
         elif "curl" in text.lower() or "s3:" in text.lower() or "timeout" in text.lower():
             remedy = "; check the network and the proxy, and try again"
         raise SourceError(f"while reading {what}: {text}{remedy}") from error

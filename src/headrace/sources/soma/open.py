@@ -174,13 +174,14 @@ def _checked(source: SomaSource, layer: str | None) -> SomaSource:
     """Return the source with its only layer if none was asked for; what was asked for in vain is named now."""
     kind = getattr(source._experiment.soma, "soma_type", "?")
     if kind != "SOMAExperiment":
-        raise InputError(f"{source.where!r} is a {kind}, not a SOMAExperiment; for a Census use hr.open_census")
+        raise InputError(f"{source.where!r} is a {kind}, not a SOMAExperiment: {source.location.remedy}")
     layers = source._experiment.layers
     if layer is None and len(layers) == 1:
         source = replace(source, layer=layers[0])
     source.open_x()
     if source.var_names is not None:
         source.spec  # noqa: B018 # a wrong column too
+    source._summaries.warn(source.where, stacklevel=5)
     return source
 
 

@@ -58,7 +58,7 @@ class CensusQuery(SomaSource):
     def look_up(self) -> None:
         """Look cells and genes up, and who reads X."""
         self.cells  # noqa: B018
-        self._refuse_other_organisms()
+        self.census.refuse_other_organisms(self.organism, self.dataset_ids or (), self._datasets)
         self.columns  # noqa: B018
         self.open_x()
 
@@ -229,21 +229,6 @@ class CensusQuery(SomaSource):
             if others and self.organism not in others:
                 hint = f"; cells with that dataset_id are of {' and '.join(others)}"
         return hint
-
-    def _refuse_other_organisms(self) -> None:
-        """Raise if some of the datasets have cells of another organism only: the rest would be half an answer."""
-        absent = [one for one in self.dataset_ids or () if one not in self._datasets]
-        if not absent:
-            return
-        found = self.census.organisms_of(absent)  # a filter may also leave none of a dataset
-        here = found.pop(self.organism, [])
-        others = {name: [one for one in ids if one not in here] for name, ids in found.items()}
-        said = [f"{', '.join(map(repr, ids))} of {name}" for name, ids in others.items() if ids]
-        if said:
-            raise InputError(
-                f"dataset_id: of the {len(self.dataset_ids or ())} datasets, some have no cell of {self.organism}: "
-                f"{'; '.join(said)}. A query is of one organism: make one for each"
-            )
 
     @property
     def _cell_columns(self) -> tuple[str, ...]:

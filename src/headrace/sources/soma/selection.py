@@ -230,7 +230,7 @@ def select_cells(selection: Selection, counted: Sequence[str]) -> Cells:
         If two cells have one joinid.
     """
     names = selection.obs.names
-    nnz = [NNZ] if NNZ in names else []
+    nnz = [NNZ] if NNZ in names and pa.types.is_integer(selection.obs.array.schema.field(NNZ).type) else []
     seen, counts = Tally(), {name: Counts([name]) for name in counted}
     made = Ordered(bool(nnz), selection.where)
     for table in selection.batches([*nnz, *counted], seen):

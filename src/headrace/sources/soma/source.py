@@ -19,6 +19,7 @@ from ..compact import Even, Joinids, Sizes
 from ..names import named
 from ..ranges import CellRange
 from ..sample import Sample
+from ..summary import Summaries
 from ..tiles.readahead import Line
 from ..tiles.rows import TileReader
 from .bands import MOST_CELLS, largest_band, spans
@@ -81,13 +82,13 @@ class SomaSource(ChosenCells, Source[CellRange]):
         return call(self.traffic, f"obs of {self.where}", self._describe, self._forget)
 
     def _describe(self) -> StreamSpec:
-        nnz = None if self.cells.nnz is None else self.cells.nnz.total
+        var = self._summaries.genes(self.columns.var)
         return StreamSpec(
-            var=self.columns.var if self.var_names is None else named(self.columns.var, self.var_names, "var"),
-            obs=self._annotations.empty(),
-            n_obs=len(self.cells.joinids),
-            nnz=nnz,
-            holds=self.holds,
+            var if self.var_names is None else named(var, self.var_names, "var"),
+            self._summaries.empty(self._annotations.empty()),
+            len(self.cells.joinids),
+            None if self.cells.nnz is None else self.cells.nnz.total,
+            self.holds,
             values=self.value_counts,
         )
 
@@ -110,15 +111,13 @@ class SomaSource(ChosenCells, Source[CellRange]):
                 obs = self._annotations.read(span.start, span.stop)
                 if span.start in reader.totals:
                     compare_totals(reader.totals.pop(span.start), X, obs, self._complete)
-                yield Chunk(X, obs)
+                yield Chunk(*self._summaries.split(X, obs))
 
     def identity(self) -> str:
         """Return the place, the version of X there, the cells and the genes, as a text."""
-        cells = self.cells.joinids.digest()
+        cells, where = self.cells.joinids.digest(), self._experiment.x.uri
         genes = hashlib.sha256(self.columns.gene_map.tobytes()).hexdigest()
-        return json.dumps(
-            [self._experiment.x.uri, self._stored, self._experiment.fragments(), cells, genes, self.location.timestamp]
-        )
+        return json.dumps([where, self._stored, self._experiment.fragments(), cells, genes, self.location.timestamp])
 
     def provenance(self) -> dict[str, Any]:
         """Say what was asked for, in plain values; never where it was read from."""
@@ -218,12 +217,17 @@ class SomaSource(ChosenCells, Source[CellRange]):
         index = id_column(var, self.var_index, self.where)
         return Genes.of(var if self.genes is None else choose(var, self.genes, index), index)
 
+    @cached_property
+    def _summaries(self) -> Summaries:
+        """Features that are no genes, but the summary of a counter, such as `__no_feature`."""
+        return Summaries.among(self.columns.var.index, taken=self._experiment.obs_names)
+
     @property
     def _asked(self) -> str:
         if self.value_filter is None:
             return "obs is empty"
-        absent = absent_values(self._experiment.obs, self.value_filter, None, self.obs_joinids, self.where)
-        return f"{self.value_filter}{absent}"
+        why = absent_values(self._experiment.obs, self.value_filter, None, self.obs_joinids, self.where)
+        return self.value_filter + why
 
     @cached_property
     def _experiment(self) -> Experiment:
@@ -240,8 +244,7 @@ class SomaSource(ChosenCells, Source[CellRange]):
 
     @cached_property
     def _line(self) -> Line:
-        uri = self._experiment.x.uri
-        return Line("://" in uri and not uri.startswith("file://"))
+        return Line("://" in self._experiment.x.uri.removeprefix("file://"))
 
     @cached_property
     def _stored(self) -> int:
@@ -267,8 +270,7 @@ class SomaSource(ChosenCells, Source[CellRange]):
 
     @cached_property
     def _tile_bytes(self) -> int:
-        own = dict(self.location.config).get("sm.mem.total_budget")
-        return int(own) if own else self._tile_base + self._stored // 80
+        return int(dict(self.location.config).get("sm.mem.total_budget") or self._tile_base + self._stored // 80)
 
     @cached_property
     def _nnz_per_cell(self) -> Sizes | Even:
@@ -293,6 +295,6 @@ class SomaSource(ChosenCells, Source[CellRange]):
 
     @cached_property
     def _annotations(self) -> Annotations:
-        names = self._experiment.obs_names
-        ids = "obs_id" if "obs_id" in names else None  # as tiledbsoma.io calls what obs_names were
+        names = self._experiment.obs_names  # obs_id is what tiledbsoma.io calls the index
+        ids = "obs_id" if "obs_id" in names else None
         return Annotations(self._experiment.obs, self.cells.joinids, names, ids, self.traffic)

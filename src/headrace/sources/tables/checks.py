@@ -76,6 +76,10 @@ def checked(X: Any, samples: pd.Index, genes: pd.Index, quiet: bool = False) -> 
     """Return the counts as CSR, or raise and name sample and gene of what is none."""
     refuse_twice(samples, "the ids of samples")
     refuse_twice(genes, "the ids of genes")
+    for names, what in ((samples, "sample"), (genes, "gene")):
+        wrong = next((name for name in names.astype(str) if "\0" in name), None)
+        if wrong is not None:
+            raise InputError(f"{what} {wrong!r} has a NUL (\\0) in it, which no file can hold; rename it")
     X = sparse.csr_array(X) if sparse.issparse(X) else from_dense(np.asarray(X), np.float64)
     X.sum_duplicates()
     values = X.data

@@ -17,6 +17,7 @@ from ...errors import InputError, nearest
 from ...support.given import check_call
 from ...support.memory import opening
 from ..arrays import ArraySource
+from ..foreign import H5AD, is_hdf5, recognized
 from ..summary import is_summary
 from .annotations import annotation, beside, joined, tx2gene_of
 from .checks import checked, files_of, of_genes, without_summary
@@ -188,7 +189,7 @@ def open_counts(
     path = Path(data) if isinstance(data, (str, os.PathLike)) and not is_pipe(data) else None
     if path is not None:
         origin["path"] = str(path)
-        if path.suffix == ".h5ad" and path.is_file():
+        if path.is_file() and (path.suffix == ".h5ad" or (is_hdf5(path) and recognized(str(path)) is H5AD)):
             data = read_h5ad(path, layer, raw, sure=holds == "counts")
         elif path.is_file():
             samples = beside(path, "samples") if samples is None else samples

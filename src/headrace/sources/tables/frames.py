@@ -171,9 +171,9 @@ def read_h5ad(path: Path, layer: str | None, raw: bool, sure: bool) -> Samples:
         If not said, and values are not whole or negative; names the matrices that are.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SummaryRowsWarning)  # they are left out further on
+        warnings.simplefilter("ignore", SummaryRowsWarning)  # they are left out further on, with their sums
         opened = open_h5ad(path, layer=layer, raw=raw, holds=None if not sure else "normalized")
-    source = replace(opened, holds=Holds.UNKNOWN, rounding="warn")
+    source = replace(opened, holds=Holds.UNKNOWN, rounding="warn", splits=False)
     chunks = list(source.read(source.refs(source.most_nnz)))
     X: Any = sparse.vstack([chunk.X for chunk in chunks], format="csr")
     if not sure:

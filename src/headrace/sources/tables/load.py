@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ...errors import InputError
+from ..foreign import FOLDER, is_hdf5, recognized, refusal
 from .counters import STAR_COLUMNS, TCGA_COLUMNS, Strandedness, is_star, refuse_strandedness, sample_of, star_column
 from .frames import described
 from .numerals import Decimal
@@ -100,10 +101,11 @@ def in_folder(folder: Path) -> list[Path]:
     if "quant.sf" in found:
         found.pop("quant.genes.sf", None)
     if not found:
+        if recognized(str(folder)) is not FOLDER:
+            raise InputError(str(refusal(folder, "no table")))
         tables = sorted(f for f in folder.iterdir() if re.search(r"\.(counts?|htseq|tsv|txt|tab|csv)(\.gz)?$", f.name))
         tables = [f for f in tables if not re.search(r"\.(samples|genes|summary)\.", f.name)]
         if not tables:
-            _refuse_folder(folder)
             raise InputError(
                 f"there is no table in the folder {folder}: looked for {', '.join(FOLDERS)} and *.counts, *.tsv"
             )
@@ -111,17 +113,6 @@ def in_folder(folder: Path) -> list[Path]:
     if len(found) > 1:
         raise InputError(f"{folder} has files of several programs: {', '.join(found)}; give a list of one kind")
     return next(iter(found.values()))
-
-
-def _refuse_folder(folder: Path) -> None:
-    """Raise if a folder is something else that headrace or scanpy reads."""
-    members = {one.name for one in folder.iterdir()}
-    if any(name.endswith(("matrix.mtx", "matrix.mtx.gz")) for name in members):
-        raise InputError(f"{folder} is a 10x folder; hr.open_10x reads it")
-    if members & {".zgroup", "zarr.json", ".zattrs"}:
-        raise InputError(f"{folder} is a Zarr store; anndata.read_zarr(path) makes an AnnData of it")
-    if members & {"__group", "__schema", "__tiledb_group.tdb"}:
-        raise InputError(f"{folder} is a SOMA experiment or another of TileDB; hr.open_soma reads it")
 
 
 def _names(files: Sequence[Any]) -> list[str]:
@@ -175,6 +166,8 @@ def _one(path: Any, sample: str | None, how: How) -> Loaded:
     where = os.fspath(path)
     name = sample or ("counts" if is_pipe(path) else sample_of(path))
     if not is_pipe(path):
+        if is_hdf5(path):
+            raise InputError(str(refusal(path, "no table")))
         with open(path, "rb") as file:
             parquet = file.read(4) == b"PAR1"
         if parquet:

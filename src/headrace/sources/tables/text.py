@@ -88,6 +88,8 @@ def is_pipe(path: str | os.PathLike[str]) -> bool:
     """Return whether a path is a pipe or standard input, which can be read once only."""
     if os.fspath(path) == "-":
         return True
+    if "\0" in os.fspath(path):
+        raise InputError(f"{os.fspath(path)!r}: no path has a NUL (\\0) in it")
     try:
         mode = os.stat(path).st_mode
     except OSError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...errors import InputError, SourceError, nearest
+from ..foreign import HDF5, TENX, inside, said
 from ..h5ad.file import check_storage, member, members, reading
 from ..h5ad.locate import vectors
 from ..h5ad.matrix import Csr
@@ -31,17 +31,14 @@ def open_hdf5(disk: Disk, genome: str | None) -> tuple[Csr, pd.Index, pd.DataFra
         If it is no such file, or has several genomes and none is chosen.
     """
     file = disk.hdf5
-    if member(file, "mod") is None and (member(file, "X") is not None or member(file, "obs") is not None):
-        raise InputError(f"{disk.path} is an .h5ad file; hr.open_h5ad reads it")
-    if member(file, "mod") is not None:
-        raise InputError(f"{disk.path} is an .h5mu file; hr.open_h5ad reads its modalities")
-    if member(file, "barcode_info") is not None or member(file, "molecule_info") is not None:
-        raise InputError(f"{disk.path} is Cell Ranger's molecule_info.h5; give filtered_feature_bc_matrix.h5 beside it")
-    if member(file, "aux") is not None and member(file, "est_counts") is not None:
-        raise InputError(f"{disk.path} is kallisto's; open_counts reads abundance.tsv beside it")
-    groups = [name for name in members(file) if _is_matrix(member(file, name))]
+    there = members(file)
+    with reading(disk.path):
+        kind = inside(file)
+    if kind not in (TENX, HDF5):
+        raise InputError(said(disk.path, kind, "no .h5 of Cell Ranger"))
+    groups = [name for name in there if _is_matrix(member(file, name))]
     if not groups:
-        raise InputError(f"{disk.path} is no .h5 of Cell Ranger: it has {', '.join(members(file)[:8]) or 'nothing'}")
+        raise InputError(f"{disk.path} is no .h5 of Cell Ranger: it has {', '.join(there[:8]) or 'nothing'}")
     if groups == ["matrix"]:
         chosen = "matrix"
     elif genome is None and len(groups) > 1:
@@ -115,8 +112,3 @@ def _texts(dataset: Any, where: str) -> list[str]:
     check_held(TEXT_COPIES * total, f"{what}, {total / 1e6:,.0f} MB of text")
     with reading(where):
         return [one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in dataset[:]]
-
-
-def is_hdf5(path: Path) -> bool:
-    """Return whether a file is HDF5, at whatever place it begins (MuData's begin after 512 bytes)."""
-    return bool(h5py.is_hdf5(path))

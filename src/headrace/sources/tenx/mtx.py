@@ -271,6 +271,8 @@ class _Lines:
         if longest > LONGEST_LINE:
             raise SourceError(f"{self.path} has a line of more than {LONGEST_LINE:,} characters; it is no matrix")
         self.open = self.open + len(part) if end < 0 else len(part) - 1 - end
+        if "\0" in part:  # pandas ends a number there, and 5\03 would be 5
+            raise SourceError(f"{self.path} has a NUL byte among its values; it is damaged, so copy it again")
         return part
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,11 +22,12 @@ from ...support.given import check_call
 from ...support.inputs import opened
 from ...support.memory import opening
 from ...support.prefetch import prefetch
+from ..foreign import TENX_FOLDER, is_hdf5, recognized, refusal
 from ..h5ad.preads import Disk, stamp
 from ..names import named
 from ..ranges import CellRange
-from ..summary import SummaryRowsWarning, is_summary
-from .hdf5 import is_hdf5, open_hdf5
+from ..summary import Summaries
+from .hdf5 import open_hdf5
 from .mtx import Mtx, find, read_barcodes, read_features
 
 
@@ -69,7 +69,8 @@ class TenxSource(Source[CellRange]):
     @cached_property
     def spec(self) -> StreamSpec:
         """What is known of the stream before X is read."""
-        return StreamSpec(self.var, self._no_cells, len(self._barcodes), self._matrix.nnz, Holds.UNKNOWN)
+        no_cells = self._summaries.empty(pd.DataFrame(index=self._barcodes[:0]))
+        return StreamSpec(self.var, no_cells, len(self._barcodes), self._matrix.nnz, Holds.UNKNOWN)
 
     def refs(self, nnz: int) -> list[CellRange]:
         """Return one span of cells per chunk, each of about `nnz` non-zeros."""
@@ -77,17 +78,8 @@ class TenxSource(Source[CellRange]):
 
     def read(self, refs: Sequence[CellRange]) -> Iterator[Chunk]:
         """Read chunks, in order; X is read ahead."""
-        keep = None if self._keep.all() else np.flatnonzero(self._keep)
         for span, X in zip(refs, prefetch(self._matrix.read(refs)), strict=True):
-            obs = pd.DataFrame(index=self._barcodes[span.start : span.stop])
-            for at, name in self._summaries.items():
-                obs[name] = np.asarray(X[:, [at]].sum(axis=1), np.float64).ravel()
-            if keep is not None:
-                X = X[:, keep]
-                X.sort_indices()
-                X.indices, X.indptr = X.indices.astype(np.int32), X.indptr.astype(np.int32)
-                X.has_canonical_format = True
-            yield Chunk(X, obs)
+            yield Chunk(*self._summaries.split(X, pd.DataFrame(index=self._barcodes[span.start : span.stop])))
 
     def cost(self) -> Cost:
         """Say what reading all of it takes."""
@@ -118,7 +110,7 @@ class TenxSource(Source[CellRange]):
     @cached_property
     def var(self) -> pd.DataFrame:
         """The features that are read, by id."""
-        var = self._opened[2][self._keep]
+        var = self._opened[2][self._summaries.keep]
         if not var["feature_id"].is_unique:
             twice = var["feature_id"][var["feature_id"].duplicated()].iloc[0]
             raise InputError(f"{self.path} has feature {twice!r} more than once; choose a genome or feature_type")
@@ -126,14 +118,9 @@ class TenxSource(Source[CellRange]):
         return var if self.var_names is None else named(var, self.var_names, f"the features of {self.path}")
 
     @cached_property
-    def _no_cells(self) -> pd.DataFrame:
-        return pd.DataFrame({name: np.empty(0) for name in self._summaries.values()}, index=self._barcodes[:0])
-
-    @cached_property
-    def _summaries(self) -> dict[int, str]:
-        """Features that are no genes, but the summary of a counter: their sums by cell become columns of obs."""
-        ids = self._opened[2]["feature_id"].astype(str)
-        return {int(at): ids.iloc[at] for at in np.flatnonzero(is_summary(ids) & self._of_type)}
+    def _summaries(self) -> Summaries:
+        """Features that are no genes, but the summary of a counter; of those of the type and genome."""
+        return Summaries.among(self._opened[2]["feature_id"], of=self._of_type)
 
     @property
     def _matrix(self) -> Any:
@@ -142,13 +129,6 @@ class TenxSource(Source[CellRange]):
     @property
     def _barcodes(self) -> pd.Index:
         return self._opened[1]
-
-    @cached_property
-    def _keep(self) -> npt.NDArray[np.bool_]:
-        """Which features are read."""
-        keep = self._of_type.copy()
-        keep[list(self._summaries)] = False
-        return keep
 
     @cached_property
     def _of_type(self) -> npt.NDArray[np.bool_]:
@@ -247,6 +227,8 @@ def open_10x(
     if place.name.endswith((".mtx", ".mtx.gz")):
         place = place.parent
     if place.is_dir():
+        if recognized(str(place)) is not TENX_FOLDER:
+            raise InputError(f"{refusal(place, 'no 10x folder')}; it has no matrix.mtx (or .gz of it)")
         files: tuple[Path, ...] = (
             find(place, "matrix.mtx"),
             find(place, "features.tsv", "genes.tsv"),
@@ -254,7 +236,8 @@ def open_10x(
         )
     elif place.is_file():
         if not is_hdf5(place):
-            raise InputError(f"{place} is no .h5 file of Cell Ranger; open_counts reads tables")
+            wanted = "no .h5 of Cell Ranger"
+            raise InputError(refusal(place, wanted) or f"{place} is {wanted}, and none of a known kind")
         files = (place,)
     elif place.exists():
         raise InputError(f"{place} is a pipe or device; write what comes from it to a file first")
@@ -266,14 +249,8 @@ def open_10x(
     )
     with opening(memory):
         spec = source.spec  # what is broken is named now, not later
-        said = list(source._summaries.values())
-    if said and spec.n_vars:
-        warnings.warn(
-            f"{len(said)} features of {place} are no genes, but a counter's summary, and are left out: "
-            f"{', '.join(said[:5])}; their sums by cell are in obs",
-            SummaryRowsWarning,
-            stacklevel=2,
-        )
+    if spec.n_vars:
+        source._summaries.warn(str(place), stacklevel=2)
     if not spec.n_obs or not spec.n_vars:
         raise InputError(f"{place} has {spec.n_obs} cells and {spec.n_vars} features: there is nothing to do")
     return source
