@@ -80,8 +80,7 @@ class Table:
                 "anndata.read_h5ad(path).write_h5ad(new_path)"
             )
         self.group = group
-        self.levels = 0
-        """Bytes of the categories that are held so far."""
+        self.levels = 0  # bytes of the categories that are held so far
         name = text(attribute(group, "_index", "_index"))
         self.index_name = None if name == "_index" else name  # as anndata reads it
         self.index = self._column(name, "the index")

@@ -105,7 +105,8 @@ def open_soma(
 ) -> SomaSource:
     """Open any SOMA experiment as a source of cells.
 
-    Cells are called by `obs_id`, where obs has it (`tiledbsoma.io` puts obs_names there), else by soma_joinid.
+    Cells are called by `obs_id`, where obs has it (`tiledbsoma.io` puts obs_names there), else by soma_joinid. Summary
+    rows of counters among the genes (`__no_feature`, ...) are left out, with a warning; their counts are in obs.
 
     Parameters
     ----------
