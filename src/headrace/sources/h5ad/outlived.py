@@ -5,13 +5,10 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...protocols import Source
 from ...support.inputs import close_inputs
-
-if TYPE_CHECKING:
-    from .source import H5adSource
 
 
 def counts_of(source: Source[Any], again: Source[Any] | None = None) -> Callable[[str], dict[str, int]]:
@@ -36,8 +33,8 @@ def counts_of(source: Source[Any], again: Source[Any] | None = None) -> Callable
     return counts
 
 
-def cell_names(source: H5adSource) -> Callable[[int], str]:
-    """Return what says the name of a row, for messages about its values."""
+def cell_names(source: Any) -> Callable[[int], str]:
+    """Return what says the name of a row of an `H5adSource`, for messages about its values."""
     alive = weakref.ref(source)
 
     def name(row: int) -> str:
