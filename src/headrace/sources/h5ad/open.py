@@ -131,7 +131,7 @@ def open_h5ad(
 
     Notes
     -----
-    Names of cells need not be unique. `raw=True` and `layer` exclude each other. Summary rows of counters among the genes
+    Names of cells need not be unique. `raw=True` and `layer` exclude each other. Summary rows of counters among genes
     (`__no_feature`, `N_unmapped`, ...) are left out, with a `SummaryRowsWarning`; their counts by cell are in obs.
 
     Examples
