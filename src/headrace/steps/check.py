@@ -1,4 +1,4 @@
-"""The check that values are counts."""
+"""The checks that values are counts, and that functions of them are numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..chunk import Chunk, StreamSpec
+from ..chunk import Chunk, Matrix, StreamSpec
 from ..errors import CountsError
 from ..protocols import Transform
 from ..stats import kernels
@@ -41,10 +41,7 @@ class CheckCounts(Transform):
         values: npt.NDArray[np.float32] = X.ravel() if isinstance(X, np.ndarray) else X.data
         at = int(kernels.first_not_count(values)) if self.whole else _first_not_number(values)
         if at >= 0:
-            if isinstance(X, np.ndarray):
-                cell, gene = divmod(at, X.shape[1])
-            else:
-                cell, gene = int(np.searchsorted(X.indptr, at, side="right")) - 1, int(X.indices[at])
+            cell, gene = place_of(X, at)
             wanted = "Whole numbers" if self.whole else "Numbers"
             largest = float(np.nanmax(values))
             raise CountsError(
@@ -58,6 +55,26 @@ class CheckCounts(Transform):
     def out(self, spec: StreamSpec) -> StreamSpec:
         """Describe the same stream."""
         return spec
+
+
+def check_defined(step: str, function: str, chunk: Chunk, after: npt.NDArray[np.float32]) -> None:
+    """Raise `CountsError` at the first value of X whose function is no number; `after` are the functions, flat."""
+    at = int(kernels.first_not_finite(after))
+    if at >= 0:
+        value = (chunk.X.ravel() if isinstance(chunk.X, np.ndarray) else chunk.X.data)[at]
+        cell, gene = place_of(chunk.X, at)
+        raise CountsError(
+            f"{step}: {value:g} in cell {chunk.obs.index[cell]!r}, gene number {gene} of the stream, has no "
+            f"{function}: these are no counts, but perhaps centred values or residuals; choose the layer with counts"
+        )
+
+
+def place_of(X: Matrix, at: int) -> tuple[int, int]:
+    """Return the row and the column of a stored value."""
+    if isinstance(X, np.ndarray):
+        cell, gene = divmod(at, X.shape[1])
+        return cell, gene
+    return int(np.searchsorted(X.indptr, at, side="right")) - 1, int(X.indices[at])
 
 
 def _first_not_number(values: npt.NDArray[np.float32]) -> int:

@@ -18,6 +18,7 @@ from ..errors import InputError, PlanError, nearest
 from ..protocols import Accumulator, Fit, Transform
 from ..stats import kernels
 from ..support.given import check_fields
+from .check import check_defined
 from .select import KeepGenes
 
 FULL_GENE_ASSAYS = MappingProxyType(
@@ -220,6 +221,11 @@ class Log1p(Transform):
     base
         Base of the logarithm; None is e. Noted in `uns["log1p"]`.
 
+    Raises
+    ------
+    CountsError
+        While reading: at a value of -1 or less, for which scanpy writes NaN.
+
     Examples
     --------
     >>> import headrace as hr
@@ -240,6 +246,7 @@ class Log1p(Transform):
         values = chunk.X.data if sparse.issparse(chunk.X) else chunk.X.ravel()
         logged = np.empty_like(values)
         kernels.log1p(values, 1.0 if self.base is None else 1.0 / log(self.base), logged)
+        check_defined("Log1p", "logarithm of 1 + x", chunk, logged)
         X = logged.reshape(chunk.X.shape) if isinstance(chunk.X, np.ndarray) else None
         after = chunk.with_data(logged) if X is None else chunk.with_X(X)
         return replace(after, unlogged=chunk.X)

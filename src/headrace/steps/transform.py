@@ -13,6 +13,7 @@ from ..errors import InputError, PlanError
 from ..protocols import Transform
 from ..stats import kernels
 from ..support.given import FLOAT32, check_fields, check_range
+from .check import check_defined
 
 
 def map_values(chunk: Chunk, values: npt.NDArray[np.float32]) -> Chunk:
@@ -36,6 +37,11 @@ def transformed(step: str, spec: StreamSpec) -> StreamSpec:
 class Sqrt(Transform):
     """Take the square root, as `scanpy.pp.sqrt`: it makes the variance of counts nearly constant.
 
+    Raises
+    ------
+    CountsError
+        While reading: at a value below 0.
+
     Examples
     --------
     >>> import numpy as np, pandas as pd
@@ -48,7 +54,10 @@ class Sqrt(Transform):
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the square roots."""
-        return map_values(chunk, np.sqrt(values_of(chunk)))
+        with np.errstate(invalid="ignore"):
+            roots = np.sqrt(values_of(chunk))
+        check_defined("Sqrt", "square root", chunk, roots)
+        return map_values(chunk, roots)
 
     def out(self, spec: StreamSpec) -> StreamSpec:
         """Describe the stream."""
