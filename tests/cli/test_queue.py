@@ -74,6 +74,48 @@ def test_by_hand(stored: Path, expected: bytes, tmp_path: Path, capsys: pytest.C
     assert out.read_bytes() == expected
 
 
+@pytest.mark.parametrize("how", [[], ["--no-checksum", "--counts", "int32"]], ids=["default", "options"])
+def test_shards_make_the_chunks(
+    how: list[str], stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Chunks of HDF5 are small here, so that many lie within the cells of a shard."""
+    monkeypatch.setattr("headrace.sinks.h5ad.hdf5.CHUNK_BYTES", 1000)
+    run, out, one = str(tmp_path / "run"), tmp_path / "x.h5ad", tmp_path / "one.h5ad"
+    assert main(["export", "--h5ad", str(stored), *STEPS, *how, "--out", str(one)]) == 0
+    plan = ["plan", "--h5ad", str(stored), *STEPS, *how, "--shards", "3", "--out", run]
+    if how:
+        assert main(plan) == 2
+        assert "unless --chunks is given" in capsys.readouterr().err
+    assert main([*plan, "--chunks"]) == 0
+    for number in (1, 2, 3):
+        assert main(["assemble", run, "--out", str(out)]) == 1
+        for shard in "201":
+            assert main(["work", run, "--shard", shard]) == 0
+        assert main(["work", run, "--shard", "1"]) == 0
+        assert f"shard 1 of pass {number} is done already" in capsys.readouterr().err
+        assert number == 3 or main(["merge", run]) == 0
+    assert main(["status", run]) == 0
+    text = capsys.readouterr().out
+    assert "pass 3 (chunks of the file): 3 of 3 shards done" in text
+    assert text.splitlines()[-1] == f"next: headrace assemble {run} --out FILE.h5ad"
+    assert main(["assemble", run, "--out", str(out), "--compression", "gzip"]) == 1
+    assert "the plan says how the file is stored; leave compression out" in capsys.readouterr().err
+    for _ in range(2):
+        assert main(["assemble", run, "--out", str(out), "--overwrite"]) == 0
+        assert out.read_bytes() == one.read_bytes()
+    piece = min((tmp_path / "run").glob("*/pass-2-*.ready-000000"))
+    shard = str(int(piece.name[7:13]))
+    hurt = bytearray(piece.read_bytes())
+    hurt[len(hurt) // 2] ^= 1
+    piece.write_bytes(hurt)
+    assert main(["assemble", run, "--out", str(out), "--overwrite"]) == 1
+    assert "is gone or damaged; run again" in capsys.readouterr().err
+    assert out.read_bytes() == one.read_bytes(), "the file that was there"
+    assert main(["work", run, "--shard", shard]) == 0
+    assert main(["assemble", run, "--out", str(out), "--overwrite"]) == 0
+    assert out.read_bytes() == one.read_bytes()
+
+
 def test_no_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["work", "--shard", "0"], ["merge"], ["status"], ["assemble", "--out", str(tmp_path / "x.h5ad")]):
         assert main([command[0], str(tmp_path / "none"), *command[1:]]) == 1

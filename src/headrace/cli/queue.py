@@ -22,25 +22,23 @@ Examples:
   headrace assemble run --out x.h5ad
 """
 
-LEFT_OUT = (
-    "report",
-    "overwrite",
-    "out",
-    "spool",
-    "resume",
-    "keep_spool",
-    "no_checksum",
-    "counts",
-    "dense",
-    "compression",
-)
+LEFT_OUT = ("report", "overwrite", "out", "spool", "resume", "keep_spool", "dense")
 """Options of an export that `assemble` takes, or nobody."""
 
 SHARDS = (
     option("--out", required=True, metavar="FOLDER", help="The folder of the run: new, and seen by all.", section=RUN),
     option("--shards", type=int, required=True, metavar="N", help="Tasks of each pass.", section=RUN),
     option("--threads", type=int, default=1, metavar="N", help="Of each task; 1 by default.", section=RUN),
+    option(
+        "--chunks",
+        is_flag=True,
+        help="Shards also make the chunks of the file, compressed if it is, after the last pass: 'assemble' then only "
+        "copies. Say here how the file is stored (--compression, --no-checksum, --counts), and not there.",
+        section=RUN,
+    ),
 )
+STORED = ("memory", "compression", "no_checksum", "counts")
+"""Options of the output that a plan takes."""
 FOLDER = click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
 
 
@@ -50,7 +48,7 @@ def _name(one: Any) -> str:
 
 
 def _asked() -> tuple[Any, ...]:
-    mine = [one for one in PLAN if one not in SPOOL and (one not in OUTPUT or _name(one) == "memory")]
+    mine = [one for one in PLAN if one not in SPOOL and (one not in OUTPUT or _name(one) in STORED)]
     return (*mine, *SHARDS)
 
 
@@ -69,7 +67,11 @@ def plan(session: Session, /, **given: Any) -> None:
     folder = Path(given["out"])
     todo = job({**given, **dict.fromkeys(LEFT_OUT), "overwrite": True}, needs_out=False)
     memory = default_budget() if todo.memory is None else parse_bytes(todo.memory)
-    at = queue.begin(todo.plan, folder, given["shards"], memory, given["threads"])
+    said = [f"--{name.replace('_', '-')}" for name in STORED[1:] if given[name]]
+    if said and not given["chunks"]:
+        raise click.UsageError(f"{', '.join(said)}: of the file, and for 'headrace assemble', unless --chunks is given")
+    stored = _stored(given) if given["chunks"] else None
+    at = queue.begin(todo.plan, folder, given["shards"], memory, given["threads"], stored=stored)
     session.say(f"wrote {folder}: {at.shards} shards, {_passes(at.total)} over the cells")
     _say(session, at)
 
@@ -111,7 +113,7 @@ def merge(session: Session, *, folder: Path) -> None:
 @options(tuple(one for one in OUTPUT if _name(one) not in ("report", "memory")))
 @click.pass_obj
 def assemble(session: Session, /, *, folder: Path, **given: Any) -> None:
-    """Write the .h5ad file of a run whose shards are done: byte for byte what "headrace export" writes."""
+    """Write the .h5ad file of a run whose shards are done: what "headrace export" writes."""
     from ..engine import queue
 
     if given["out"] is None:
@@ -122,10 +124,8 @@ def assemble(session: Session, /, *, folder: Path, **given: Any) -> None:
             folder,
             out,
             overwrite=given["overwrite"],
-            compression="gzip" if given["compression"] == "gzip" else None,
-            checksum=not given["no_checksum"],
-            counts=given["counts"] or "float32",
             dense=given["dense"],
+            **_stored(given),
             on_event=progress,
         )
     session.say(
@@ -146,6 +146,14 @@ def status(*, folder: Path) -> None:
         done = at.shards if number < at.number else at.shards - len(at.missing) if number == at.number else 0
         click.echo(f"  pass {number} ({purpose}): {done} of {at.shards} shards done")
     click.echo(f"next: {at.next}")
+
+
+def _stored(given: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "compression": "gzip" if given["compression"] == "gzip" else None,
+        "checksum": not given["no_checksum"],
+        "counts": given["counts"] or "float32",
+    }
 
 
 def _passes(n: int) -> str:

@@ -21,6 +21,9 @@ from .schedule import Node, Pass
 class Crew(ABC):
     """Those who do the tasks of one run."""
 
+    keeps_ready = False
+    """Whether what was made ready for the file stays when it is in it."""
+
     @property
     @abstractmethod
     def n_workers(self) -> int:
@@ -142,7 +145,7 @@ class Spread:
             so_far.update(done.stored)
         self.place.save(asked_name(stage.number), (preparer, before))
         for number in self.crew.prepare(stage, self.job):
-            yield from self.place.ready(stage, number, preparer)
+            yield from self.place.ready(stage, number, preparer, self.crew.keeps_ready)
 
     def take_in(self, stage: Stage, into: Sequence[Accumulator[Any]]) -> None:
         """Merge what all tasks of a pass have found, in a tree by position."""

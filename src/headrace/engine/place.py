@@ -221,8 +221,8 @@ class Place:
                 f"{self.path / name} is damaged or gone ({error}); run again, which makes it anew"
             ) from None
 
-    def ready(self, stage: Stage, number: int, preparer: Preparer) -> Iterator[Chunk]:
-        """Yield the chunks of a range that are ready for the file, in order. They are removed on the way.
+    def ready(self, stage: Stage, number: int, preparer: Preparer, keep: bool = False) -> Iterator[Chunk]:
+        """Yield the chunks of a range that are ready for the file, in order. They are removed on the way, or kept.
 
         Raises
         ------
@@ -232,11 +232,18 @@ class Place:
         assert stage.obs is not None
         said = ready_name(stage.number, number)
         pieces = self.needed(said)
-        self.folder.remove(said)
+        if not keep:
+            self.folder.remove(said)
         for piece in range(pieces):
             name = ready_name(stage.number, number, piece)
-            yield preparer.taken(self.needed(name), stage.obs)
-            self.folder.remove(name)  # its arrays can still be read
+            try:
+                prepared = self.needed(name)
+            except SourceError:
+                self.folder.remove(said)
+                raise
+            yield preparer.taken(prepared, stage.obs)
+            if not keep:
+                self.folder.remove(name)  # its arrays can still be read
 
     def _size(self, name: str) -> int:
         with suppress(OSError):

@@ -1,7 +1,8 @@
 """A run whose tasks somebody else starts: a folder of files, one shard a task, no process that has to stay.
 
 `begin` writes the plan and its ranges, `work` does the next step of one shard, `merge` brings a pass together and
-begins the next, `assemble` writes the file. Each may be repeated, and be done twice at once.
+begins the next, `assemble` writes the file. Each may be repeated, and be done twice at once. If the plan says how the
+file is stored, shards make its chunks after the last pass, and `assemble` only copies.
 """
 
 from __future__ import annotations
@@ -9,27 +10,32 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, OutputError
 from ..events import Listener, ignore
-from ..protocols import Executor
-from ..sinks.discard import Discard
+from ..protocols import Executor, Sink
+from ..sinks.discard import Discard, Prepares
+from ..sinks.h5ad.sink import H5ad
 from ..support.atomic import write_atomically
 from ..support.memory import n_cores
 from .executors import Serial, Threads
-from .place import JOB, Done, Place, stage_name, state_name
+from .place import JOB, Done, Place, asked_name, ready_name, stage_name, state_name
 from .plan import Plan
-from .ranges import perform
+from .ranges import perform, prepare
 from .schedule import passes, source_passes
 from .settings import Settings
 from .shards import Incomplete, Shards
 
 ABOUT, PLAN = "queue.json", "plan"
 VERSION = 1
+
+DEFAULTS = {"compression": None, "checksum": True, "counts": "float32"}
+"""How a file is stored if nothing is said."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +49,12 @@ class About:
     token: str
     fingerprint: str = ""
     out: str | None = None
+    stored: dict[str, Any] | None = None
     version: int = VERSION
 
-    def shard(self) -> Shards:
+    def shard(self, assembling: bool = False) -> Shards:
         """Return the executor."""
-        return Shards(self.shards, self.token, self.threads, self.fingerprint)
+        return Shards(self.shards, self.token, self.threads, self.fingerprint, assembling, self.stored is not None)
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,13 @@ class Status:
 
 
 def begin(
-    plan: Plan, folder: str | os.PathLike[str], shards: int, memory: int, threads: int = 1, out: str | None = None
+    plan: Plan,
+    folder: str | os.PathLike[str],
+    shards: int,
+    memory: int,
+    threads: int = 1,
+    out: str | None = None,
+    stored: dict[str, Any] | None = None,
 ) -> Status:
     """Write the plan and its ranges into a new folder.
 
@@ -95,6 +108,8 @@ def begin(
         The budget of each task, in bytes.
     threads
         Of each task.
+    stored
+        If given, shards make the chunks of the file: `compression`, `checksum` and `counts` of `Plan.write_h5ad`.
 
     Raises
     ------
@@ -111,7 +126,8 @@ def begin(
     token = secrets.token_hex(16)
     # the pass that writes is the last, unless the stream ends in a step that becomes a source
     said = passes(plan.steps)[: source_passes(plan.steps)]
-    about = About(shards, [" + ".join(dict.fromkeys(names)) for names in said], memory, threads, token, out=out)
+    names = [" + ".join(dict.fromkeys(names)) for names in said]
+    about = About(shards, names, memory, threads, token, out=out, stored=stored)
     with Place.at(path) as place:
         place.save(PLAN, (plan.source, plan.steps))
         found: list[str] = []
@@ -138,6 +154,8 @@ def work(folder: str | os.PathLike[str], shard: int, executor: Executor | None =
         raise InputError(f"shard {shard}: the run has shards 0 to {about.shards - 1}")
     with Place.at(path / about.fingerprint) as place:
         number = _stage(place)
+        if number > len(about.passes):
+            return _prepared(place, number - 1, shard)
         before = place.done(number, shard)
         if before is not None:
             return before, number, True
@@ -145,6 +163,15 @@ def work(folder: str | os.PathLike[str], shard: int, executor: Executor | None =
         threads = min(about.threads, n_cores())
         done = perform(place, stage, shard, job, executor or (Threads(threads, threads) if threads > 1 else Serial()))
     return done, number, False
+
+
+def _prepared(place: Place, last: int, shard: int) -> tuple[Done, int, bool]:
+    """Make the chunks of a shard."""
+    started, done = time.monotonic(), place.done(last, shard)
+    there = place.load(ready_name(last, shard)) is not None
+    prepare(place, place.needed(stage_name(last)), shard)
+    assert done is not None, "else there would be nothing to make them of"
+    return replace(done, seconds=time.monotonic() - started), last + 1, there
 
 
 def merge(folder: str | os.PathLike[str], on_event: Listener = ignore) -> Status:
@@ -171,7 +198,8 @@ def assemble(folder: str | os.PathLike[str], out: str | os.PathLike[str], **opti
     Raises
     ------
     InputError
-        If shards are missing, or a pass has to be merged first.
+        If shards are missing, a pass has to be merged first, or the plan has said how the file is stored, and it is
+        said again.
     """
     now = status(folder)
     if now.missing or now.number < now.total:
@@ -180,38 +208,48 @@ def assemble(folder: str | os.PathLike[str], out: str | os.PathLike[str], **opti
     path, about = _opened(folder)
     with Place.at(path) as place:
         plan = Plan(*place.needed(PLAN))
-    executor = Shards(**{**vars(about.shard()), "assembling": True})
+    executor = about.shard(assembling=True)
+    if about.stored is not None:
+        said = [name for name, value in options.items() if name in about.stored and value != DEFAULTS[name]]
+        if said:
+            raise InputError(f"{path}: the plan says how the file is stored; leave {', '.join(said)} out")
+        options |= about.stored
     return plan.write_h5ad(out, memory=about.memory, executor=executor, spool=path, keep_spool=True, **options)
 
 
 def status(folder: str | os.PathLike[str]) -> Status:
     """Say how far a run has come."""
     path, about = _opened(folder)
-    total = len(about.passes)
+    purposes = about.passes if about.stored is None else [*about.passes, "chunks of the file"]
     with Place.at(path / about.fingerprint) as place:
         number = _stage(place)
         names = place.folder.names()
         merged = f"pass-{number}.merged" in names
-        missing = [i for i in range(about.shards) if state_name(number, i) not in names and not merged]
+        left = [
+            state_name(number, i) if number <= len(about.passes) else ready_name(number - 1, i)
+            for i in range(about.shards)
+        ]
+        missing = [i for i, name in enumerate(left) if name not in names and not merged]
         size = sum(os.stat(name, dir_fd=place.folder.handle).st_size for name in names)
-    return Status(path, about.shards, number, total, about.passes, missing, size)
+    return Status(path, about.shards, number, len(purposes), purposes, missing, size)
 
 
 def _go_on(plan: Plan, path: Path, about: About, told: Any = None, on_event: Listener = ignore) -> None:
     """Go through all passes that are complete, and begin the next."""
     executor = about.shard()
     settings = Settings(about.memory, executor, on_event, path, True, True)
+    sink: Sink = Discard() if about.stored is None else Prepares(H5ad(path / "none.h5ad", **about.stored))
     with suppress(Incomplete):
-        plan.write(Discard(), settings)
+        plan.write(sink, settings)
     if told is not None:
         told(next(each.name for each in path.iterdir() if each.is_dir() and (each / JOB).exists()))
 
 
 def _stage(place: Place) -> int:
-    """Return the number of the pass that has begun last."""
+    """Return the number of the pass that has begun last; chunks are made in one more than there are."""
     names = place.folder.names()
     number = 1
-    while stage_name(number + 1) in names:
+    while stage_name(number + 1) in names or asked_name(number) in names:
         number += 1
     return number
 

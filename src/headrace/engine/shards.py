@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from ..errors import InputError
 from ..events import Listener
+from ..preparer import Preparer
 from .elsewhere import Crew, Elsewhere
-from .place import Done, Job, Place, Stage
+from .place import Done, Job, Place, Stage, ready_name
 
 
 class Incomplete(Exception):  # noqa: N818 # nothing is wrong
@@ -44,6 +45,8 @@ class Shards(Elsewhere):
         Of the run, if it has begun.
     assembling
         Whether cells are asked for, or only that all is ready.
+    preparing
+        Whether shards make chunks ready for the file, after the last pass.
     """
 
     n: int
@@ -51,6 +54,7 @@ class Shards(Elsewhere):
     in_flight: int = 1
     fingerprint: str = ""
     assembling: bool = False
+    preparing: bool = False
 
     @contextmanager
     def crew(self, place: Place, memory: int, on_event: Listener) -> Iterator[Crew]:
@@ -70,6 +74,7 @@ class Left(Crew):
     shards: Shards
     place: Place
     n_workers: int = 0
+    keeps_ready = True
 
     def ranges(self, n_chunks: int, nnz: int) -> int:
         """Return the number of shards."""
@@ -79,6 +84,18 @@ class Left(Crew):
         """Yield what tasks say of themselves, or raise `Incomplete` before the first."""
         found = [self.place.done(stage.number, number) for number in range(len(job.ranges))]
         missing = [number for number, done in enumerate(found) if done is None]
-        if missing or (stage.obs is not None and not self.shards.assembling):
+        if missing or (stage.obs is not None and not (self.shards.assembling or self.shards.preparing)):
             raise Incomplete(stage.number, missing)
         yield from (done for done in found if done is not None)
+
+    def prepares(self, preparer: Preparer) -> bool:
+        """Whether the plan says so."""
+        return self.shards.preparing
+
+    def prepare(self, stage: Stage, job: Job) -> Iterator[int]:
+        """Yield the ranges by position, or raise `Incomplete` before the first."""
+        names = self.place.folder.names()
+        missing = [number for number in range(len(job.ranges)) if ready_name(stage.number, number) not in names]
+        if missing or not self.shards.assembling:
+            raise Incomplete(stage.number, missing)
+        yield from range(len(job.ranges))

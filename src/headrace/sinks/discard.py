@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..chunk import Chunk, StreamSpec
+from ..preparer import Preparer
 from ..protocols import Sink, Writer
 
 
@@ -25,3 +26,14 @@ class Discard(Sink, Writer):
 
     def finish(self, spec: StreamSpec) -> None:
         """Nothing to finish."""
+
+
+@dataclass(frozen=True)
+class Prepares(Discard):
+    """Discards the cells, but says what would make them ready for another sink."""
+
+    sink: Sink
+
+    def preparer(self, spec: StreamSpec) -> Preparer | None:
+        """Return that of the other sink."""
+        return self.sink.preparer(spec)
