@@ -48,7 +48,7 @@ SAID = [
     ("explain --h5ad cxg.h5ad --raw --layer-in x", "--raw reads raw.X, --layer-in x a layer: give one"),
     ("explain --h5ad twice.h5ad", "--var-index gene_ids takes the ids"),
     ("explain --h5ad twice.h5ad --var-index gene_id", "--var-index gene_id: var of"),
-    ("explain --h5ad .", "(for a SOMA experiment: --soma)"),
+    ("explain --h5ad .", "is a folder, no .h5ad: it holds no SOMA experiment"),
     ("explain --h5ad cxg.h5ad --raw --memory 1MB", "raise --memory"),
     ("export --h5ad cxg.h5ad --raw --out twice.h5ad", "twice.h5ad exists; --overwrite replaces it"),
     ("export CENSUS --out x.h5ad --target-sum median --spool cxg.h5ad", "folder with --spool"),

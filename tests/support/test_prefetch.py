@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -47,3 +48,26 @@ def test_what_was_begun_is_closed() -> None:
     assert next(reading) == 0
     reading.close()  # type: ignore[attr-defined]
     assert closed.is_set()
+
+
+def test_garbage_that_the_thread_itself_collects() -> None:
+    """A generator that nobody holds any more is closed wherever garbage is collected, its own thread included."""
+    held: list[Any] = []
+    failed: list[BaseException] = []
+    taken, closed = threading.Event(), threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        taken.wait(10)
+        try:
+            held.pop().close()
+        except BaseException as error:
+            failed.append(error)
+        closed.set()
+        yield 1
+
+    held.append(prefetch(items()))
+    assert next(held[0]) == 0
+    taken.set()
+    assert closed.wait(10)
+    assert not failed

@@ -177,7 +177,7 @@ def recognized(path: str) -> Kind | None:
         return by_name
     if os.path.getsize(path) == 0:
         return EMPTY
-    return _hdf5(path) or by_name or _content(path)
+    return _hdf5(path) if is_hdf5(path) else by_name or _content(path)
 
 
 def inside(file: Any) -> Kind:
@@ -215,8 +215,6 @@ def is_hdf5(path: str | os.PathLike[str]) -> bool:
 
 
 def _hdf5(path: str) -> Kind | None:
-    if not is_hdf5(path):
-        return None
     import h5py  # only where something is not what it should be
 
     try:

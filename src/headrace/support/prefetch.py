@@ -65,5 +65,6 @@ def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
             del item
     finally:
         stop.set()
-        if end(thread, LONGEST_WAIT) and isinstance(items, Generator):  # else the thread is still in it
+        here = threading.current_thread() is thread  # garbage is collected in any thread, in this one too
+        if not here and end(thread, LONGEST_WAIT) and isinstance(items, Generator):  # else the thread is still in it
             items.close()

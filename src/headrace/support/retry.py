@@ -132,8 +132,9 @@ def call(
         said = error.args[0]
         if traffic.proxy and error.words in (REFUSED, UNKNOWN_HOST):
             said += f"; requests go through the proxy {traffic.proxy}: {PROXY}"
-        if tries > 1 and error.kind != STAYS:
-            said += f" (tried {tries} times; {'nothing new' if outer else 'no byte'} for {quiet():.0f} s)"
+        if error.kind != STAYS:
+            times = f"{tries} times" if tries > 1 else "once"
+            said += f" (tried {times}; {'nothing new' if outer else 'no byte'} for {quiet():.0f} s)"
         error.args, error.final = (said,), True  # whoever called the caller is not to begin again
         raise
 

@@ -167,7 +167,7 @@ def _one(path: Any, sample: str | None, how: How) -> Loaded:
     name = sample or ("counts" if is_pipe(path) else sample_of(path))
     if not is_pipe(path):
         if is_hdf5(path):
-            raise InputError(str(refusal(path, "no table")))
+            raise InputError(refusal(path, "no table") or f"{where!r} is a damaged HDF5 file, no table: fetch it again")
         with open(path, "rb") as file:
             parquet = file.read(4) == b"PAR1"
         if parquet:
