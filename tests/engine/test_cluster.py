@@ -256,14 +256,14 @@ def test_chunks_that_were_made_ready_and_damaged(client: Any, tmp_path: Path, mo
     plan.write_h5ad(tmp_path / "one.h5ad", executor=hr.Serial(), memory="2GB")
     ready, hurt = Place.ready, [True]
 
-    def damaged(self: Place, stage: Any, number: int, preparer: Any) -> Iterator[Chunk]:
+    def damaged(self: Place, stage: Any, number: int, preparer: Any, keep: bool) -> Iterator[Chunk]:
         if number == 1 and hurt:
             hurt.clear()
             name = self.path / ready_name(stage.number, number, 0)
             stored = bytearray(name.read_bytes())
             stored[len(stored) // 2] ^= 1
             name.write_bytes(stored)
-        return ready(self, stage, number, preparer)
+        return ready(self, stage, number, preparer, keep)
 
     monkeypatch.setattr(Place, "ready", damaged)
     executor = hr.Distributed(client)
