@@ -26,6 +26,10 @@ class Contract(ABC):  # noqa: B024 # what is abstract differs from contract to c
         for name in sorted(annotated & known - own):
             raise TypeError(f"{cls.__name__}.{name} is part of the contract: give the field a default")
 
+
+class Shown(Contract):
+    """What users see by name, and as they write it."""
+
     @property
     def label(self) -> str:
         """The name that the user knows it by."""

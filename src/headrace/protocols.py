@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, Self, TypeVar
 
 from .chunk import Chunk, Cost, Mask, StreamSpec
-from .contract import Contract
+from .contract import Contract, Shown
 from .preparer import Preparer
 from .traffic import Traffic
 
@@ -93,7 +93,7 @@ class Source(Contract, Generic[Ref]):
         return ()
 
 
-class Step(Contract):
+class Step(Shown):
     """What a transform and a fit may both say of themselves. Every line has a default."""
 
     @abstractmethod

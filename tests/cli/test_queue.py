@@ -116,6 +116,17 @@ def test_shards_make_the_chunks(
     assert out.read_bytes() == one.read_bytes()
 
 
+def test_chunks_are_not_made_of_samples(stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--shards", "2", "--chunks", "--out", str(tmp_path / "run")]
+    with_donors = tmp_path / "donors.h5ad"
+    cells = anndata.read_h5ad(stored)
+    cells.obs["donor"] = pd.Categorical(["a", "b"] * 150)
+    cells.write_h5ad(with_donors)
+    assert main(["plan", "--h5ad", str(with_donors), "--pseudobulk", "donor", *options]) == 1
+    assert "are made of cells, not of samples or groups; leave it out" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_no_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["work", "--shard", "0"], ["merge"], ["status"], ["assemble", "--out", str(tmp_path / "x.h5ad")]):
         assert main([command[0], str(tmp_path / "none"), *command[1:]]) == 1

@@ -249,6 +249,29 @@ def test_two_workers_compress(client: Any, tmp_path: Path, monkeypatch: pytest.M
     )
 
 
+def test_chunks_of_an_earlier_run_that_stored_them_otherwise(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lie in the folder of the same plan; with a file that has other filters they are not to be used."""
+    monkeypatch.setattr("headrace.engine.cluster.MANY", 2)
+    plan, executor, ready = hr.Plan(small(), STEPS["HVG seurat"]), hr.Distributed(client), Place.ready
+
+    def stopped(self: Place, stage: Any, number: int, preparer: Any, keep: bool) -> Iterator[Chunk]:
+        if number == 1:
+            raise OSError("the client goes away")
+        return ready(self, stage, number, preparer, keep)
+
+    monkeypatch.setattr(Place, "ready", stopped)
+    with pytest.raises(OSError, match="goes away"):
+        plan.write_h5ad(tmp_path / "x.h5ad", executor=executor, memory="2GB", compression="gzip")
+    monkeypatch.setattr(Place, "ready", ready)
+    folder = next((tmp_path / ".headrace-spool").iterdir())
+    assert list(folder.glob("*.ready")), "or there would be nothing to mistake"
+    for name, how in (("two", executor), ("one", hr.Serial())):
+        plan.write_h5ad(tmp_path / f"{name}.h5ad", executor=how, memory="2GB", checksum=False)
+    assert (tmp_path / "two.h5ad").read_bytes() == (tmp_path / "one.h5ad").read_bytes()
+
+
 def test_chunks_that_were_made_ready_and_damaged(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many workers make chunks ready without gzip too. What is damaged ends the run, and is made again by the next."""
     monkeypatch.setattr("headrace.engine.cluster.MANY", 2)

@@ -139,7 +139,7 @@ def asked_name(stage: int) -> str:
 
 
 def ready_name(stage: int, number: int, piece: int | None = None) -> str:
-    """Return the name of a chunk of them that is ready for the file; without its number, of how many there are."""
+    """Return the name of a chunk of them that is ready for the file; without its number, of what says how many."""
     return f"pass-{stage}-{number:06d}.ready" + ("" if piece is None else f"-{piece:06d}")
 
 
@@ -231,7 +231,8 @@ class Place:
         """
         assert stage.obs is not None
         said = ready_name(stage.number, number)
-        pieces = self.needed(said)
+        pieces, of = self.needed(said)
+        assert of == preparer, "they are made anew for a file that is stored otherwise"
         if not keep:
             self.folder.remove(said)
         for piece in range(pieces):

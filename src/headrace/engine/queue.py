@@ -114,12 +114,14 @@ def begin(
     Raises
     ------
     InputError
-        If there is no such number of shards.
+        If there is no such number of shards, or chunks are to be made of what are no cells but samples.
     OutputError
         If the folder has a run already, or cannot be written.
     """
     if shards < 1:
         raise InputError(f"shards={shards}: at least 1")
+    if stored is not None and any(step.becomes_source for step in plan.steps):
+        raise InputError("chunks of the file (--chunks) are made of cells, not of samples or groups; leave it out")
     path = Path(os.path.abspath(folder))
     if (path / ABOUT).exists():
         raise OutputError(f"{path} has a plan already; choose another folder, or remove it")
@@ -154,24 +156,18 @@ def work(folder: str | os.PathLike[str], shard: int, executor: Executor | None =
         raise InputError(f"shard {shard}: the run has shards 0 to {about.shards - 1}")
     with Place.at(path / about.fingerprint) as place:
         number = _stage(place)
-        if number > len(about.passes):
-            return _prepared(place, number - 1, shard)
-        before = place.done(number, shard)
-        if before is not None:
+        last = min(number, len(about.passes))
+        before = place.done(last, shard)
+        if before is not None and number == last:
             return before, number, True
-        job, stage = place.needed(JOB).checked(), place.needed(stage_name(number))
+        job, stage = place.needed(JOB).checked(), place.needed(stage_name(last))
         threads = min(about.threads, n_cores())
         done = perform(place, stage, shard, job, executor or (Threads(threads, threads) if threads > 1 else Serial()))
-    return done, number, False
-
-
-def _prepared(place: Place, last: int, shard: int) -> tuple[Done, int, bool]:
-    """Make the chunks of a shard."""
-    started, done = time.monotonic(), place.done(last, shard)
-    there = place.load(ready_name(last, shard)) is not None
-    prepare(place, place.needed(stage_name(last)), shard)
-    assert done is not None, "else there would be nothing to make them of"
-    return replace(done, seconds=time.monotonic() - started), last + 1, there
+        if number == last:
+            return done, number, False
+        started, there = time.monotonic(), place.load(ready_name(last, shard)) is not None
+        prepare(place, stage, shard)
+    return replace(done, seconds=time.monotonic() - started), number, there
 
 
 def merge(folder: str | os.PathLike[str], on_event: Listener = ignore) -> Status:

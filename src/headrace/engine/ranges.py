@@ -84,10 +84,10 @@ def prepare(place: Place, stage: Stage, number: int) -> int:
     What is asked for (`asked_name`) is the preparer, and the non-zeros of each matrix before each range.
     """
     name = ready_name(stage.number, number)
-    there = place.load(name)
-    if there is not None:
-        return int(there)
     preparer, before = place.needed(asked_name(stage.number))
+    there = place.load(name)
+    if there is not None and there[1] == preparer:  # an earlier run may have been of a file that is stored otherwise
+        return int(there[0])
     at, done = Counter(before[number]), place.done(stage.number, number)
     if done is None:
         raise SourceError(f"range {number} of pass {stage.number} is gone from {place.path}; run again")
@@ -96,7 +96,7 @@ def prepare(place: Place, stage: Stage, number: int) -> int:
         place.save(ready_name(stage.number, number, pieces), preparer.prepare(chunk, at))
         at.update(non_zeros(chunk))
         pieces += 1
-    place.save(name, pieces)
+    place.save(name, (pieces, preparer))
     return pieces
 
 
