@@ -1,6 +1,7 @@
-"""What a dask cluster costs: beside threads on one machine, and a scheduler with many tiny tasks.
+"""What a dask cluster costs: beside threads on one machine, beside scanpy, and a scheduler with many tiny tasks.
 
     python benchmarks/scale.py compare --census PATH --rounds 3
+    python benchmarks/scale.py scanpy --census PATH
     python benchmarks/scale.py tasks --n 10000
 
 Needs `pip install 'headrace[dask]'`. `compare` gives wall and CPU seconds, since others may use the machine.
@@ -153,6 +154,41 @@ def compare(census: str, organism: str, rounds: int, workers: list[int], folder:
                     )
 
 
+def scanpy_over_dask(census: str, organism: str, workers: list[int], cells: int, folder: Path) -> None:
+    """Do the same job by scanpy over the lazy arrays of tiledbsoma, on the same cluster."""
+    import scanpy as sc
+    import tiledbsoma
+
+    for n in workers:
+        with cluster(n, folder, "20GB") as client, tiledbsoma.open(f"{census}/census_data/{organism}") as experiment:
+            before, own, started, mine = client.run(usage), client.run_on_scheduler(usage), time.monotonic(), usage()
+            with experiment.axis_query("RNA", obs_query=tiledbsoma.AxisQuery()) as query:
+                adata = query.to_anndata("raw", dask={"chunk_size": cells})
+            adata.layers["counts"] = adata.X.copy()
+            sc.pp.filter_genes(adata, min_cells=50)
+            sc.pp.normalize_total(adata, target_sum=1e4)
+            sc.pp.log1p(adata)
+            sc.pp.highly_variable_genes(adata, n_top_genes=1000)
+            adata.write_h5ad(folder / "scanpy.h5ad")
+            after, scheduler = client.run(usage), client.run_on_scheduler(usage)
+            print(
+                json.dumps(
+                    {
+                        "executor": f"scanpy over dask, {n}",
+                        "wall": time.monotonic() - started,
+                        "cpu client": usage()["cpu"] - mine["cpu"],
+                        "cpu workers": [after[w]["cpu"] - before[w]["cpu"] for w in after if w in before],
+                        "cpu scheduler": scheduler["cpu"] - own["cpu"],
+                        "peak workers MB": [after[w]["peak"] / 1e6 for w in after],
+                        "peak client MB": usage()["peak"] / 1e6,
+                        "peak scheduler MB": scheduler["peak"] / 1e6,
+                    }
+                ),
+                flush=True,
+            )
+            os.unlink(folder / "scanpy.h5ad")
+
+
 def tasks(n: int, folder: Path) -> None:
     """Have so many tasks of a few cells done, and look at the scheduler."""
     from scipy import sparse
@@ -200,16 +236,19 @@ def tasks(n: int, folder: Path) -> None:
 def main() -> None:
     """Read the command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["compare", "tasks"])
+    parser.add_argument("what", choices=["compare", "scanpy", "tasks"])
     parser.add_argument("--census")
     parser.add_argument("--organism", default="homo_sapiens")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--n", type=int, default=10_000)
+    parser.add_argument("--cells", type=int, default=5_000, help="of a chunk of scanpy's")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         if asked.what == "compare":
             compare(asked.census, asked.organism, asked.rounds, asked.workers, Path(name))
+        elif asked.what == "scanpy":
+            scanpy_over_dask(asked.census, asked.organism, asked.workers, asked.cells, Path(name))
         else:
             tasks(asked.n, Path(name))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -250,7 +250,11 @@ class Categories:
 
     def append(self, values: pd.Series) -> None:
         """Add rows."""
-        codes = values.cat.codes.to_numpy(np.int32)
+        self.extend([values])
+
+    def extend(self, blocks: Sequence[pd.Series]) -> None:
+        """Add rows that came in blocks: pandas would compare all categories of all blocks to join them."""
+        codes = np.concatenate([block.cat.codes.to_numpy(np.int32) for block in blocks])
         self.used[np.unique(codes)] = True
         self.spill.write(codes.tobytes())
 

@@ -62,10 +62,13 @@ class FrameWriter:
         """Write the rows that wait."""
         if not self.waiting:
             return
-        frame = self.waiting[0] if len(self.waiting) == 1 else pd.concat(self.waiting)
-        self.index.append(frame.index)
+        self.index.append(np.concatenate([np.asarray(frame.index, dtype=object) for frame in self.waiting]))
         for name, each in self.columns.items():
-            each.append(frame[name])
+            blocks = [frame[name] for frame in self.waiting]
+            if isinstance(each, Categories):
+                each.extend(blocks)
+            else:
+                each.append(blocks[0] if len(blocks) == 1 else pd.concat(blocks))
         self.waiting, self.rows = [], 0
 
     def finish(self) -> None:
