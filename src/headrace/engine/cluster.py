@@ -28,6 +28,9 @@ LARGEST_RANGE = 1 << 28
 RANGES_A_WORKER = 8
 """Tasks that each worker gets in a pass, at least, if there are chunks for that: so that none waits long at the end."""
 
+RANGES = 32
+"""Tasks of a pass, at least: the file waits for the first of them, and nobody has work while the last is written."""
+
 MANY = 8
 """Workers from which on they make chunks ready for the file: one process that unpacks for all of them would be late."""
 
@@ -245,7 +248,7 @@ class Workers(Crew):
 
     def ranges(self, n_chunks: int, nnz: int) -> int:
         """Return into how many ranges so many chunks are cut."""
-        wanted = max(RANGES_A_WORKER * len(self.known), -(-nnz // LARGEST_RANGE))
+        wanted = max(RANGES, RANGES_A_WORKER * len(self.known), -(-nnz // LARGEST_RANGE))
         return max(1, min(n_chunks, wanted))
 
     def perform(self, stage: Stage, job: Job) -> Iterator[Done]:
