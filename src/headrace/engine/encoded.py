@@ -1,8 +1,8 @@
 """Chunks as bytes: of a spool's part, and of what a task of a pass that writes has made.
 
 X is kept as row lengths, differences of column numbers, and counts, each in as few bytes as they need, compressed, with
-a checksum for each section. Values that are large are kept exactly, in more bytes; those that are not whole as they are,
-since they hardly get smaller (3 bytes of 4).
+a checksum for each section. Values that are large are kept exactly, in more bytes; those that are not whole as they
+are, since they hardly get smaller (3 bytes of 4).
 """
 
 from __future__ import annotations

@@ -8,8 +8,12 @@ import h5py
 import numpy as np
 from h5py import h5a, h5t
 
+from ...errors import SourceError
 from .file import Place, reading
 from .sizes import check_held, check_names
+
+NEVER = (h5t.TypeVlenID, h5t.TypeCompoundID, h5t.TypeOpaqueID, h5t.TypeArrayID)
+"""Types of which no attribute is that is read here."""
 
 FEW_BYTES = 1 << 20
 """Of an attribute: it is read without asking what there is of memory."""
@@ -30,6 +34,8 @@ def attribute(element: h5py.Group | h5py.Dataset, name: str, default: Any = None
         if not h5a.exists(element.id, raw):
             return default
         found = h5a.open(element.id, raw)
+        if isinstance(found.get_type(), NEVER):  # of a damaged file HDF5 may crash over these
+            raise SourceError(f"{where} holds neither text nor numbers; the file may be damaged, so copy it again")
         stored = int(np.prod(found.shape, dtype=object)) * found.get_type().get_size()
         if stored > FEW_BYTES:
             check_held(4 * stored, f"{where} has {stored / 1e6:,.0f} MB")

@@ -19,7 +19,7 @@ from h5py import h5d, h5l, h5t, h5z
 
 from ...errors import InputError, SourceError
 from ..foreign import refusal
-from .sizes import FLETCHER32, GZIP, SHUFFLE, check_pieces
+from .sizes import FLETCHER32, GZIP, SHUFFLE, check_pieces, fill_value
 
 BY_LIBRARY = {4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
 """Filters that are left to the library; the three above are undone here, in several threads."""
@@ -154,7 +154,7 @@ def member(root: h5py.Group, path: str, depth: int = 0) -> Any:
             return None
         if not name:
             continue  # "/": all of it
-        links, raw = here.id.links, name.encode()
+        links, raw = here.id.links, name.encode("utf-8", "surrogateescape")  # as h5py decodes them
         where = Place(here, f"/{name}")
         with reading(where):
             if not links.exists(raw):
@@ -170,6 +170,7 @@ def member(root: h5py.Group, path: str, depth: int = 0) -> Any:
         elif kind == h5l.TYPE_HARD:
             with reading(where):
                 here = here[name]
+                _ = getattr(here, "dtype", None)  # one that has a type that h5py does not know is refused here
         else:
             raise SourceError(
                 f"{where} is a link to another file; headrace reads nothing outside the file it was given. Copy it "
@@ -179,11 +180,11 @@ def member(root: h5py.Group, path: str, depth: int = 0) -> Any:
 
 
 def members(group: Any) -> list[str]:
-    """Return the names in a group; none if it is no group."""
+    """Return the names in a group; none if it is no group. One that is no text is a text that no member has."""
     if not isinstance(group, h5py.Group):
         return []
     with reading(Place(group)):
-        return list(group)
+        return [name if isinstance(name, str) else name.decode("utf-8", "backslashreplace") for name in group]
 
 
 def check_storage(dataset: h5py.Dataset) -> tuple[int, ...]:
@@ -234,7 +235,7 @@ def _located(dataset: h5py.Dataset, filters: tuple[int, ...]) -> Stored:
         "dtype": number,
         "bytes": int(dataset.id.get_storage_size()),
         "filters": filters,
-        "fill": number.type(dataset.fillvalue),
+        "fill": number.type(fill_value(dataset)),
     }
     plain = dtype.kind == "b" or dataset.id.get_type().equal(h5t.py_create(dtype))
     if not plain or dataset.file.userblock_size or not set(filters) <= {GZIP, SHUFFLE, FLETCHER32}:

@@ -147,8 +147,17 @@ def texts_of(dataset: h5py.Dataset, block: int) -> Texts:
     return Texts(total, max(found.values(), default=0), longest)
 
 
+def fill_value(dataset: h5py.Dataset) -> Any:
+    """Return what a value is that was never written.
+
+    It is asked for only if the file has one: of a damaged file HDF5 says so here, and crashes there.
+    """
+    given = dataset.id.get_create_plist().fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
+    return dataset.fillvalue if given else np.zeros((), dtype=dataset.dtype)[()]
+
+
 def _fill(dataset: h5py.Dataset) -> int:
-    value = dataset.fillvalue
+    value = fill_value(dataset)
     return len(value) if isinstance(value, (bytes, str)) else 0
 
 

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from ...errors import SourceError
-from .file import check_storage, member, members, reading
+from .file import Place, check_storage, member, members, reading
 from .sizes import TEXT_COPIES, check_held, texts_of
 
 REPLACED = ("headrace", "log1p")
@@ -33,9 +33,9 @@ def read_uns(file: h5py.File) -> tuple[dict[str, Any], dict[str, str]]:
     left: dict[str, str] = {}
     total, seen = 0, Seen()
     for name in members(group):
-        element = member(group, name)
         if name in REPLACED:
             continue
+        element = _entry(group, name)
         total += _check_inside(element, seen)
         check_held(
             total, f"uns of {file.file.filename} has {name!r}", "leave out uns='keep', or look whether it is broken"
@@ -65,9 +65,12 @@ def _plain(element: Any, seen: Seen) -> Any:
         return None if again else {name: _plain(member(element, name), seen) for name in members(element)}
     if not isinstance(element, h5py.Dataset) or element.shape != () or element.dtype.kind not in "biufO":
         return None
-    if element.external or element.is_virtual:
+    with reading(Place(element)):
+        elsewhere = element.external or element.is_virtual
+    if elsewhere:
         return None
-    value = element[()]
+    with reading(Place(element)):
+        value = element[()]
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else np.asarray(value).item()
 
 
@@ -91,11 +94,16 @@ def _check_inside(element: h5py.Group | h5py.Dataset, seen: Seen) -> int:
         raise SourceError(f"{element.file.filename}: {element.name} is a group that is linked to more than once")
     total = 0
     for name in members(element):
-        inner = member(element, name)
-        if inner is None:
-            raise SourceError(f"{element.name}/{name} of {element.file.filename} is not there")
-        total += _check_inside(inner, seen)
+        total += _check_inside(_entry(element, name), seen)
     return total
+
+
+def _entry(group: h5py.Group, name: str) -> Any:
+    """Return a member that a group lists; a damaged one may list what it does not have."""
+    found = member(group, name)
+    if found is None:
+        raise SourceError(f"{group.name}/{name} of {group.file.filename} is not there; the file may be damaged")
+    return found
 
 
 def others(file: h5py.File, layer: str, uns: bool) -> dict[str, list[str]]:
