@@ -111,8 +111,9 @@ class TenxSource(Source[CellRange]):
     def var(self) -> pd.DataFrame:
         """The features that are read, by id."""
         var = self._opened[2][self._summaries.keep]
-        if not var["feature_id"].is_unique:
-            twice = var["feature_id"][var["feature_id"].duplicated()].iloc[0]
+        again = var["feature_id"].duplicated()
+        if again.any():
+            twice = var["feature_id"][again].iloc[0]
             raise InputError(f"{self.path} has feature {twice!r} more than once; choose a genome or feature_type")
         var = var.set_index("feature_id")
         return var if self.var_names is None else named(var, self.var_names, f"the features of {self.path}")
