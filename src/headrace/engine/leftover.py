@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from pathlib import Path
 
 from ..errors import ContradictionError, HeadraceError, InputError, SourceError
+from ..support.places import temporary
 from .spool import Spool, size_of
 
 SPOOLS = ".headrace-spool"
@@ -56,8 +56,8 @@ def places(folder: Path | None) -> list[Path]:
     """
     if folder is not None:
         return [folder, folder / SPOOLS]
-    temporary = Path(tempfile.gettempdir()).glob(f"{SPOOLS.strip('.')}-{os.getuid()}*")
-    return [Path(SPOOLS), *sorted(path for path in temporary if _own(path))]
+    named = temporary().glob(f"{SPOOLS.strip('.')}-{os.getuid()}*")
+    return [Path(SPOOLS), *sorted(path for path in named if _own(path))]
 
 
 def _own(path: Path) -> bool:

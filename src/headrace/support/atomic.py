@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import OutputError
+from .places import absolute
 
 TRIES = 10
 """Of making a file that others begin and remove at the same time."""
@@ -149,7 +150,7 @@ def followed(target: str | os.PathLike[str]) -> Path:
     OutputError
         If links lead in a circle.
     """
-    path = Path(os.path.abspath(target))
+    path = absolute(target)
     if not path.is_symlink():
         return path
     with suppress(OSError, RuntimeError):  # Python 3.11 and 3.12 raise for a circle, 3.13 returns a link of it

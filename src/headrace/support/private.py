@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import OutputError
+from .places import temporary
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -108,7 +108,7 @@ def temporary_folder(name: str) -> Path:
     >>> temporary_folder("headrace-spool").name.startswith(f"headrace-spool-{os.getuid()}")
     True
     """
-    folder = Path(tempfile.gettempdir()) / f"{name}-{os.getuid()}"
+    folder = temporary() / f"{name}-{os.getuid()}"
     try:
         found = os.lstat(folder)
     except OSError:

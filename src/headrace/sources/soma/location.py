@@ -19,6 +19,7 @@ from ...errors import HeadraceError, InputError, SourceError
 from ...support.faults import MISSING, failure
 from ...support.limits import check_address_space, check_threads, stack_bytes
 from ...support.memory import n_cores
+from ...support.places import absolute, look
 from ...support.retry import call
 from ...traffic import RETRY_FOR, Traffic
 from ..foreign import FOLDER, recognized, refusal, remedy
@@ -89,8 +90,8 @@ class Location:
         """Take a path or URI, a dictionary of TileDB settings, and for how many seconds to try again."""
         text = os.fspath(uri)
         if "://" not in text:
-            text = os.path.abspath(text)
-            if not os.path.exists(text):
+            text = str(absolute(text))
+            if look(text) is None:
                 raise InputError(f"there is nothing at {text!r}")
         config = tuple(sorted((k, _text(v)) for k, v in (tiledb_config or {}).items()))
         where = Location(text.rstrip("/"), config, root=text.rstrip("/"), outside=outside)
