@@ -286,7 +286,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _parts(spool: Path | None) -> set[tuple[str, int, int]]:
     """Return the parts of all spools in a folder, and what has come from far away and is no part yet."""
-    paths = [] if spool is None else [*spool.glob("*/*.part"), *spool.glob("*/*/*.bytes")]
+    paths: list[Path] = []
+    with suppress(OSError):  # a folder that may not be looked into is told of where it is opened
+        paths = [] if spool is None else [*spool.glob("*/*.part"), *spool.glob("*/*/*.bytes")]
     found = {str(path): _identity(path) for path in paths}
     return {(name, *identity) for name, identity in found.items() if identity is not None}
 

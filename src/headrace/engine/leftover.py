@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from ..errors import ContradictionError, HeadraceError, InputError, SourceError
-from ..support.places import temporary
+from ..support.places import look, temporary
 from .spool import Spool, size_of
 
 SPOOLS = ".headrace-spool"
@@ -53,8 +53,14 @@ def places(folder: Path | None) -> list[Path]:
     folder
         A folder of spools, or one in which outputs are written. None: this one, and the system's temporary folder,
         where `Plan.to_anndata` and its like keep theirs.
+
+    Raises
+    ------
+    InputError
+        If the folder may not be looked into.
     """
     if folder is not None:
+        look(folder)
         return [folder, folder / SPOOLS]
     named = temporary().glob(f"{SPOOLS.strip('.')}-{os.getuid()}*")
     return [Path(SPOOLS), *sorted(path for path in named if _own(path))]

@@ -23,7 +23,7 @@ from ..sinks.discard import Discard, Prepares
 from ..sinks.h5ad.sink import H5ad
 from ..support.atomic import write_atomically
 from ..support.memory import n_cores
-from ..support.places import absolute
+from ..support.places import absolute, look
 from .executors import Serial, Threads
 from .place import JOB, Done, Place, asked_name, ready_name, stage_name, state_name
 from .plan import Plan
@@ -124,7 +124,7 @@ def begin(
     if stored is not None and any(step.becomes_source for step in plan.steps):
         raise InputError("chunks of the file (--chunks) are made of cells, not of samples or groups; leave it out")
     path = absolute(folder)
-    if (path / ABOUT).exists():
+    if look(path / ABOUT):
         raise OutputError(f"{path} has a plan already; choose another folder, or remove it")
     token = secrets.token_hex(16)
     # the pass that writes is the last, unless the stream ends in a step that becomes a source

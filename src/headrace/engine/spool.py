@@ -131,11 +131,11 @@ class Spool:
         name = self.path(start, stop).name
         try:
             described(sections(self.held[0].read(name)), self._of(start, stop))
-        except OSError:
-            return False  # whatever is wrong with it, a new one takes its place
-        except ValueError:
+        except (IsADirectoryError, ValueError):
             self.held[0].remove(name)
             return False
+        except OSError:
+            return False  # whatever is wrong with it, a new one takes its place
         return True
 
     def _of(self, start: int, stop: int) -> list[str | int]:

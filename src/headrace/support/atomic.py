@@ -228,8 +228,9 @@ def check_target(target: Path, overwrite: bool) -> None:
         named, target = target, followed(target)
         target.exists()
     except OSError as error:
-        reason = "the name is too long" if error.errno == errno.ENAMETOOLONG else error.strerror
-        raise OutputError(f"cannot write {target}: {reason}; choose a shorter one, or another folder") from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise OutputError(f"cannot write {target}: the name is too long; choose a shorter one") from error
+        raise OutputError(f"cannot write {target}: {error.strerror}; choose another folder") from error
     if target.exists() and not target.is_file() and not target.is_dir():
         raise OutputError(f"{target} is no file, but a pipe or device; give the name of a file")
     if target.is_dir():

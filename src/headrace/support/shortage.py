@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 
 if sys.platform != "win32":
@@ -36,6 +37,8 @@ def remedy(error: BaseException, otherwise: str) -> str:
             if largest is not None:
                 return f"'ulimit -f' lets no file become larger than {largest / 1e6:,.1f} MB; raise it"
             return "the file system holds no file that large (FAT: 4 GB); choose another one"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return re.sub("^free some space( there)?,? or ", "", otherwise)
     return otherwise
 
 
