@@ -252,6 +252,16 @@ def test_wrong_types_of_a_query(given: dict[str, Any], demo_census: Path) -> Non
         hr.open_census(demo_census).query(**given)
 
 
+@pytest.mark.parametrize("huge", [10**30, -(10**30), 2**63, 10**300])
+def test_whole_numbers_that_no_loop_takes_are_floats(huge: int, small: ArraySource) -> None:
+    assert type(taken(huge, float)) is float
+    assert taken(huge, float | None) == float(huge)
+    for step in (hr.Scale(max_value=abs(huge)), hr.NormalizePearsonResiduals(theta=abs(huge), clip=abs(huge))):
+        result = hr.Plan(small, [step]).to_anndata()
+        assert np.isfinite(np.asarray(result.X)).all()
+    hr.Plan(small, [hr.NormFactors(acutoff=huge)])
+
+
 def test_what_is_taken_as_it_always_was() -> None:
     assert hr.NormalizeTotal(10_000) == hr.NormalizeTotal(np.float32(1e4)) == hr.NormalizeTotal(1e4)
     assert hr.HighlyVariableGenes(n_top_genes=2000.0).n_top_genes == 2000

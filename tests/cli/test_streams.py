@@ -90,3 +90,15 @@ def test_a_hang_up_is_as_a_termination_unless_it_is_ignored(ignored: bool) -> No
         _, said = run.communicate(timeout=20)
     expected = (143, "terminated; nothing was written\n") if ignored else (129, "hung up; nothing was written\n")
     assert (run.returncode, said) == expected
+
+
+@pytest.mark.parametrize("number", [signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2])
+def test_what_batch_systems_send_before_they_kill(number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "ready\n"
+        run.send_signal(number)
+        _, said = run.communicate(timeout=20)
+    assert (run.returncode, said.rpartition("; ")[2]) == (128 + number, "nothing was written\n")

@@ -210,6 +210,29 @@ def test_tiledb_starts_no_more_threads_than_there_are_processors(monkeypatch: py
     assert str(given["sm.compute_concurrency_level"]) == "5"
 
 
+def test_threads_are_tried_before_tiledb_starts_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    from headrace.sources.soma import location
+
+    asked: list[int] = []
+
+    def refuse(n: int, what: str) -> None:
+        asked.append(n)
+        raise hr.OutputError(f"{what} {n}")
+
+    def start(*more: object, **others: object) -> None:
+        raise AssertionError("TileDB would have started threads")
+
+    location._known_settings.cache_clear()
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(location, "check_threads", refuse)
+    monkeypatch.setattr(location.soma, "SOMATileDBContext", start)
+    for cores, config, n in ((64, (), 130), (3, (), 13), (3, (("sm.io_concurrency_level", "1"),), 6)):
+        monkeypatch.setattr(location, "n_cores", lambda cores=cores: cores)
+        with pytest.raises(hr.OutputError, match=f"opening x {n}"):
+            location.Location("x", config).context()
+    assert asked == [130, 13, 6]
+
+
 def test_threads_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     check_threads(5, "this run")
     start, started = threading.Thread.start, []

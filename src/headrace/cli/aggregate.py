@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..support.places import absolute
 from .console import Session, peak_memory, size
 from .group import STEPS, headrace, option
 from .options import DASK, PLAN, options
@@ -69,7 +70,7 @@ def aggregate(session: Session, /, **given: Any) -> None:
     todo = job(asked, needs_out=not table, then=(step,))
     out = Path(given["out"]) if table else todo.out
     assert out is not None
-    spool = Path(given["spool"] or out.absolute().parent / SPOOLS)
+    spool = Path(given["spool"] or absolute(out).parent / SPOOLS)
     session.watch(out, spool)
     with Progress(session) as progress:
         if sink is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..support.places import absolute
 from .console import Session, out_of, size
 from .group import STEPS, headrace, option
 from .options import options
@@ -159,7 +160,7 @@ def bulk(session: Session, /, tables: tuple[str, ...], **given: Any) -> None:
 
     out = Path(given["out"])
     sink = None if out.suffix == ".h5ad" else hr.Table(out, overwrite=given["overwrite"])
-    check_target(out.absolute(), given["overwrite"])
+    check_target(absolute(out), given["overwrite"])
     orientation: Any = given["orientation"] and given["orientation"].replace("-x-", " x ")
     source = hr.open_counts(
         tables[0] if len(tables) == 1 else list(tables),
@@ -177,7 +178,7 @@ def bulk(session: Session, /, tables: tuple[str, ...], **given: Any) -> None:
     asked = None
     if sink is not None and given["report"] is not None:
         asked = Reporting(given["report"], given["overwrite"], source, plan.steps, sink.files)
-    session.watch(out, out.absolute().parent / SPOOLS)
+    session.watch(out, absolute(out).parent / SPOOLS)
     memory = default_budget() if given["memory"] is None else parse_bytes(given["memory"])
     with Progress(session) as progress:
         if sink is None:

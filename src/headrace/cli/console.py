@@ -22,10 +22,11 @@ from typing import Any, NoReturn
 import click
 
 from ..errors import HeadraceError
+from ..support.shortage import remedy
+from .signals import SIGNALS, heard
 from .spelled import spelled
 
 DONE, FAILED, USAGE = 0, 1, 2
-SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 
 
 class Interrupted(BaseException):
@@ -132,6 +133,8 @@ class Session:
         elif isinstance(error, MemoryError):
             limit = "what limits this process (ulimit -v, the container, the job)"
             self.say(f"error: no memory is left: raise {limit}, or lower --memory")
+        elif remedy(error, ""):
+            self.say(f"error: {getattr(error, 'strerror', error)}: {remedy(error, '')}")
         else:
             kind = type(error).__name__
             self.say(f"error: unexpected {kind}: {one_line(error)}: please report, run again with --debug")
@@ -184,9 +187,7 @@ def stoppable(session: Session, for_good: bool) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # nohup lets a hang-up be ignored, and so it stays
-    heard = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, session.on_signal) for number in heard}
+    before = {number: signal.signal(number, session.on_signal) for number in heard()}
     hook, sys.unraisablehook = sys.unraisablehook, session.on_ignored
     try:
         yield
@@ -285,7 +286,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _parts(spool: Path | None) -> set[tuple[str, int, int]]:
     """Return the parts of all spools in a folder, and what has come from far away and is no part yet."""
-    paths = [] if spool is None else [*spool.glob("*/*.part"), *spool.glob("*/*/*.bytes")]
+    paths: list[Path] = []
+    with suppress(OSError):  # a folder that may not be looked into is told of where it is opened
+        paths = [] if spool is None else [*spool.glob("*/*.part"), *spool.glob("*/*/*.bytes")]
     found = {str(path): _identity(path) for path in paths}
     return {(name, *identity) for name, identity in found.items() if identity is not None}
 

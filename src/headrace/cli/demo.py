@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import InputError, OutputError
+from ..support.limits import check_threads
+from ..support.places import look
 from .console import Session, peak_memory, size
 from .group import headrace, option
 from .progress import Progress
@@ -36,7 +39,7 @@ def demo(session: Session, *, out: str) -> None:
 
     folder, file = Path(out), Path(out) / "liver.h5ad"
     built = _needs_building(folder)
-    if built and file.exists():
+    if built and look(file):
         raise OutputError(f"{file} exists, but {folder / 'census'} does not: no demo made it; choose another --out")
     if built:
         click.echo(f"Building a small simulated Census in {folder / 'census'} ...")
@@ -109,13 +112,14 @@ def _program() -> str:
 
 def _needs_building(folder: Path) -> bool:
     """Return whether there is no Census yet, or one that an earlier run could not finish."""
-    return _unfinished(folder).exists() or not (folder / "census").exists()
+    return look(_unfinished(folder)) is not None or look(folder / "census") is None
 
 
 def _build(folder: Path) -> None:
     """Build the Census; a mark beside it says, while that goes on, that it is not whole."""
     from ..testing import build_demo_census
 
+    check_threads(2 * (os.cpu_count() or 1) + 2, "building a Census")  # TileDB's, whatever this process may use
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _unfinished(folder).touch()

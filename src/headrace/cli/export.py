@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..support.places import absolute
 from .console import Session, out_of, peak_memory, size
 from .group import headrace
 from .options import DASK, PLAN, RATE, options
@@ -60,7 +61,7 @@ def export(session: Session, /, **given: Any) -> None:
     executor = executor_of(given)
     todo = job(given, needs_out=True)
     assert todo.out is not None
-    spool = Path(given["spool"] or todo.out.absolute().parent / SPOOLS)
+    spool = Path(given["spool"] or absolute(todo.out).parent / SPOOLS)
     session.watch(todo.out, spool)
     with Progress(session) as progress:
         spec = written(todo, given, todo.out, spool, progress, executor)

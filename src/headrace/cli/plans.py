@@ -15,6 +15,7 @@ from ..chunk import StreamSpec
 from ..errors import InputError
 from ..events import Listener
 from ..protocols import Executor
+from ..support.places import absolute
 from .bulk import METHODS
 from .samples import asked_sample
 from .sources import asked, check_source, open_source
@@ -184,7 +185,7 @@ def _out(path: str | None, *, overwrite: bool) -> Path | None:
 
     from ..support.atomic import check_target
 
-    check_target(Path(path).absolute(), overwrite)
+    check_target(absolute(path), overwrite)
     return Path(path)
 
 

@@ -47,6 +47,7 @@ import headrace as hr
 
 from ..errors import InputError, nearest
 from ..protocols import Step
+from ..support.places import look
 from .values import checked, read_text
 
 NAME = "layer"
@@ -101,7 +102,7 @@ def recipe(name: str) -> Recipe:
     if name in known_recipes():
         return Recipe(tuple(known_recipes()[name]()))
     path = Path(name)
-    if path.is_file():
+    if look(path) and path.is_file():
         return read(path)
     if path.suffix == ".toml":
         raise InputError(f"there is no recipe file {name!r}")

@@ -11,6 +11,7 @@ import click
 import headrace as hr
 
 from ..errors import InputError, nearest
+from ..support.places import look
 from .samples import NAMES as SAMPLED
 from .values import read_text
 
@@ -110,7 +111,7 @@ def read_genes(genes: str) -> str | list[str]:
     if genes in GENE_RULES:
         return genes
     path = Path(genes)
-    if not path.is_file():
+    if not look(path) or not path.is_file():
         raise InputError(f"--genes {genes}: there is no such file, and it is no rule; {nearest(genes, GENE_RULES)}")
     lines = read_text(path, "list of genes", MOST_BYTES).splitlines()
     if any("\t" in line.strip() for line in lines):

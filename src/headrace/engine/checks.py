@@ -95,6 +95,6 @@ def check_outputs(sink: Sink, spool: Path | None, certain: int = 0, likely: int 
 
 def same_file(target: Path, read: Path) -> bool:
     """Return whether a file is another one, or lies within a folder, links and hard links followed."""
-    if target.exists() and read.exists() and os.path.samefile(target, read):
+    if os.path.exists(target) and os.path.exists(read) and os.path.samefile(target, read):
         return True
-    return read.is_dir() and Path(os.path.realpath(target)).is_relative_to(os.path.realpath(read))
+    return os.path.isdir(read) and Path(os.path.realpath(target)).is_relative_to(os.path.realpath(read))

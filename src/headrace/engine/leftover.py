@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from pathlib import Path
 
 from ..errors import ContradictionError, HeadraceError, InputError, SourceError
+from ..support.places import look, temporary
 from .spool import Spool, size_of
 
 SPOOLS = ".headrace-spool"
@@ -53,11 +53,17 @@ def places(folder: Path | None) -> list[Path]:
     folder
         A folder of spools, or one in which outputs are written. None: this one, and the system's temporary folder,
         where `Plan.to_anndata` and its like keep theirs.
+
+    Raises
+    ------
+    InputError
+        If the folder may not be looked into.
     """
     if folder is not None:
+        look(folder)
         return [folder, folder / SPOOLS]
-    temporary = Path(tempfile.gettempdir()).glob(f"{SPOOLS.strip('.')}-{os.getuid()}*")
-    return [Path(SPOOLS), *sorted(path for path in temporary if _own(path))]
+    named = temporary().glob(f"{SPOOLS.strip('.')}-{os.getuid()}*")
+    return [Path(SPOOLS), *sorted(path for path in named if _own(path))]
 
 
 def _own(path: Path) -> bool:

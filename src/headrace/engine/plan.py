@@ -26,6 +26,7 @@ from ..support.amounts import parse_rate
 from ..support.atomic import check_target
 from ..support.given import check_call
 from ..support.memory import default_budget, parse_bytes
+from ..support.places import absolute
 from .checks import check_outputs, count_checks, refuse_to_overwrite, warn_if_scaled_twice
 from .explain import Explanation, described, explain, predicted
 from .leftover import SPOOLS
@@ -163,7 +164,7 @@ class Plan:
         The description of what was written: cells, genes with their statistics, `uns`.
         """
         check_call(Plan.write_h5ad, locals())
-        target = Path(os.path.abspath(path))
+        target = absolute(path)
         check_target(target, overwrite)
         if compression not in (None, "gzip"):
             raise InputError(f"compression={compression!r}: None or 'gzip'")

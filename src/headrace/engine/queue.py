@@ -23,6 +23,7 @@ from ..sinks.discard import Discard, Prepares
 from ..sinks.h5ad.sink import H5ad
 from ..support.atomic import write_atomically
 from ..support.memory import n_cores
+from ..support.places import absolute, look
 from .executors import Serial, Threads
 from .place import JOB, Done, Place, asked_name, ready_name, stage_name, state_name
 from .plan import Plan
@@ -122,8 +123,8 @@ def begin(
         raise InputError(f"shards={shards}: at least 1")
     if stored is not None and any(step.becomes_source for step in plan.steps):
         raise InputError("chunks of the file (--chunks) are made of cells, not of samples or groups; leave it out")
-    path = Path(os.path.abspath(folder))
-    if (path / ABOUT).exists():
+    path = absolute(folder)
+    if look(path / ABOUT):
         raise OutputError(f"{path} has a plan already; choose another folder, or remove it")
     token = secrets.token_hex(16)
     # the pass that writes is the last, unless the stream ends in a step that becomes a source
@@ -251,7 +252,7 @@ def _stage(place: Place) -> int:
 
 
 def _opened(folder: str | os.PathLike[str]) -> tuple[Path, About]:
-    path = Path(os.path.abspath(folder))
+    path = absolute(folder)
     try:
         said = json.loads((path / ABOUT).read_text())
         return path, About(**said)

@@ -22,6 +22,7 @@ from ..protocols import Accumulator, Executor, Source, Transform
 from ..support.allocator import release_freed_memory
 from ..support.atomic import write_all, written_within
 from ..support.memory import resident
+from ..support.shortage import remedy
 from .encoded import encode
 from .place import Done, Job, Place, Stage, asked_name, cells_name, merged_name, ready_name, stage_name, state_name
 from .schedule import lock_of, run_path
@@ -110,7 +111,8 @@ def _written(place: Place, name: str, wanted: bool) -> Iterator[Any]:
             yield file
     except OSError as error:
         raise OutputError(
-            f"cannot write to {place.path}: {error.strerror}; free some space or choose another folder with spool="
+            f"cannot write to {place.path}: {error.strerror}; "
+            + remedy(error, "free some space or choose another folder with spool=")
         ) from error
 
 

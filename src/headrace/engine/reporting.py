@@ -18,6 +18,7 @@ from ..report.page import load, page
 from ..report.record import Record
 from ..support.atomic import check_target, followed, write_atomically
 from ..support.memory import Budget
+from ..support.places import absolute
 from ..support.target import try_target
 from .checks import same_file
 from .kept import VERSION, genes, keep, variance_ratio
@@ -56,7 +57,7 @@ class Reporting:
         steps: Sequence[Step],
         outputs: Sequence[Path] = (),
     ) -> None:
-        self.path = Path(os.path.abspath(path))
+        self.path = absolute(path)
         if self.path.suffix.lower() not in (".html", ".htm"):
             raise InputError(f"cannot write {os.fspath(path)!r}: the name of a report ends in .html")
         for other in (*outputs, *source.files):

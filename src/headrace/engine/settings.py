@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from ..chunk import StreamSpec
 from ..events import Listener, ignore
 from ..protocols import Executor, Source, Step
 from ..support.memory import MAX_CHUNK_NNZ, Budget, divide, n_cores
+from ..support.places import absolute, temporary
 from .executors import Serial, Threads
 from .schedule import source_passes
 
@@ -50,11 +49,11 @@ class Settings:
 
     def place(self, source: Source[Any], steps: Sequence[Step]) -> Path | None:
         """Return the folder that the spool will be in, or None if there will be none."""
-        return (self.spool or Path(tempfile.gettempdir())) if self.keeps(source, steps) else None
+        return (self.spool or temporary()) if self.keeps(source, steps) else None
 
     def __post_init__(self) -> None:
         if self.spool is not None:  # the process may be in another folder when it is used
-            object.__setattr__(self, "spool", Path(os.path.abspath(self.spool)))
+            object.__setattr__(self, "spool", absolute(self.spool))
 
     def workers(self) -> Executor:
         """Return the executor."""

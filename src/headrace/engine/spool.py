@@ -22,7 +22,9 @@ import pandas as pd
 from ..chunk import Chunk
 from ..errors import OutputError, SourceError
 from ..support.atomic import locked, write_within
+from ..support.places import nearest
 from ..support.private import Folder, own_folder
+from ..support.shortage import remedy
 from .encoded import MAGIC, decode, described, encode, sections
 
 NAME = r"[0-9a-f]{16,64}"
@@ -71,6 +73,11 @@ class Spool:
                 if not (self.folder / "about.json").exists():
                     self._place("about.json", json.dumps(about, default=str).encode())
                 yield self
+            except BaseException:
+                with suppress(OSError):  # nothing came into it: then nothing is left
+                    self.folder.rmdir()
+                    self.folder.parent.rmdir()
+                raise
             finally:
                 self.held.clear()
             if not keep:
@@ -112,7 +119,8 @@ class Spool:
             raise SourceError(f"the spool's part {path} has vanished; run again to read it anew") from None
         except OSError as error:
             raise SourceError(
-                f"the spool's part {path} cannot be read: {error.strerror}; run again to read it anew"
+                f"the spool's part {path} cannot be read: {error.strerror}; "
+                + remedy(error, "run again to read it anew")
             ) from error
         except ValueError as error:
             self.held[0].remove(path.name)
@@ -123,11 +131,11 @@ class Spool:
         name = self.path(start, stop).name
         try:
             described(sections(self.held[0].read(name)), self._of(start, stop))
-        except OSError:
-            return False  # whatever is wrong with it, a new one takes its place
-        except ValueError:
+        except (IsADirectoryError, ValueError):
             self.held[0].remove(name)
             return False
+        except OSError:
+            return False  # whatever is wrong with it, a new one takes its place
         return True
 
     def _of(self, start: int, stop: int) -> list[str | int]:
@@ -139,8 +147,8 @@ class Spool:
             write_within(self.held[0].handle, name, data, self.shared)
         except OSError as error:
             raise OutputError(
-                f"cannot write to the spool {self.folder}: {error.strerror}; free some space or choose another "
-                "folder with spool="
+                f"cannot write to the spool {self.folder}: {error.strerror}; "
+                + remedy(error, "free some space or choose another folder with spool=")
             ) from error
 
 
@@ -151,10 +159,7 @@ def need(n_obs: int, nnz: int) -> int:
 
 def check_spool_fits(folder: Path, bytes_needed: int) -> None:
     """Raise `OutputError` if the disk has no room."""
-    there = folder
-    while not there.exists():
-        there = there.parent
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(nearest(folder)).free
     if free < bytes_needed:
         raise OutputError(
             f"the spool needs about {bytes_needed / 1e6:,.0f} MB in {folder}, where {free / 1e6:,.0f} MB are free; "

@@ -18,6 +18,7 @@ from isal.isal_zlib import crc32  # zlib's own, six times as fast
 from ..errors import OutputError, PlanError, SourceError
 from ..support.atomic import write_all, written_within
 from ..support.private import Folder
+from ..support.shortage import remedy
 
 MAGIC = b"headrace state 1\n"
 PAGE, LARGE = 4096, 1 << 16
@@ -58,7 +59,8 @@ def save(folder: Folder, name: str, value: Any, of: Sequence[str | int]) -> int:
                 write_all(file, part)
                 size += len(gap) + len(part)
     except OSError as error:
-        raise OutputError(f"cannot write {name}: {error.strerror}; free some space there, or choose another") from error
+        what = remedy(error, "free some space there, or choose another")
+        raise OutputError(f"cannot write {name}: {error.strerror}; {what}") from error
     return size
 
 

@@ -26,13 +26,14 @@ from ..errors import InputError, OutputError
 from ..protocols import Sink, Writer
 from ..support.atomic import atomic_file, check_target
 from ..support.given import check_fields
+from ..support.places import absolute
 
 ENDING = re.compile(r"\.(csv|tsv|csv\.gz|tsv\.gz|parquet)$")
 
 
 def table_path(path: str | os.PathLike[str]) -> Path:
     """Return where a table is written, whatever folder the process is in by then; raise if its name says no format."""
-    whole = Path(os.path.abspath(path))
+    whole = absolute(path)
     if not ENDING.search(whole.name):
         raise InputError(f"cannot write {whole}: the name of a table ends in .csv, .tsv, .csv.gz, .tsv.gz or .parquet")
     return whole

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from scipy import sparse
 from ..chunk import Chunk
 from ..errors import SourceError
 from ..protocols import Accumulator
+from ..support.places import temporary
 from ..support.scratch import Scratch
 from . import kernels
 from .groups import Groups
@@ -175,7 +175,7 @@ class ValuesByGene(Accumulator["RankSums"]):
         assert run.codes is not None
         self.waiting = []
         if self._file is None:
-            self._file = Scratch(self.scratch or gettempdir(), "spool= or TMPDIR")
+            self._file = Scratch(self.scratch or temporary(), "spool= or TMPDIR")
         self._file.write(run.values, self._end)
         self._file.write(run.codes, self._end + run.values.nbytes)
         checksums = _checksums(run.indptr, run.values, run.codes)

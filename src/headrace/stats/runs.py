@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy.typing as npt
 
 from ..errors import SourceError
 from ..support.packed import pack, unpack
+from ..support.places import temporary
 from ..support.scratch import Scratch
 from . import kernels
 
@@ -181,7 +181,7 @@ class Runs:
         self._compact()
 
     def _begin(self) -> None:
-        self._file, self._end = Scratch(self.scratch or gettempdir(), "spool= or TMPDIR"), 0
+        self._file, self._end = Scratch(self.scratch or temporary(), "spool= or TMPDIR"), 0
 
     def _write(self, entries: Iterable[Entries]) -> None:
         """Write sorted entries to the file, as one run."""

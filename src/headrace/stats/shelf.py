@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from ..errors import SourceError
 from ..support.packed import pack, unpack
+from ..support.places import temporary
 from ..support.scratch import Scratch
 
 Ints = npt.NDArray[np.int64]
@@ -129,7 +129,7 @@ class Shelf:
 
     def _put(self, code: int, block: Block) -> Slot:
         if self._file is None:
-            self._file = Scratch(self.scratch or gettempdir(), "spool= or TMPDIR")
+            self._file = Scratch(self.scratch or temporary(), "spool= or TMPDIR")
         stored = pack(block.words) + block.cells.tobytes()
         at, room = self._places.get(code, (0, 0))
         if len(stored) > room:  # what is not written of the room takes no disk

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from ..errors import SourceError
 from ..support.packed import pack, unpack
+from ..support.places import temporary
 from ..support.scratch import Scratch
 from . import kernels
 
@@ -157,7 +157,7 @@ class Tally:
         """Move what is in memory to the file."""
         keys, counts = self._keys[: self._known], self._counts[: self._known]
         first, last = (int(keys[i]) // self.span for i in (0, -1))
-        self._file = self._file or Scratch(self.scratch or gettempdir(), "spool= or TMPDIR")
+        self._file = self._file or Scratch(self.scratch or temporary(), "spool= or TMPDIR")
         for number in range(first, last + 1):
             start, stop = self._bounds(number)
             for at in range(start, stop, AT_ONCE):

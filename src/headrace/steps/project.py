@@ -20,6 +20,7 @@ from ..sources.h5ad.open import open_h5ad
 from ..stats.gram import Values, ValueSums
 from ..support.given import check_fields
 from ..support.inputs import close_inputs
+from ..support.places import absolute
 from .pca import Scores
 
 Floats = npt.NDArray[np.float64]
@@ -88,7 +89,7 @@ class ProjectPCA(Fit):
 
     @property
     def _found(self) -> tuple[pd.DataFrame, bool]:
-        path = os.path.abspath(self.reference)
+        path = str(absolute(self.reference))
         try:
             state = os.stat(path)
         except OSError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import OutputError
+from .places import absolute
 
 TRIES = 10
 """Of making a file that others begin and remove at the same time."""
@@ -149,7 +150,7 @@ def followed(target: str | os.PathLike[str]) -> Path:
     OutputError
         If links lead in a circle.
     """
-    path = Path(os.path.abspath(target))
+    path = absolute(target)
     if not path.is_symlink():
         return path
     with suppress(OSError, RuntimeError):  # Python 3.11 and 3.12 raise for a circle, 3.13 returns a link of it
@@ -227,8 +228,9 @@ def check_target(target: Path, overwrite: bool) -> None:
         named, target = target, followed(target)
         target.exists()
     except OSError as error:
-        reason = "the name is too long" if error.errno == errno.ENAMETOOLONG else error.strerror
-        raise OutputError(f"cannot write {target}: {reason}; choose a shorter one, or another folder") from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise OutputError(f"cannot write {target}: the name is too long; choose a shorter one") from error
+        raise OutputError(f"cannot write {target}: {error.strerror}; choose another folder") from error
     if target.exists() and not target.is_file() and not target.is_dir():
         raise OutputError(f"{target} is no file, but a pipe or device; give the name of a file")
     if target.is_dir():

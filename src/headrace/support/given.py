@@ -201,7 +201,13 @@ def _truth(value: Any) -> bool:
     return bool(value)
 
 
-_SCALARS: dict[Any, Callable[[Any], Any]] = {float: _number, int: _whole, str: _text, bool: _truth}
+def _real(value: Any) -> float:
+    """Return a number; whole ones that no int64 holds, which compiled loops do not take, as float."""
+    number = _number(value)
+    return number if abs(number) < 2**63 else float(number)
+
+
+_SCALARS: dict[Any, Callable[[Any], Any]] = {float: _real, int: _whole, str: _text, bool: _truth}
 
 
 def _mapping(value: Any, inner: tuple[Any, ...]) -> dict[Any, Any]:

@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import OutputError
+from .places import temporary
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -36,7 +36,11 @@ class Folder:
     def open(self, name: str) -> IO[bytes]:
         """Open a file in it for reading; links are not followed."""
         file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.handle)
-        return open(file, "rb")
+        try:
+            return open(file, "rb")
+        except OSError:  # a folder
+            os.close(file)
+            raise
 
     def read(self, name: str) -> bytes:
         """Return what a file in it holds."""
@@ -48,15 +52,18 @@ class Folder:
         return set(os.listdir(self.handle))
 
     def remove(self, name: str) -> None:
-        """Remove a file in it; if it cannot be, it stays."""
-        with suppress(OSError):
+        """Remove a file in it, or a folder; if it cannot be, it stays."""
+        try:
             os.unlink(name, dir_fd=self.handle)
+        except IsADirectoryError:
+            shutil.rmtree(name, ignore_errors=True, dir_fd=self.handle)  # no link is followed
+        except OSError:
+            pass
 
     def empty(self) -> None:
         """Remove all that is in it."""
         for name in os.listdir(self.handle):
             self.remove(name)
-            shutil.rmtree(name, ignore_errors=True, dir_fd=self.handle)  # a folder; no link is followed
 
 
 @contextmanager
@@ -108,7 +115,7 @@ def temporary_folder(name: str) -> Path:
     >>> temporary_folder("headrace-spool").name.startswith(f"headrace-spool-{os.getuid()}")
     True
     """
-    folder = Path(tempfile.gettempdir()) / f"{name}-{os.getuid()}"
+    folder = temporary() / f"{name}-{os.getuid()}"
     try:
         found = os.lstat(folder)
     except OSError:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import OutputError, SourceError
+from .shortage import remedy
 
 
 class Scratch:
@@ -100,8 +101,8 @@ class Scratch:
 
     def _failure(self, error: OSError) -> OutputError:
         return OutputError(
-            f"cannot write a temporary file in {self.folder}: {error.strerror}; free some space or choose another "
-            f"folder with {self.option}"
+            f"cannot write a temporary file in {self.folder}: {error.strerror}; "
+            + remedy(error, f"free some space or choose another folder with {self.option}")
         )
 
 

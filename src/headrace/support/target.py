@@ -12,6 +12,8 @@ from pathlib import Path
 
 from ..errors import OutputError
 from .atomic import check_target, followed
+from .places import nearest
+from .shortage import file_size_limit, remedy
 
 
 def try_target(path: Path) -> None:
@@ -33,13 +35,16 @@ def try_target(path: Path) -> None:
                 f"the name {target.name!r} is too long: with what is added to it while it is written, it has "
                 f"{len(os.fsencode(trial.name))} bytes; choose a shorter one"
             ) from error
-        raise OutputError(f"cannot write to {target.parent}: {error.strerror}; choose another folder") from error
+        if error.errno == errno.EISDIR:
+            raise OutputError(f"{trial} is a folder, where headrace tries whether it can write; remove it") from error
+        what = remedy(error, "choose another folder")
+        raise OutputError(f"cannot write to {target.parent}: {error.strerror}; {what}") from error
     _check_replaceable(target)
 
 
 def no_locks(folder: Path) -> str | None:
     """Return what the user should know if a folder, or the nearest that is there, has no locks."""
-    folder = _nearest(folder)
+    folder = nearest(folder)
     trial = folder / f".headrace-{os.getpid()}-{os.urandom(4).hex()}.attempt"
     try:
         why = _make(trial)
@@ -92,7 +97,8 @@ def check_output_fits(folder: Path, certain: int, likely: int, beside: int) -> s
     OutputError
         If the space cannot do.
     """
-    free = shutil.disk_usage(_nearest(folder)).free
+    free = shutil.disk_usage(nearest(folder)).free
+    check_file_size(certain)
     if free < beside or not likely:
         return None
     certain, likely = certain and certain + beside, likely + beside
@@ -107,15 +113,19 @@ def check_output_fits(folder: Path, certain: int, likely: int, beside: int) -> s
     return None
 
 
+def check_file_size(certain: int) -> None:
+    """Raise `OutputError` if 'ulimit -f' lets no file have so many bytes."""
+    most = file_size_limit()
+    if most is not None and most < certain:
+        raise OutputError(
+            f"the output takes about {certain / 1e6:,.1f} MB, and 'ulimit -f' lets no file become larger than "
+            f"{most / 1e6:,.1f} MB; raise it"
+        )
+
+
 def same_disk(one: Path, other: Path) -> bool:
     """Return whether two folders, or the nearest that are there, are on one file system."""
-    return os.stat(_nearest(one)).st_dev == os.stat(_nearest(other)).st_dev
-
-
-def _nearest(folder: Path) -> Path:
-    while not folder.exists():
-        folder = folder.parent
-    return folder
+    return os.stat(nearest(one)).st_dev == os.stat(nearest(other)).st_dev
 
 
 def _check_replaceable(target: Path) -> None:

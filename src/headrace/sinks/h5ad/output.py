@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ...errors import OutputError
 from ...support.atomic import Partial
+from ...support.shortage import remedy
 from .direct import DirectWriter
 
 
@@ -154,7 +155,7 @@ class Output:
         reason = self.error or error
         return OutputError(
             f"writing {self.target} failed: {getattr(reason, 'strerror', None) or reason}; nothing was left there; "
-            "free some space, or choose another place"
+            + remedy(reason, "free some space, or choose another place")
         )
 
     # ------------------------------------------------------------------------------------------------ the drain

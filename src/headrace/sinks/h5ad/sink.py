@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from ...protocols import Sink, Writer
 from ...support.atomic import Partial, atomic_file
 from ...support.columns import without_unused_colors
 from ...support.memory import n_cores
+from ...support.places import absolute
 from ...support.workers import Workers
 from .apart import apart
 from .check import check_spec
@@ -58,7 +58,7 @@ class H5ad(Sink):
     counts: Literal["float32", "int32"] = "float32"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(os.path.abspath(self.path)))
+        object.__setattr__(self, "path", absolute(self.path))
 
     @property
     def files(self) -> tuple[Path, ...]:

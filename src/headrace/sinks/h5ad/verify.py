@@ -15,6 +15,7 @@ from ...chunk import csr
 from ...errors import InputError
 from ...stats import kernels
 from ...support.given import check_call
+from ...support.places import look
 from .digests import ROWS, WHERE, RowDigest, digests, is_encoded
 from .digests import recorded as recorded_digest
 from .verdict import Verdict
@@ -66,10 +67,11 @@ def verify_h5ad(path: str | os.PathLike[str]) -> Verdict:
     """
     check_call(verify_h5ad, locals())
     path = Path(path)
+    there = look(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; .h5ad files are what is checked")
     if not path.is_file():
-        raise InputError(f"{path} is a pipe or device" if path.exists() else f"there is no file {path}")
+        raise InputError(f"{path} is a pipe or device" if there else f"there is no file {path}")
     if not path.stat().st_size:
         raise InputError(f"{path} is empty, 0 bytes: whatever made it did not finish; make it again")
     try:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from h5py import h5d, h5l, h5t, h5z
 
 from ...errors import InputError, SourceError
+from ...support.places import look
 from ..foreign import refusal
 from .sizes import FLETCHER32, GZIP, SHUFFLE, check_pieces, fill_value
 
@@ -121,7 +122,7 @@ def open_file(path: str) -> h5py.File:
     """Open an HDF5 file for reading, or say why not."""
     if "://" in path:
         raise InputError(f"{path!r} is no path; download the file, or open a Census or SOMA experiment there")
-    if not os.path.exists(path):
+    if look(path) is None:
         raise InputError(f"there is no file {path!r}")
     if os.path.isdir(path):
         raise InputError(str(refusal(path, "no .h5ad")))

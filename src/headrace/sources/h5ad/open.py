@@ -15,6 +15,7 @@ from ...errors import CountsError, FractionalCountsWarning, InputError, NotCarri
 from ...support.given import check_call
 from ...support.inputs import close_inputs
 from ...support.memory import opening
+from ...support.places import absolute
 from .aligned import shown
 from .file import member
 from .locate import asked_as, matrices, modality_of
@@ -150,14 +151,14 @@ def open_h5ad(
         raise InputError(f"holds={holds!r}; {nearest(str(holds), get_args(Holding))}")
     if uns not in (None, "keep"):
         raise InputError(f"uns={uns!r}: None, or 'keep' to carry it over")
-    full = os.fspath(path) if "://" in os.fspath(path) else os.path.abspath(path)
+    full = os.fspath(path) if "://" in os.fspath(path) else str(absolute(path))
     if scratch is not None and not os.path.isdir(scratch):
         raise InputError(f"scratch={os.fspath(scratch)!r} is no folder")
     there = stamp(os.stat(full)) if os.path.isfile(full) else (0, 0)
     place = "raw/X" if raw else "X" if layer is None else f"layers/{layer}"
     kind = Holds.UNKNOWN if holds is None else Holds(holds)
     source = H5adSource(
-        full, there, place, kind, var_index, None if scratch is None else os.path.abspath(scratch), var_names, uns
+        full, there, place, kind, var_index, None if scratch is None else str(absolute(scratch)), var_names, uns
     )
     with opening(memory):
         return _looked_at(source, layer, modality, asked=holds is not None)

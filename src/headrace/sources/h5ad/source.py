@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +20,7 @@ from ...chunk import Chunk, Cost, Holds, StreamSpec
 from ...errors import InputError, SourceError
 from ...support.inputs import opened
 from ...support.memory import opening
+from ...support.places import temporary
 from ...support.prefetch import prefetch
 from ..compact import Ints
 from ..names import named, reindexed
@@ -286,4 +286,4 @@ class H5adSource(Rows):
         index = self._features.index  # and not self: the file is to be closed as soon as the source is gone
         rounding = self.rounding if counts else "ignore"
         names = Names(f"{self.layer} of {self.path}", cell_names(self), lambda j: str(index[j]), rounding)
-        return locate_matrix(self._disk, self._file, self.layer, shape, names, self.scratch or tempfile.gettempdir())
+        return locate_matrix(self._disk, self._file, self.layer, shape, names, self.scratch or str(temporary()))

@@ -25,6 +25,7 @@ import psutil
 from ...errors import SourceError
 from ...support.cache import Cache
 from ...support.retry import stopping, until
+from ...support.shortage import remedy
 from ..tiles.generic import Declined
 from ..tiles.layout import FragmentLayout, Range
 from ..tiles.store import Object, Remote
@@ -208,8 +209,8 @@ class Fetched:
                     file.write(data)
         except OSError as error:
             raise SourceError(
-                f"cannot write what was fetched to {self.folder}: {error.strerror}; free some space, or name another "
-                "folder with the environment variable TMPDIR"
+                f"cannot write what was fetched to {self.folder}: {error.strerror}; "
+                + remedy(error, "free some space, or name another folder with the environment variable TMPDIR")
             ) from error
         with self.lock:
             self.have[path] = _joined([*self.have.get(path, ()), (start, start + len(data))])

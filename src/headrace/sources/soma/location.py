@@ -19,6 +19,7 @@ from ...errors import HeadraceError, InputError, SourceError
 from ...support.faults import MISSING, failure
 from ...support.limits import check_address_space, check_threads, stack_bytes
 from ...support.memory import n_cores
+from ...support.places import absolute, look
 from ...support.retry import call
 from ...traffic import RETRY_FOR, Traffic
 from ..foreign import FOLDER, recognized, refusal, remedy
@@ -41,6 +42,9 @@ ALL_TIMES = 4_102_444_800_000
 
 ROOM = 150 << 20
 """Bytes that TileDB takes to open an experiment."""
+
+_LEVELS = ("sm.compute_concurrency_level", "sm.io_concurrency_level")
+"""TileDB's two pools of threads; without these, each has as many as the machine has processors."""
 
 _PREPROCESS_TILE_MERGE = "sm.query.sparse_global_order.preprocess_tile_merge"
 """Off: TileDB 2.30 merges the order of tiles in a thread that may outlive the query whose memory it uses, which
@@ -89,8 +93,8 @@ class Location:
         """Take a path or URI, a dictionary of TileDB settings, and for how many seconds to try again."""
         text = os.fspath(uri)
         if "://" not in text:
-            text = os.path.abspath(text)
-            if not os.path.exists(text):
+            text = str(absolute(text))
+            if look(text) is None:
                 raise InputError(f"there is nothing at {text!r}")
         config = tuple(sorted((k, _text(v)) for k, v in (tiledb_config or {}).items()))
         where = Location(text.rstrip("/"), config, root=text.rstrip("/"), outside=outside)
@@ -150,12 +154,12 @@ class Location:
             **({} if gaps else _NO_GAPS),
             **self.settings(),
         }
-        known, given = _known_settings(), dict(self.config)
-        config = {name: value for name, value in ours.items() if name in known or name in given or not known}
         what = f"opening {self.uri}"
-        threads = 2 * n_cores() + 2
+        threads = _threads(ours)
         check_address_space(ROOM + threads * stack_bytes(), what)
         check_threads(threads, what)
+        known, given = _known_settings(), dict(self.config)
+        config = {name: value for name, value in ours.items() if name in known or name in given or not known}
         until = ALL_TIMES if self.timestamp is None else self.timestamp
         return soma.SOMATileDBContext(tiledb_config=config, timestamp=until)
 
@@ -187,7 +191,13 @@ def _concurrency() -> dict[str, int]:
     n = n_cores()
     if n >= (os.cpu_count() or 1):
         return {}
-    return {"sm.compute_concurrency_level": n, "sm.io_concurrency_level": max(n, LEAST_IO)}
+    return dict(zip(_LEVELS, (n, max(n, LEAST_IO)), strict=True))
+
+
+def _threads(config: Mapping[str, Any]) -> int:
+    """Return how many threads a context starts: of both pools, and two that are all contexts'."""
+    levels = [str(config.get(name, "")) for name in _LEVELS]
+    return sum(int(level) if level.isdigit() else os.cpu_count() or 1 for level in levels) + 2
 
 
 @contextmanager
@@ -216,7 +226,7 @@ def reading(what: str) -> Iterator[None]:
 def _known_settings() -> frozenset[str]:
     """Return the settings that this version of TileDB has; they differ between versions. Empty if it does not tell."""
     try:
-        config = soma.SOMATileDBContext().native_context.config()
+        config = soma.SOMATileDBContext(tiledb_config=dict.fromkeys(_LEVELS, 1)).native_context.config()
     except (AttributeError, TypeError):
         return frozenset()
     return frozenset(config) | {"soma.init_buffer_bytes"}  # tiledbsoma's own

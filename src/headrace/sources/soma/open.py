@@ -12,6 +12,7 @@ from typing import Any
 from ...errors import InputError
 from ...support.amounts import parse_seconds
 from ...support.given import check_call
+from ...support.places import look
 from ...support.retry import call
 from ...traffic import RETRY_FOR
 from .census import Census
@@ -70,14 +71,14 @@ def open_census(
     check_reader(reader)
     patience = parse_seconds(retry_for)
     text = os.fspath(census)
-    if "://" not in text and not os.path.exists(text) and re.fullmatch(r"stable|latest|V?\d[\w.-]*", text):
+    if "://" not in text and look(text) is None and re.fullmatch(r"stable|latest|V?\d[\w.-]*", text):
         release = find_release(text, patience)
         config = {"vfs.s3.region": release.region, **(tiledb_config or {})}
         where = Location.of(release.uri, config, outside, patience)
         opened = Census(where, release=release.date, reader=reader)
         opened.root  # noqa: B018 # a release that is not there is named now
         return opened
-    if "://" not in text and not os.path.exists(text):
+    if "://" not in text and look(text) is None:
         raise InputError(
             f"no Census at {text!r}: it is no path, no URI, and no release "
             "(those are dates such as 2025-11-08, 'stable' or 'latest')"

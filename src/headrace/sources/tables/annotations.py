@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ...errors import InputError, nearest
+from ...support.places import look
 from .layout import find_layout, rows_of
 from .notices import AnnotationWarning
 from .parquet import read_parquet
@@ -92,6 +93,7 @@ def tx2gene_of(given: str | os.PathLike[str] | pd.DataFrame | pd.Series, run: Ru
             raise InputError("tx2gene: a table of transcripts and genes; there is one column only")
         return given.iloc[:, 0].astype(str)
     path = Path(given)
+    look(path)
     if given == "gene_id" and not path.is_file():
         if run.genes is None or run.of_genes:
             what = "are of genes already" if run.of_genes else "do not say the genes of their transcripts; give a table"
@@ -112,7 +114,7 @@ def annotation(given: str | os.PathLike[str] | pd.DataFrame | None) -> pd.DataFr
     """Return the table of samples or genes that was given, by its ids as text."""
     if given is None or isinstance(given, pd.DataFrame):
         table = given
-    elif Path(given).is_file():
+    elif look(given) and Path(given).is_file():
         table = read_annotation(Path(given))
     else:
         raise InputError(f"there is no file {given}")

@@ -15,6 +15,7 @@ from scipy import sparse
 from ...chunk import Holds
 from ...errors import CountsError, FractionalCountsWarning, InputError, RoundedCountsWarning
 from ...stats.rates import from_dense
+from ...support.places import absolute
 from ..arrays import rounded
 from ..summary import SummaryRowsWarning, is_summary
 from .annotations import refuse_twice
@@ -33,7 +34,7 @@ def files_of(*given: Any) -> tuple[Path, ...]:
             if isinstance(path, (str, os.PathLike)) and not is_pipe(path):
                 found = Path(path)
                 inside = in_folder(found) if found.is_dir() else [found] if found.is_file() else []
-                out |= dict.fromkeys(file.absolute() for file in inside)
+                out |= dict.fromkeys(absolute(file) for file in inside)
     return tuple(out)
 
 

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import pandas as pd
 
 from ...errors import InputError, nearest
+from ...support.places import absolute
 from ..summary import STAR as STAR_ROWS
 from ..summary import is_summary
 
@@ -105,5 +106,5 @@ def sample_of(path: str | Path) -> str:
         name = shorter
     generic = {one.lower() for one in GENERIC}
     if not ENDINGS.sub("", name, count=1) or name.lower() in generic:
-        return path.absolute().parent.name or name
+        return absolute(path).parent.name or name
     return name

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ...errors import InputError
+from ...support.places import absolute
 from ..foreign import FOLDER, is_hdf5, recognized, refusal
 from .counters import STAR_COLUMNS, TCGA_COLUMNS, Strandedness, is_star, refuse_strandedness, sample_of, star_column
 from .frames import described
@@ -119,7 +120,7 @@ def _names(files: Sequence[Any]) -> list[str]:
     """Return a sample name per file: of the file or its folder, or of the nearest folder that differs."""
     names = [sample_of(file) for file in files]
     level = 0
-    paths = [Path(os.path.abspath(file)) for file in files]
+    paths = [absolute(file) for file in files]
     while len(set(names)) < len(names):
         if any(level >= len(path.parents) - 1 for path in paths):
             raise InputError(f"files cannot be told apart by name: {names[0]!r}; give them as {{name: path}}")

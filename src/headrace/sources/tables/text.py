@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from ...errors import InputError
 from ...support.memory import opening_budget
+from ...support.places import absolute, look
 from .notices import TextEncodingWarning
 
 BLOCK = 1 << 24
@@ -88,12 +89,10 @@ def is_pipe(path: str | os.PathLike[str]) -> bool:
     """Return whether a path is a pipe or standard input, which can be read once only."""
     if os.fspath(path) == "-":
         return True
-    if "\0" in os.fspath(path):
-        raise InputError(f"{os.fspath(path)!r}: no path has a NUL (\\0) in it")
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
+    found = look(path)
+    if found is None:
         return False
+    mode = found.st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
 
 
@@ -272,4 +271,4 @@ def _recoded(data: bytes, encoding: str, name: str) -> bytes:
 
 def folder_of(path: str | os.PathLike[str]) -> str:
     """Return the name of the folder that a file is in."""
-    return Path(os.path.abspath(path)).parent.name
+    return absolute(path).parent.name

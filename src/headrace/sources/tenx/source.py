@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +20,7 @@ from ...protocols import Source
 from ...support.given import check_call
 from ...support.inputs import opened
 from ...support.memory import opening
+from ...support.places import absolute, look, temporary
 from ...support.prefetch import prefetch
 from ..foreign import TENX_FOLDER, is_hdf5, recognized, refusal
 from ..h5ad.preads import Disk, stamp
@@ -164,7 +164,7 @@ class TenxSource(Source[CellRange]):
             return open_hdf5(Disk(self.path, self.stamp[0]), self.genome)
         matrix, features, barcodes = self.files
         var, names = read_features(features), read_barcodes(barcodes)
-        return Mtx(matrix, len(names), len(var), self.scratch or tempfile.gettempdir()), names, var
+        return Mtx(matrix, len(names), len(var), self.scratch or str(temporary())), names, var
 
 
 def open_10x(
@@ -222,11 +222,12 @@ def open_10x(
            [1., 2.]], dtype=float32)
     """
     check_call(open_10x, locals())
-    place = Path(os.path.abspath(path))
+    place = absolute(path)
     if scratch is not None and not os.path.isdir(scratch):
         raise InputError(f"scratch={os.fspath(scratch)!r} is no folder")
     if place.name.endswith((".mtx", ".mtx.gz")):
         place = place.parent
+    there = look(place)
     if place.is_dir():
         if recognized(str(place)) is not TENX_FOLDER:
             raise InputError(f"{refusal(place, 'no 10x folder')}; it has no matrix.mtx (or .gz of it)")
@@ -240,7 +241,7 @@ def open_10x(
             wanted = "no .h5 of Cell Ranger"
             raise InputError(refusal(place, wanted) or f"{place} is {wanted}, and none of a known kind")
         files = (place,)
-    elif place.exists():
+    elif there is not None:
         raise InputError(f"{place} is a pipe or device; write what comes from it to a file first")
     else:
         raise InputError(f"there is no file or folder {place}")
