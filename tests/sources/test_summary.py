@@ -199,8 +199,10 @@ def test_their_counts_are_not_rounded(kind: str, tmp_path: Path) -> None:
 def test_a_gene_of_so_many_is_refused_or_said(kind: str, tmp_path: Path) -> None:
     table = of_reads(LARGE)
     table.loc["g2", "c3"] = LARGE + 4
-    with pytest.warns(hr.SummaryRowsWarning) as said:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         source = opened(kind, table, tmp_path)
+    assert any(issubclass(one.category, hr.SummaryRowsWarning) for one in said)
     if kind.startswith("samples"):
         (one,) = [str(one.message) for one in said if issubclass(one.category, hr.RoundedCountsWarning)]
         assert all(part in one for part in ("'c3'", "30000005", "'g2'"))
