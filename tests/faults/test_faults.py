@@ -45,6 +45,14 @@ def test_kills() -> None:
     assert figures["kills"] >= 25
 
 
+def test_kills_in_each_pass_of_principal_components() -> None:
+    figures = script("components.py")
+    assert figures["passes"] == 3  # genes, products of pairs, the file
+    assert figures["kills"] == 2 * figures["passes"]
+    assert figures["chunks_not_read_again"] > 0
+    assert figures["failures"] == 0
+
+
 def test_calls_that_fail() -> None:
     if shutil.which(os.environ.get("CC", "cc")) is None:
         pytest.skip("needs a C compiler")

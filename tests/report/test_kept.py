@@ -17,10 +17,8 @@ import scanpy as sc
 
 import headrace as hr
 from headrace.chunk import Chunk
-from headrace.cli.recipe_file import read
 from headrace.engine.observed import Observed
-from headrace.engine.recipe import recipe_text
-from headrace.engine.schedule import flatten, passes
+from headrace.engine.schedule import passes
 from headrace.sources.arrays import ArraySource
 from headrace.stats.distributions import LOG_EDGES
 from headrace.stats.planes import Grid
@@ -153,16 +151,6 @@ def test_a_file_without_a_report_says_nothing_of_one(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(a.obs, b.obs)
     pd.testing.assert_frame_equal(a.var, b.var)
     assert (a.X != b.X).nnz == 0
-
-
-@pytest.mark.parametrize("name", [name for name in STEPS if "fractional" not in name])
-def test_the_recipe_is_read_back_as_the_same_steps(name: str, tmp_path: Path) -> None:
-    steps = flatten(STEPS[name])
-    text = recipe_text(steps, {})
-    (tmp_path / "recipe.toml").write_text(text)
-    said = [step for step in steps if f"# {type(step).__name__}(" not in text]  # TOML has no None: mask_var=None
-    assert flatten(read(tmp_path / "recipe.toml").steps) == said
-    assert {type(step) for step in steps} - {type(step) for step in said} <= {hr.PCA}
 
 
 def test_squares_hold_the_points_that_numpy_puts_there() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -106,3 +107,115 @@ def test_genes_that_only_begin_so_stay(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", hr.SummaryRowsWarning)
         assert list(hr.open_h5ad(tmp_path / "x.h5ad").spec.var.index) == names
+
+
+LARGE = 30_000_001
+"""Reads without a gene: no float32 number, as X is."""
+
+
+def of_reads(large: float) -> pd.DataFrame:
+    """Genes x cells, of which the second has so many reads without a gene."""
+    return pd.DataFrame(
+        {f"c{i}": [5 + i, large if i == 1 else 7, 3, large + 2 if i == 4 else 0] for i in range(6)}, index=NAMES
+    )
+
+
+def tenx_folder(table: pd.DataFrame, folder: Path) -> Path:
+    folder.mkdir()
+    values = table.to_numpy()
+    kind = "integer" if values.dtype.kind == "i" else "real"
+    genes, cells = np.nonzero(values)  # not in the order of cells
+    lines = [f"{g + 1} {c + 1} {values[g, c]}" for g, c in zip(genes, cells, strict=True)]
+    head = f"%%MatrixMarket matrix coordinate {kind} general\n{values.shape[0]} {values.shape[1]} {len(lines)}"
+    (folder / "matrix.mtx").write_text("\n".join([head, *lines, ""]))
+    (folder / "barcodes.tsv").write_text("".join(f"{name}\n" for name in table))
+    (folder / "features.tsv").write_text("".join(f"{name}\t{name}\tGene Expression\n" for name in table.index))
+    return folder
+
+
+def tenx_file(table: pd.DataFrame, path: Path) -> Path:
+    X = sparse.csc_matrix(table.to_numpy())
+    names = np.array([name.encode() for name in table.index])
+    with h5py.File(path, "w") as file:
+        matrix = file.create_group("matrix")
+        for part in ("data", "indices", "indptr"):
+            matrix[part] = getattr(X, part).astype(np.int64)
+        matrix["shape"], matrix["barcodes"] = np.array(X.shape), np.array([name.encode() for name in table])
+        features = matrix.create_group("features")
+        features["id"] = features["name"] = names
+        features["feature_type"] = np.array([b"Gene Expression"] * len(names))
+        features["genome"] = np.array([b"GRCh38"] * len(names))
+    return path
+
+
+def opened(kind: str, table: pd.DataFrame, folder: Path) -> Any:
+    """Open the table in one of the ways in which it may come."""
+    cells = ad.AnnData(table.T.to_numpy(), pd.DataFrame(index=table.columns), pd.DataFrame(index=table.index))
+    if kind == "DataFrame":
+        return hr.open_counts(table, orientation="genes x samples")
+    if kind == "AnnData":
+        return hr.open_counts(cells)
+    if kind == "table":
+        table.to_csv(folder / "t.tsv", sep="\t")
+        return hr.open_counts(folder / "t.tsv", orientation="genes x samples")
+    if kind == "mtx":
+        return hr.open_10x(tenx_folder(table, folder / "10x"))
+    if kind == "10x h5":
+        return hr.open_10x(tenx_file(table, folder / "x.h5"))
+    of = kind.split()
+    cells.X = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix, "dense": np.asarray}[of[-1]](cells.X.astype(of[1]))
+    cells.write_h5ad(folder / "x.h5ad")
+    return (hr.open_counts if of[0] == "samples" else hr.open_h5ad)(folder / "x.h5ad")
+
+
+KINDS = ["DataFrame", "AnnData", "table", "mtx", "10x h5"] + [
+    f"{what} {dtype} {form}"
+    for what in ("cells", "samples")
+    for dtype in ("i8", "f8", "u4")
+    for form in ("csr", "csc", "dense")
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_their_counts_are_not_rounded(kind: str, tmp_path: Path) -> None:
+    """Not by X, which is float32, in however many chunks and passes it comes."""
+    table = of_reads(LARGE)
+    with pytest.warns(hr.SummaryRowsWarning) as said:
+        source = opened(kind, table, tmp_path)
+    assert not [one for one in said if issubclass(one.category, hr.RoundedCountsWarning)]
+    expected = table.T.loc[:, ["__no_feature", "N_unmapped"]]
+    for steps in ([], [hr.FilterGenes(min_cells=1), hr.SizeFactors()], [hr.FilterCells(min_counts=9)]):
+        plan = hr.Plan(source, steps)
+        plan.write_h5ad(tmp_path / "out.h5ad", overwrite=True)
+        for obs in (plan.to_anndata().obs, ad.read_h5ad(tmp_path / "out.h5ad").obs):
+            found = obs[list(expected)]
+            assert found.to_numpy().tolist() == expected.loc[found.index].to_numpy().tolist()
+            assert {dtype.name for dtype in found.dtypes} <= {"int64", "float64", "uint32"}
+    parts = [one.obs for ref in source.refs(3) for one in source.read([ref])]
+    assert pd.concat(parts)[list(expected)].to_numpy().tolist() == expected.to_numpy().tolist()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("DataFrame", "AnnData", "table")])
+def test_a_gene_of_so_many_is_refused_or_said(kind: str, tmp_path: Path) -> None:
+    table = of_reads(LARGE)
+    table.loc["g2", "c3"] = LARGE + 4
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        source = opened(kind, table, tmp_path)
+    assert any(issubclass(one.category, hr.SummaryRowsWarning) for one in said)
+    if kind.startswith("samples"):
+        (one,) = [str(one.message) for one in said if issubclass(one.category, hr.RoundedCountsWarning)]
+        assert all(part in one for part in ("'c3'", "30000005", "'g2'"))
+        assert hr.Plan(source).to_anndata().obs["__no_feature"].iloc[1] == LARGE
+        return
+    with pytest.raises(hr.CountsError, match="cell 'c3' has 30000005 for gene 'g2': X is float32"):
+        hr.Plan(source).to_anndata()
+
+
+@pytest.mark.parametrize("value", [2**24, 2**24 + 2, 2**40])
+def test_an_mtx_takes_what_float32_holds(value: int, tmp_path: Path) -> None:
+    table = of_reads(5)
+    table.loc["g1", "c0"] = value
+    with pytest.warns(hr.SummaryRowsWarning):
+        source = hr.open_10x(tenx_folder(table, tmp_path / "10x"))
+    assert hr.Plan(source).to_anndata().X.toarray()[0, 0] == np.float32(value)

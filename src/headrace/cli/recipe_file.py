@@ -29,8 +29,8 @@ It may also say which cells and genes, and where to; what the command line says 
     memory = "1GB"
 
 A step may also be named by ``name = "FilterCells"``; a parameter that is itself called `name` is then written `layer`.
-A parameter that is left out has its default. TOML has no word for Python's None: leave the parameter out
-(``NormalizeTotal`` without `target_sum` takes the median). Steps are found by `headrace.__all__`, recipes are
+A parameter that is left out has its default. TOML has no word for Python's None, which is written ``false``:
+``mask_var = false`` gives ``PCA`` all genes. Steps are found by `headrace.__all__`, recipes are
 the functions of `headrace.recipes`, so new ones are known here by themselves.
 """
 
@@ -48,7 +48,7 @@ import headrace as hr
 from ..errors import InputError, nearest
 from ..protocols import Step
 from ..support.places import look
-from .values import checked, read_text
+from .values import checked, none_is_false, read_text
 
 NAME = "layer"
 """How a step's own parameter `name` is written where `name` names the step."""
@@ -180,7 +180,9 @@ def _step(table: Mapping[str, Any], where: str) -> Any:
     make = known[called]
     written = {key: NAME if (kind, key) == ("name", "name") else key for key in _parameters(make)}
     hints = {written[key]: hint for key, hint in _parameters(make).items()}
-    values = checked({key: value for key, value in table.items() if key != kind}, hints, f"{where} ({called})")
+    given = {key: value for key, value in table.items() if key != kind}
+    none = {key: None for key, value in given.items() if value is False and key in hints and none_is_false(hints[key])}
+    values = checked({key: given[key] for key in given if key not in none}, hints, f"{where} ({called})") | none
     missing = [written[key] for key in _required(make) if written[key] not in values]
     if missing:
         raise InputError(f"{where} ({called}): {', '.join(missing)} must be given")

@@ -49,6 +49,7 @@ RULES = (
     ("--keep-duplicates", r"\bprimary_only=False\b", "--keep-duplicates"),
     ("--memory", r"\braise memory\b=?", "raise --memory"),
     ("--overwrite", r"\boverwrite=True \(on the command line --overwrite\)", "--overwrite"),
+    ("--recipe", r"\bmask_var=None\b", "mask_var = false in a recipe file"),
     ("--spool", r"\bspool=", "--spool"),
     ("--samples", r"\(genes=\.\.\., samples=\.\.\.\)", "(--genes, --samples)"),
     ("--lengths", r"\blengths='([^']*)'", r"--lengths \1"),

@@ -95,7 +95,7 @@ def fits(value: Any, hint: Any) -> bool:
     if hint in (str, bool):
         return isinstance(value, hint)
     if hint in (None, NoneType):
-        return False  # TOML has no word for nothing: leave the parameter out
+        return False  # TOML has no word for it: see `none_is_false`
     kind = origin or hint
     if isinstance(kind, type) and issubclass(kind, PathLike):
         return False  # written as text
@@ -104,6 +104,18 @@ def fits(value: Any, hint: Any) -> bool:
     if isinstance(kind, type) and issubclass(kind, Collection):
         return isinstance(value, list) and (not inner or all(fits(one, inner[0]) for one in value))
     return True
+
+
+def none_is_false(hint: Any) -> bool:
+    """Return whether `false` says None: of a parameter that may be None, and takes no true or false.
+
+    Examples
+    --------
+    >>> none_is_false(str | None), none_is_false(bool | None), none_is_false(str)
+    (True, False, False)
+    """
+    inner = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return NoneType in inner and bool not in inner
 
 
 def wording(hint: Any) -> str:

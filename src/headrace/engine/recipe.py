@@ -19,6 +19,7 @@ def recipe_text(steps: Sequence[Step], query: Mapping[str, Any]) -> str:
     """Return a recipe file of steps, and of a query of a Census.
 
     What Python can say and TOML cannot is a comment: steps of one's own, and parameters that are no plain values.
+    None is written `false`.
 
     Examples
     --------
@@ -50,15 +51,16 @@ def recipe_of(made: Mapping[str, Any]) -> str:
     for step in steps if isinstance(steps, list) else []:
         name = PUBLIC.get(step.get("step"), step.get("step"))
         if name:
-            given = {key: value for key, value in step.items() if key != "step" and value is not None}
-            parts.append(
-                "\n".join(["[[step]]", f"step = {toml(name)}", *(f"{k} = {toml(v)}" for k, v in given.items())])
-            )
+            given = {k: v for k, v in step.items() if k != "step" and (v is not None or (name, k) in NOT_NONE)}
+            parts.append("\n".join(["[[step]]", f"step = {toml(name)}", *_parameters(given)]))
     return "\n\n".join(parts)
 
 
 PUBLIC = {"QCCells": "QCMetrics", "QCGenes": None}
 """Steps that users know by another name, or not at all."""
+
+NOT_NONE = {("PCA", "n_comps"), ("PCA", "mask_var")}
+"""Parameters that may be None and are not if left out."""
 
 
 def _step(text: str) -> str:
@@ -68,10 +70,15 @@ def _step(text: str) -> str:
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
             raise TypeError("no call with names")
         given = {one.arg: _value(one.value) for one in call.keywords if one.arg is not None}
-        lines = [f"{key} = {toml(value)}" for key, value in given.items()]
+        lines = _parameters(given)
     except (SyntaxError, TypeError, ValueError):
         return "\n".join(f"# {line}" for line in (text or "?").splitlines())
     return "\n".join(["[[step]]", f"step = {toml(call.func.id)}", *lines])
+
+
+def _parameters(given: Mapping[str, Any]) -> list[str]:
+    """Return the lines of parameters; TOML has no word for None, which is written as what is not there: false."""
+    return [f"{key} = {'false' if value is None else toml(value)}" for key, value in given.items()]
 
 
 def _value(node: ast.expr) -> Any:

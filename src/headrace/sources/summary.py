@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,40 @@ def is_summary(names: Iterable[str]) -> npt.NDArray[np.bool_]:
     [False, True, True, True]
     """
     return np.array([name[:1] in BEGINS and SUMMARY.fullmatch(name) is not None for name in names], dtype=bool)
+
+
+@dataclass(frozen=True, eq=False)
+class Exact:
+    """Counts of summary rows that X, which is float32, would round: of reads of a sample there are many.
+
+    Parameters
+    ----------
+    columns
+        The features that are summary rows.
+    values
+        The counts, by cell and feature; filled while X is read.
+    """
+
+    columns: frozenset[int] = frozenset()
+    values: dict[tuple[int, int], float] = field(default_factory=dict)
+
+    @staticmethod
+    def among(*names: Iterable[str]) -> Exact:
+        """Make one for features, by their names."""
+        found = np.logical_or.reduce([is_summary(map(str, way)) for way in names])
+        return Exact(frozenset(np.flatnonzero(found).tolist()))
+
+    def keep(self, cell: int, feature: int, value: float) -> bool:
+        """Keep a count if it is of a summary row; say whether it is."""
+        if feature in self.columns:
+            self.values[cell, feature] = float(value)
+            return True
+        return False
+
+    def put(self, feature: int, first: int, values: npt.NDArray[np.float64]) -> None:
+        """Put what was kept of a feature into its values of the cells from `first` on."""
+        for row in np.flatnonzero(values >= 2**24).tolist() if self.values else ():
+            values[row] = self.values.get((first + row, feature), values[row])
 
 
 @dataclass(frozen=True)
@@ -100,12 +134,23 @@ class Summaries:
             return obs
         return obs.assign(**{name: np.empty(0) for name in self.columns.values()})
 
-    def split(self, X: sparse.csr_array, obs: pd.DataFrame) -> tuple[sparse.csr_array, pd.DataFrame]:
-        """Return the values of the features that are kept, and obs with those of the others."""
+    def split(
+        self, X: sparse.csr_array, obs: pd.DataFrame, first: int = 0, exact: Exact | None = None
+    ) -> tuple[sparse.csr_array, pd.DataFrame]:
+        """Return the values of the features that are kept, and obs with those of the others.
+
+        Parameters
+        ----------
+        first, exact
+            The number of the first cell, and counts of summary rows that X has rounded.
+        """
         if self.columns:
             obs = obs.copy(deep=False)
             for at, name in self.columns.items():
-                obs[name] = np.asarray(X[:, [at]].sum(axis=1), np.float64).ravel()
+                sums = np.array(X[:, [at]].sum(axis=1), np.float64).ravel()
+                if exact is not None:
+                    exact.put(at, first, sums)
+                obs[name] = sums
         if not self.keep.all():
             X = X[:, np.flatnonzero(self.keep)]
             X.sort_indices()

@@ -23,11 +23,12 @@ from ..stats.representation import Representation
 from ..stats.statistics import Statistics, StatisticsByGroup, check_number
 from ..support.given import check_fields
 from .annotate import AnnotateGenes
+from .markertable import tables
 
 METHODS = ("t-test", "t-test_overestim_var", "wilcoxon")
 CORRECTIONS = ("benjamini-hochberg", "bonferroni")
-KINDS = {"names": object, "scores": "f4", "pvals": "f8", "pvals_adj": "f8", "logfoldchanges": "f4"}
-"""The tables in `uns` and the types of their numbers, as scanpy has them."""
+MANY = 500
+"""So many groups are asked for their cells before they are taken for groups."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class RankGenesGroups(Fit):
         for name in [*named, *([] if self.reference == "rest" else [self.reference])]:
             if name not in known:
                 raise PlanError(f"RankGenesGroups: obs[{self.groupby!r}] has no {name!r}; {nearest(name, known)}")
-        return spec
+        return spec.with_uns(**{self.key_added: tables(self._named(spec, known), 0)})
 
     def fit(self, spec: StreamSpec) -> Generator[Accumulator[Any], Any, Transform]:
         """Sum up the groups, rank values if asked to, and test."""
@@ -187,14 +188,26 @@ class RankGenesGroups(Fit):
             if self.pts and (part == "pts" or self.reference == "rest"):
                 columns = {name: results[code][part] for code, name in names.items()}
                 entry[part] = pd.DataFrame(columns, index=spec.var.index)
-        for part, kind in KINDS.items():
-            table = np.empty(
-                min(self.n_genes or spec.n_vars, spec.n_vars), dtype=[(name, kind) for name in names.values()]
-            )
+        empty = tables(list(names.values()), min(self.n_genes or spec.n_vars, spec.n_vars))
+        for part, table in empty.items():
             for code, name in names.items():
                 table[name] = results[code][part]
-            entry[part] = table.view(np.recarray)
+            entry[part] = table
         return AnnotateGenes({}, {self.key_added: entry})
+
+    def _named(self, spec: StreamSpec, known: Sequence[str]) -> list[str]:
+        """Return the groups that may be tested, at most; where they are many, those that have cells."""
+        named = list(known) if self.groups == "all" else list(self.groups)
+        if self.groups == "all" and len(named) > MANY and spec.values is not None:
+            cells = spec.values(self.groupby)
+            named = [name for name in named if not cells or cells.get(name, 0) >= 2]
+        named = [name for name in named if name != self.reference]
+        if "" in named:
+            raise PlanError(
+                f"RankGenesGroups: a group of obs[{self.groupby!r}] has no name (''), and tables have no column for "
+                "it; give it one, or name the others in groups=[...]"
+            )
+        return named
 
     def _tested(self, found: Statistics) -> list[int]:
         """Return the groups to test, in their order, or raise if one cannot be."""

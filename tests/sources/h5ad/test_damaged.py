@@ -126,8 +126,8 @@ def test_a_name_that_is_no_text(where: str, whole: Path, tmp_path: Path) -> None
 def test_a_column_whose_name_is_no_text(whole: Path, tmp_path: Path) -> None:
     path = Path(shutil.copy(whole, tmp_path / "x.h5ad"))
     with h5py.File(path, "a") as file:
-        file["obs"].attrs["column-order"] = np.array([b"kind", b"te\xdet"], dtype=h5py.string_dtype())
-    with pytest.raises(hr.SourceError, match="te"):
+        file["obs"].attrs["column-order"] = np.array([b"kind", b"kin\xde"], dtype=h5py.string_dtype())
+    with pytest.raises(hr.SourceError, match="kin"):
         str(hr.open_h5ad(path).spec)
 
 

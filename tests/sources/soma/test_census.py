@@ -314,6 +314,41 @@ def test_datasets_of_two_organisms_are_not_counted_by_halves(demo_census: Path) 
             census.count("mus_musculus", "assay", dataset_id=ids)
 
 
+def test_a_filter_of_datasets_of_two_organisms_is_refused_too(demo_census: Path) -> None:
+    """By the words of dataset_id=, wherever in the filter they stand; ids that are excluded are not asked for."""
+    census = hr.open_census(demo_census)
+    human = census.datasets(organism="homo_sapiens")["dataset_id"].tolist()
+    text = f"dataset_id: of the 2 datasets, some have no cell of mus_musculus: {human[0]!r} of homo_sapiens"
+    for asked in (
+        f"dataset_id in {[LIVER, human[0]]!r}",
+        f"dataset_id == {LIVER!r} or {human[0]!r} == dataset_id",
+        f"sex == 'female' and (dataset_id == {LIVER!r} or (dataset_id == {human[0]!r} and tissue == 'lung'))",
+        f"not (dataset_id != {LIVER!r} and dataset_id not in [{human[0]!r}])",
+    ):
+        for ask in (census.query, census.count):
+            with pytest.raises(hr.InputError) as said:
+                ask("mus_musculus", obs_filter=asked)
+            assert str(said.value).startswith(text), asked
+    with pytest.raises(hr.InputError, match=f"of the 2 datasets.*'{human[1]}' of homo_sapiens"):
+        census.query(
+            "mus_musculus", dataset_id=LIVER, obs_filter=f"dataset_id in {[LIVER, human[1]]!r} or sex == 'male'"
+        )
+    with pytest.raises(hr.InputError, match=r"no cell .* are of homo_sapiens"):
+        census.query("mus_musculus", obs_filter=f"dataset_id == {human[0]!r}")
+    with pytest.raises(hr.InputError, match=f"it has no cell of mus_musculus: '{human[0]}'"):
+        census.count("mus_musculus", obs_filter=f"dataset_id == {human[0]!r}")
+    all_cells = census.query("mus_musculus", primary_only=False).spec.n_obs
+    for passed in (f"dataset_id not in {human!r}", f"dataset_id != {human[0]!r}", f"not dataset_id in {human!r}"):
+        assert census.query("mus_musculus", obs_filter=passed, primary_only=False).spec.n_obs == all_cells
+        assert census.count("mus_musculus", obs_filter=passed)["n_obs"].tolist() == [all_cells]
+    none = f'dataset_id in ["{LIVER}", "it\'s none", "x"]'
+    assert census.query("mus_musculus", obs_filter=none, primary_only=False).spec.n_obs == 700
+    empty = (
+        f"dataset_id in {[LIVER, census.datasets(organism='mus_musculus')['dataset_id'].iloc[1]]!r} and sex == 'male'"
+    )
+    assert census.query("mus_musculus", obs_filter=empty).spec.n_obs > 0
+
+
 def test_datasets_of_two_organisms_are_no_query(demo_census: Path) -> None:
     census = hr.open_census(demo_census)
     human = census.datasets(organism="homo_sapiens")["dataset_id"].tolist()

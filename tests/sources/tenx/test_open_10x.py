@@ -19,6 +19,7 @@ from scipy import io, sparse
 import headrace as hr
 from headrace.cli import main
 from headrace.errors import HeadraceError, InputError, OutputError
+from headrace.sources.tenx import mtx
 
 X = sparse.csr_matrix(np.random.default_rng(0).poisson(0.3, (50, 30)).astype(np.int32))
 TYPES = ["Gene Expression"] * 20 + ["Antibody Capture"] * 10
@@ -208,3 +209,31 @@ def test_a_nul_among_values_is_refused(packed: bool, tmp_path: Path) -> None:
     (tmp_path / f"matrix.mtx{'.gz' * packed}").write_bytes(gzip.compress(text) if packed else text)
     with pytest.raises(hr.SourceError, match="NUL byte among its values"):
         hr.Plan(hr.open_10x(tmp_path)).to_anndata()
+
+
+@pytest.mark.parametrize("order", ["cells", "genes", "any"])
+@pytest.mark.parametrize("block", [7, 64, 1 << 19])
+def test_an_mtx_in_any_order_gives_each_cell_its_values(
+    order: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it is cut: a chunk need not begin where a block of the sorted file does."""
+    monkeypatch.setattr(mtx, "BLOCK", block)
+    rng = np.random.default_rng(4)
+    X = rng.poisson(0.7, (40, 12))
+    X[[0, 9, 39]] = 0
+    cells, genes = np.nonzero(X)
+    at = {"cells": np.arange(len(cells)), "genes": np.lexsort((cells, genes)), "any": rng.permutation(len(cells))}[
+        order
+    ]
+    lines = [f"{genes[k] + 1} {cells[k] + 1} {X[cells[k], genes[k]]}" for k in at]
+    head = f"%%MatrixMarket matrix coordinate integer general\n12 40 {len(lines)}"
+    (tmp_path / "matrix.mtx").write_text("\n".join([head, *lines, ""]))
+    (tmp_path / "barcodes.tsv").write_text("".join(f"c{i}\n" for i in range(40)))
+    (tmp_path / "genes.tsv").write_text("".join(f"g{i}\tG{i}\n" for i in range(12)))
+    for target in (1, 3, 10, 50, 1000):
+        source = hr.open_10x(tmp_path)
+        refs = source.refs(target)
+        found = np.vstack([chunk.X.toarray() for chunk in source.read(refs)])
+        assert found.tolist() == X.tolist()
+        backwards = [chunk.X.toarray() for ref in reversed(refs) for chunk in source.read([ref])]
+        assert np.vstack(backwards[::-1]).tolist() == X.tolist()

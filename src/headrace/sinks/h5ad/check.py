@@ -11,6 +11,7 @@ import pandas as pd
 from ...chunk import StreamSpec
 from ...errors import OutputError
 from ...support.columns import is_masked
+from .elements import check_columns
 from .frames import index_name
 
 
@@ -120,6 +121,8 @@ def _check_keys(entries: Mapping[Any, Any], where: str) -> None:
             raise OutputError(f"{where} has an entry {key!r}: anndata reads no key with '/' in it back; rename it")
         if isinstance(value, Mapping):
             _check_keys(value, f"{where}[{key!r}]")
+        elif isinstance(value, np.ndarray) and value.dtype.names:
+            check_columns(f"{where}[{key!r}]", value.dtype)
 
 
 def _check_name(name: Any, what: str) -> None:

@@ -10,6 +10,17 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ...errors import OutputError
+
+LIBVER = ("v108", "latest")
+"""The versions of HDF5 that a file is for: readers that know no other (pyfive, jsfive, HDF5 1.8) open it."""
+
+HEADER = 1 << 16
+"""Bytes of a message in the header of a dataset, less one."""
+
+MOST_OF_A_COLUMN = 64
+"""Bytes that a column takes there beside its name: text of any length takes 41."""
+
 
 def write_element(group: h5py.Group, key: str, value: Any) -> None:
     """Write a value: dictionaries, text, numbers and arrays of numbers here, anything else by anndata.
@@ -39,7 +50,39 @@ def write_element(group: h5py.Group, key: str, value: Any) -> None:
     else:
         from anndata.io import write_elem
 
+        if isinstance(value, np.ndarray) and value.dtype.names:
+            check_columns(f"{group.name[1:]}/{key}", value.dtype)
         write_elem(group, key, value)
+
+
+def check_columns(what: str, dtype: np.dtype[Any]) -> None:
+    """Raise `OutputError` if a structured array has more, or longer, names of columns than HDF5 has room for.
+
+    A type is described in the header of a dataset, by at most 64 kB whatever the version of the file.
+    """
+    names = dtype.names or ()
+    if len(names) * MOST_OF_A_COLUMN + sum(len(name.encode()) for name in names) < HEADER or _fits(dtype, len(names)):
+        return
+    fit, too_many = 0, len(names)
+    while too_many - fit > 1:
+        middle = (fit + too_many) // 2
+        fit, too_many = (middle, too_many) if _fits(dtype, middle) else (fit, middle)
+    raise OutputError(
+        f"{what} is a table of {len(names):,} columns, and HDF5 has room for the names of the first {fit:,} (64 kB, "
+        "with anndata too); of RankGenesGroups take some at a time (groups=[...], each with its key_added=), shorten "
+        "the names, or keep the tables in memory with to_anndata()"
+    )
+
+
+def _fits(dtype: np.dtype[Any], n: int) -> bool:
+    """Return whether HDF5 can describe the first columns of a type, by trying it in memory."""
+    fields = [(name, h5py.string_dtype() if dtype[name].kind in "OU" else dtype[name]) for name in dtype.names or ()]
+    with h5py.File("columns", "w", driver="core", backing_store=False, libver=LIBVER) as file:
+        try:
+            file.create_dataset("table", shape=(0,), dtype=np.dtype(fields[:n]))
+        except ValueError:
+            return False
+    return True
 
 
 def empty_dict(group: h5py.Group, name: str) -> None:

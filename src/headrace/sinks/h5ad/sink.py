@@ -24,7 +24,7 @@ from ...support.workers import Workers
 from .apart import apart
 from .check import check_spec
 from .digests import RowDigest, record, row_checksums
-from .elements import empty_dict, link_raw, write_element
+from .elements import LIBVER, empty_dict, link_raw, write_element
 from .frames import FrameWriter
 from .hdf5 import ALIGNED, Appender, Compression, Storage
 from .integers import check_counted, check_whole, counted
@@ -93,7 +93,7 @@ class H5ad(Sink):
             output = Output(beside, self.path)
             stack.callback(output.close)
             try:
-                with h5py.File(output, "w", libver=("v108", "latest"), **ALIGNED) as file:
+                with h5py.File(output, "w", libver=LIBVER, **ALIGNED) as file:
                     outbox = ReorderBuffer(threads=n_cores())
                     stack.callback(outbox.close)
                     storage = Storage(self.compression, self.checksum, outbox, output.lending)

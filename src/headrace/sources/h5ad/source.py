@@ -25,7 +25,7 @@ from ...support.prefetch import prefetch
 from ..compact import Ints
 from ..names import named, reindexed
 from ..ranges import CellRange
-from ..summary import Summaries
+from ..summary import Exact, Summaries
 from .aligned import Aligned
 from .file import member
 from .locate import locate_matrix
@@ -114,7 +114,7 @@ class H5adSource(Rows):
     def read(self, refs: Sequence[CellRange]) -> Iterator[Chunk]:
         """Read chunks, in order; X is read ahead."""
         for span, X in zip(refs, prefetch(self._matrix.read(refs)), strict=True):
-            X, obs = self._summaries.split(X, self._obs.read(span.start, span.stop))
+            X, obs = self._summaries.split(X, self._obs.read(span.start, span.stop), span.start, self.exact)
             yield Chunk(X, obs, obsm=self._obsm.read(span.start, span.stop))
 
     def within(self, memory: int) -> Self:
@@ -179,6 +179,11 @@ class H5adSource(Rows):
     def _summaries(self) -> Summaries:
         """Features that are no genes, but the summary of a counter, such as `__no_feature`."""
         return self._described[1]
+
+    @cached_property
+    def exact(self) -> Exact:
+        """Counts of summary rows that are no float32 numbers, where X has been read."""
+        return Exact(Exact.among(self._features.index).columns | set(self._summaries.columns))
 
     @cached_property
     def _described(self) -> tuple[pd.DataFrame, Summaries]:
@@ -285,5 +290,6 @@ class H5adSource(Rows):
         counts = self.holds in (Holds.COUNTS, Holds.UNKNOWN)
         index = self._features.index  # and not self: the file is to be closed as soon as the source is gone
         rounding = self.rounding if counts else "ignore"
-        names = Names(f"{self.layer} of {self.path}", cell_names(self), lambda j: str(index[j]), rounding)
+        name, gene = f"{self.layer} of {self.path}", lambda j: str(index[j])
+        names = Names(name, cell_names(self), gene, rounding, self.exact)
         return locate_matrix(self._disk, self._file, self.layer, shape, names, self.scratch or str(temporary()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from ...chunk import csr
 from ...errors import CountsError, RoundedCountsWarning, SourceError
 from ...stats import kernels
 from ..arrays import rounded
+from ..summary import Exact
 from .file import Stored
 from .preads import TASK_BYTES, Disk, Reader, threads
 
@@ -38,12 +39,15 @@ class Names:
         Return the name of a cell or gene, by position.
     rounding
         What to do about whole numbers that are no float32.
+    exact
+        Keeps those of a counter's summary, which go to obs.
     """
 
     matrix: str
     cell: Callable[[int], str]
     gene: Callable[[int], str]
     rounding: Rounding
+    exact: Exact = field(default_factory=Exact)
 
     def check_rounded(self, values: npt.NDArray[Any], place: Callable[[int], tuple[int, int]]) -> None:
         """Raise `CountsError`, or warn, of numbers some of which are no float32; do nothing if that is no matter.
@@ -53,9 +57,13 @@ class Names:
         place
             Returns the cell and gene of a value, by its position.
         """
-        if self.rounding == "ignore":
+        if self.rounding == "ignore" and not self.exact.columns:
             return
         large = rounded(values.astype(np.float64))
+        if self.exact.columns:
+            large = large[[not self.exact.keep(*place(at), values[at]) for at in large.tolist()]]
+        if self.rounding == "ignore" or not len(large):
+            return
         cell, gene = place(int(large[0]))
         what = f"{values[large[0]]:.0f} for gene {self.gene(gene)!r}"
         if self.rounding == "warn":

@@ -143,6 +143,11 @@ class Catalog:
         if unknown:
             raise InputError(f"the Census has no dataset {unknown[0]!r}; {_datasets_named(unknown[0], table)}")
 
+    def known_datasets(self, ids: Sequence[str]) -> list[str]:
+        """Return those of some texts that are ids of datasets."""
+        known = set(self.table("datasets")["dataset_id"]) if ids else set()
+        return [one for one in ids if one in known]
+
     def organisms_of(self, ids: Sequence[str]) -> dict[str, list[str]]:
         """Return which of some datasets have cells of each organism; organisms that have none are left out."""
         value_filter = f"dataset_id in {list(ids)!r}"

@@ -14,10 +14,10 @@ from ...support.given import check_call
 from ...support.retry import call
 from .catalog import Catalog
 from .choice import Reader, check_reader
-from .count import count_cells
+from .count import cell_filter, count_cells
 from .notices import DuplicateCellsWarning, FewGenesWarning
 from .query import CensusQuery
-from .selection import asked_joinids
+from .selection import Selection, asked_joinids
 
 
 @dataclass(frozen=True)
@@ -182,9 +182,11 @@ class Census(Catalog):
         by: str | Sequence[str] | None,
         where: str,
     ) -> pd.DataFrame:
-        if ids is not None:
-            there = count_cells(self.obs(name), ids, None, False, "dataset_id", where)["dataset_id"]
-            self.refuse_other_organisms(name, ids, set(map(str, there)))
+        asked = Selection(self.obs(name), cell_filter(ids, obs_filter, False), None, False, (), where)
+        named = self.known_datasets(asked.named("dataset_id"))
+        if named:
+            there = count_cells(self.obs(name), named, None, False, "dataset_id", where)["dataset_id"]
+            self.refuse_other_organisms(name, named, set(map(str, there)))
         return count_cells(self.obs(name), ids, obs_filter, primary_only, by, where)
 
     def query(

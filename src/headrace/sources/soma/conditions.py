@@ -105,6 +105,12 @@ class Filter:
         columns = tuple(dict.fromkeys(one.column for one in comparisons))
         return Filter(tree, _soma(tree, types), columns, not any(one.or_nan for one in comparisons))
 
+    def named(self, column: str) -> list[Any]:
+        """Return the values that a column may have where the filter asks for some, each once."""
+        asked = [one for one in _comparisons(self.tree) if one.column == column and one.op in ("==", "in")]
+        values = [value for one in asked for value in (one.value if isinstance(one.value, tuple) else (one.value,))]
+        return list(dict.fromkeys(value for value in values if value is not None))
+
     def passed(self, table: pa.Table) -> npt.NDArray[np.bool_]:
         """Return which rows of a table that has the columns pass."""
         return _passed(self.tree, table)

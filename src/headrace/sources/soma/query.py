@@ -58,7 +58,7 @@ class CensusQuery(SomaSource):
     def look_up(self) -> None:
         """Look cells and genes up, and who reads X."""
         self.cells  # noqa: B018
-        self.census.refuse_other_organisms(self.organism, self.dataset_ids or (), self._datasets)
+        self.census.refuse_other_organisms(self.organism, self._named_datasets, self._datasets)
         self.columns  # noqa: B018
         self.open_x()
 
@@ -219,16 +219,20 @@ class CensusQuery(SomaSource):
         return f"{self.organism}: {self.value_filter or 'any cell'}{ids}{self._why_none()}"
 
     def _why_none(self) -> str:
-        """Say why no cell matches, if a value does not occur, or the datasets are of another organism."""
-        hint = ""
-        if self.obs_filter is not None:
-            among = cell_filter(self.dataset_ids, None, bool(self.primary_only))
-            hint = absent_values(self._experiment.obs, self.obs_filter, among, self.obs_joinids, self.where)
-        if not hint and self.dataset_ids is not None:
-            others = self.census.organisms_of(self.dataset_ids)
-            if others and self.organism not in others:
-                hint = f"; cells with that dataset_id are of {' and '.join(others)}"
-        return hint
+        """Say why no cell matches, if the datasets are of another organism, or a value does not occur."""
+        named = self._named_datasets
+        others = self.census.organisms_of(named) if named else {}
+        if others and self.organism not in others:
+            return f"; cells with that dataset_id are of {' and '.join(others)}"
+        if self.obs_filter is None:
+            return ""
+        among = cell_filter(self.dataset_ids, None, bool(self.primary_only))
+        return absent_values(self._experiment.obs, self.obs_filter, among, self.obs_joinids, self.where)
+
+    @property
+    def _named_datasets(self) -> list[str]:
+        """The datasets that are asked for by id, be it as dataset_id or in the filter."""
+        return self.census.known_datasets(self._selection.named("dataset_id"))
 
     @property
     def _cell_columns(self) -> tuple[str, ...]:

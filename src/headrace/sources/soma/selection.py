@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -137,6 +138,11 @@ class Selection:
         """Yield joinids and columns to group by."""
         for table in self.batches(by):
             yield table[JOINID].to_numpy(), to_frame(table.select(list(by)))
+
+    def named(self, column: str) -> list[Any]:
+        """Return the values of a column that the filter asks for by name."""
+        chosen = self._filter()
+        return [] if chosen is None else chosen.named(column)
 
     def _filter(self) -> Filter | None:
         if self.value_filter is None:

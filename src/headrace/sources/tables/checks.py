@@ -54,6 +54,7 @@ def of_genes(X: Any, obs: pd.DataFrame, var: pd.DataFrame) -> tuple[Any, pd.Data
     if not mask.any():
         return X, obs, var
     columns = X.tocsc()[:, mask].toarray() if sparse.issparse(X) else np.asarray(X)[:, mask]
+    columns = columns.astype(np.float64) if columns.dtype == np.float32 else columns
     gone = pd.DataFrame(columns.T, var.index[mask].astype(str), obs.index)
     _say_left_out(gone, all_gone=bool(mask.all()))
     X = X.tocsc()[:, ~mask].tocsr() if sparse.issparse(X) else np.asarray(X)[:, ~mask]

@@ -178,6 +178,11 @@ def read_h5ad(path: Path, layer: str | None, raw: bool, sure: bool) -> Samples:
     X: Any = sparse.vstack([chunk.X for chunk in chunks], format="csr")
     if not sure:
         refuse_if_no_counts(source, X.data)
+    if source.exact.values:
+        X = X.astype(np.float64).tolil()
+        for place, value in source.exact.values.items():
+            X[place] = value
+        X = sparse.csr_array(X)
     return Samples(X, pd.concat([chunk.obs for chunk in chunks]), source.var)
 
 

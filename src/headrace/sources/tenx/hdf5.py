@@ -18,6 +18,7 @@ from ..h5ad.preads import Disk
 from ..h5ad.sizes import TEXT_COPIES, check_held, texts_of
 from ..h5ad.table import STRING_BYTES
 from ..h5ad.values import Names
+from ..summary import Exact
 
 OLD_NAMES = {"id": ("genes", "gene_ids"), "name": ("gene_names", "genes")}
 
@@ -65,7 +66,8 @@ def open_hdf5(disk: Disk, genome: str | None) -> tuple[Csr, pd.Index, pd.DataFra
         raise SourceError(
             f"{where}: indptr ends at {indptr[-1]}, but there are {data.shape[0]} values; the file is broken"
         )
-    names = Names(where, lambda i: str(barcodes[i]), lambda j: str(var["feature_id"].iloc[j]), "refuse")
+    exact = Exact.among(var["feature_id"])
+    names = Names(where, lambda i: str(barcodes[i]), lambda j: str(var["feature_id"].iloc[j]), "refuse", exact)
     return Csr(disk, data, indices, indptr, len(var), names), barcodes, var
 
 

@@ -23,8 +23,10 @@ import pandas as pd
 from scipy import sparse
 
 from ...chunk import csr
-from ...errors import InputError, SourceError
+from ...errors import HeadraceError, InputError, SourceError
 from ...support.scratch import Scratch
+from ..arrays import rounded
+from ..h5ad.values import Names
 from ..ranges import CellRange, cut
 from ..tables.text import read_text
 
@@ -85,6 +87,7 @@ class Mtx:
     n_obs: int
     n_vars: int
     folder: str
+    names: Names
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     spooled = False
@@ -185,6 +188,11 @@ class Mtx:
                 if b > a:
                     out.write(block[order[a:b]].view(np.uint8), int(place[band]) * RECORD.itemsize)
                     place[band] += b - a
+        for span in bands:  # a band is as its values came; spans that are read later are cut elsewhere
+            block = np.empty(int(total[span.stop] - total[span.start]), RECORD)
+            at = int(total[span.start]) * RECORD.itemsize
+            out.read(block.view(np.uint8), at)
+            out.write(block[np.argsort(block["cell"], kind="stable")].view(np.uint8), at)
         return out
 
     def _blocks(self) -> Iterator[npt.NDArray[Any]]:
@@ -210,12 +218,15 @@ class Mtx:
                         if ((numbers < 0) | (numbers >= n)).any():
                             raise SourceError(f"{self.path}: {name} {int(part[name].max())} is not in 1 to {n}")
                         block[name] = numbers
-                    if not (np.isfinite(values).all() and (np.abs(values) < 2**24).all()):
-                        raise SourceError(f"{self.path}: a value is missing, infinite or above 16777216")
+                    if not (np.abs(values) <= np.finfo(np.float32).max).all():
+                        raise SourceError(f"{self.path}: a value is missing, infinite or beyond what float32 holds")
+                    if len(rounded(values)):
+                        cell, gene = block["cell"], block["gene"]
+                        self.names.check_rounded(values, lambda at: (int(cell[at]), int(gene[at])))  # noqa: B023
                     block["value"] = values
                     yield block
             except (ValueError, OverflowError, OSError, EOFError, zlib.error) as error:
-                if isinstance(error, (InputError, SourceError)):
+                if isinstance(error, HeadraceError):
                     raise
                 raise SourceError(f"{self.path} is damaged: {error}; copy it again") from error
 

@@ -24,9 +24,10 @@ from ...support.places import absolute, look, temporary
 from ...support.prefetch import prefetch
 from ..foreign import TENX_FOLDER, is_hdf5, recognized, refusal
 from ..h5ad.preads import Disk, stamp
+from ..h5ad.values import Names
 from ..names import named
 from ..ranges import CellRange
-from ..summary import Summaries
+from ..summary import Exact, Summaries
 from .hdf5 import open_hdf5
 from .mtx import Mtx, find, read_barcodes, read_features
 
@@ -79,7 +80,8 @@ class TenxSource(Source[CellRange]):
     def read(self, refs: Sequence[CellRange]) -> Iterator[Chunk]:
         """Read chunks, in order; X is read ahead."""
         for span, X in zip(refs, prefetch(self._matrix.read(refs)), strict=True):
-            yield Chunk(*self._summaries.split(X, pd.DataFrame(index=self._barcodes[span.start : span.stop])))
+            obs = pd.DataFrame(index=self._barcodes[span.start : span.stop])
+            yield Chunk(*self._summaries.split(X, obs, span.start, self._matrix.names.exact))
 
     def cost(self) -> Cost:
         """Say what reading all of it takes."""
@@ -164,7 +166,9 @@ class TenxSource(Source[CellRange]):
             return open_hdf5(Disk(self.path, self.stamp[0]), self.genome)
         matrix, features, barcodes = self.files
         var, names = read_features(features), read_barcodes(barcodes)
-        return Mtx(matrix, len(names), len(var), self.scratch or str(temporary())), names, var
+        exact = Exact.among(var["feature_id"])
+        about = Names(str(matrix), lambda i: str(names[i]), lambda j: str(var["feature_id"].iloc[j]), "refuse", exact)
+        return Mtx(matrix, len(names), len(var), self.scratch or str(temporary()), about), names, var
 
 
 def open_10x(
