@@ -29,7 +29,7 @@ coverage: $(READY)
 # Under other Pythons, each in an environment of its own: the newest of everything, and the lowest that pyproject allows.
 NEWEST ?= 3.12 3.13
 LOWEST ?= anndata==0.11.* cellxgene-census==1.17.* tiledbsoma==1.17.* click==8.1.* h5py==3.15.* numba==0.60.* \
-	numcodecs==0.13.* numpy==1.26.* pandas==2.2.* pyarrow==17.* scipy==1.12.* scanpy==1.11.0 isal==1.7.* platformdirs==4.2.*
+	numcodecs==0.13.* numpy==1.26.* pandas==2.2.* pyarrow==17.* scipy==1.12.* scanpy==1.11.2 isal==1.7.* platformdirs==4.2.*
 
 test-newest:
 	@set -e; for version in $(NEWEST); do \
@@ -101,7 +101,8 @@ bench-remote: $(READY)
 
 bench-scale: $(READY)
 	$(BIN)/python benchmarks/scale.py compare --census '$(CENSUS)'
-	$(BIN)/python benchmarks/scale.py tasks
+	$(BIN)/python benchmarks/scale.py scanpy --census '$(CENSUS)'
+	$(BIN)/python benchmarks/scale.py tasks --n 5000
 
 bench-wide: $(READY)
 	$(BIN)/python benchmarks/wide.py --census '$(CENSUS)' $(MORE)
