@@ -172,3 +172,15 @@ def test_categories_that_tiledbsoma_has_lost_are_said(asked: dict, tmp_path: Pat
         pytest.skip("this tiledbsoma keeps them")
     with pytest.raises(hr.SourceError, match="categories that are not stored|while reading .*obs"):
         hr.Plan(hr.open_soma(uri, **asked)).to_anndata()
+
+
+@pytest.mark.parametrize("when", [-1, pd.NaT, datetime(1960, 1, 1, tzinfo=UTC)], ids=str)
+def test_a_time_that_there_was_not(when: Any, demo_census: Path) -> None:
+    with pytest.raises(hr.InputError, match="timestamp=.*milliseconds since 1970"):
+        hr.open_soma(demo_census / "census_data" / "mus_musculus", timestamp=when)
+
+
+@pytest.mark.parametrize("config", [pd.Series({"vfs.s3.region": "x"}), [("vfs.s3.region", "x")], "x", 1], ids=repr)
+def test_settings_that_are_no_dictionary(config: Any, demo_census: Path) -> None:
+    with pytest.raises(hr.InputError, match="tiledb_config"):
+        hr.open_census(demo_census, tiledb_config=config)

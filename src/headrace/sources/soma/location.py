@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
+from types import NoneType
 from typing import Any
 
 import pyarrow as pa
@@ -92,6 +93,11 @@ class Location:
     ) -> Location:
         """Take a path or URI, a dictionary of TileDB settings, and for how many seconds to try again."""
         text = os.fspath(uri)
+        if not isinstance(tiledb_config, (Mapping, NoneType)):
+            raise InputError(
+                f"tiledb_config= is a dictionary of TileDB's settings, e.g. {{'vfs.s3.region': 'us-west-2'}}, not "
+                f"{type(tiledb_config).__name__}"
+            )
         if "://" not in text:
             text = str(absolute(text))
             if look(text) is None:

@@ -189,6 +189,12 @@ def _checked(source: SomaSource, layer: str | None) -> SomaSource:
 
 def _milliseconds(timestamp: int | datetime | None) -> int | None:
     """Return a time in ms since 1970, as TileDB counts."""
-    if isinstance(timestamp, datetime):
-        return round(timestamp.timestamp() * 1000)
-    return timestamp
+    if timestamp is None:
+        return None
+    try:
+        since = round(timestamp.timestamp() * 1000) if isinstance(timestamp, datetime) else timestamp
+    except (ValueError, OverflowError, OSError):  # NaT is a datetime
+        since = -1
+    if since < 0:
+        raise InputError(f"timestamp={timestamp!r}: it is milliseconds since 1970, or a datetime from then on")
+    return since
