@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,8 @@ class Counts:
 
 def check_by(by: str | Sequence[str] | None, names: Collection[str], what: str, where: str) -> tuple[str, ...]:
     """Return columns to group by, or raise `InputError` if one is not there or named twice."""
+    if not isinstance(by, (str, Iterable, NoneType)):
+        raise InputError(f"{what}: by={by!r:.100} is no name of a column, and no list of names")
     wanted = () if by is None else (by,) if isinstance(by, str) else tuple(by)
     for name in wanted:
         if name not in names:

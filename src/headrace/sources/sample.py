@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -229,7 +230,8 @@ def request_of(
             raise InputError(f"sample: {name}={one!r} is no whole number")
         if one is not None and one < 1 and name != "seed":
             raise InputError(f"sample: {name}={one!r}; at least 1")
-    if fraction is not None and (isinstance(fraction, bool | str) or not 0 < fraction <= 1):
+    is_number = isinstance(fraction, Real) and not isinstance(fraction, bool | np.bool_)
+    if fraction is not None and not (is_number and 0 < fraction <= 1):
         raise InputError(f"sample: fraction={fraction!r} is not above 0 and at most 1; a number of cells is n=")
     grouped = {"per_group": per_group is not None, "balanced": balanced, "min_per_group": min_per_group is not None}
     for name, asked in grouped.items():
