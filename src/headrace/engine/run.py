@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -270,7 +269,7 @@ class Run:
     def _open_spool(self, token: str = "") -> Spool:
         about = {"source": self.source.provenance(), "steps": [parameters(step) for step in self.steps]}
         spool = Spool(self.disk / self._fingerprint(about, token), self.spec.obs)
-        check_spool_fits(self.disk, 0 if os.path.isdir(spool.folder) else need(self.spec.n_obs, self.source.cost().nnz))
+        check_spool_fits(self.disk, 0 if spool.made else need(self.spec.n_obs, self.source.cost().nnz))
         self.spool = self.opened_spool = self.stack.enter_context(spool.opened(about, self.settings.keep_spool))
         if token:
             return spool

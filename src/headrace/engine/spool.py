@@ -9,6 +9,7 @@ non-zero. Values that are large or not whole are kept exactly, in more bytes.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -95,6 +96,11 @@ class Spool:
                 yield self
             finally:
                 self.held.clear()
+
+    @property
+    def made(self) -> bool:
+        """Whether the folder is there, of an earlier run or of this one."""
+        return os.path.isdir(self.folder)
 
     def path(self, start: int, stop: int) -> Path:
         """Return the file of the cells between two positions."""
