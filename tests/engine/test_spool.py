@@ -363,10 +363,8 @@ def test_only_whole_parts_are_taken_over(tmp_path: Path) -> None:
         spool.path(4, 8).write_bytes(broken)
         spool.path(12, 16).mkdir()
         assert [spool.whole(start, start + 4) for start in (0, 4, 8, 12)] == [True, False, False, False]
-        assert [path.name for path in sorted(spool.folder.glob("*.part"))] == [
-            spool.path(0, 4).name,
-            spool.path(12, 16).name,
-        ]
+        assert [path.name for path in spool.folder.glob("*.part")] == [spool.path(0, 4).name]
+        spool.path(12, 16).mkdir()
         with pytest.raises(hr.SourceError, match="cannot be read: Is a directory; run again to read it anew"):
             spool.load(12, 16)
         with pytest.raises(hr.OutputError, match="cannot write to the spool .*choose another folder with spool="):
