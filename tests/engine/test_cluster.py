@@ -304,3 +304,31 @@ def test_a_worker_that_drags_on(client: Any, tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "begun-again").exists(), "the other worker did it"
     hr.Plan(small(), steps).write_h5ad(tmp_path / "whole.h5ad", executor=hr.Serial(), memory="2GB")
     assert (tmp_path / "x.h5ad").read_bytes() == (tmp_path / "whole.h5ad").read_bytes()
+
+
+def test_a_worker_that_goes_before_it_is_asked(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask has such a task done again by the worker that is gone, and by no other, and waits for ever."""
+    from distributed import Future
+
+    asked, result, told = [], Future.result, []
+
+    def late(self: Any, timeout: float | None = None) -> Any:
+        if self.key.startswith("headrace-pass-1-3-") and not asked:
+            asked.append(self.key)
+            (where,) = client.who_has([self])[self.key]
+            os.kill(client.run(os.getpid, workers=[where])[where], signal.SIGKILL)
+            while where in client.nthreads():
+                time.sleep(0.1)
+        return result(self, timeout)
+
+    monkeypatch.setattr(Future, "result", late)
+    hr.Plan(small(), STEPS["HVG seurat"]).write_h5ad(
+        tmp_path / "x.h5ad",
+        executor=hr.Distributed(client),
+        memory="2GB",
+        on_event=lambda event: told.append(str(event)),
+    )
+    assert asked
+    assert any("range 3 of pass" in one or "range 3 is done again" in one for one in told), told
+    hr.Plan(small(), STEPS["HVG seurat"]).write_h5ad(tmp_path / "whole.h5ad", executor=hr.Serial(), memory="2GB")
+    assert (tmp_path / "x.h5ad").read_bytes() == (tmp_path / "whole.h5ad").read_bytes()

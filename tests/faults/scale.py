@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -160,24 +161,25 @@ def pid() -> int:
 
 
 # ---------------------------------------------------------------------------------------------------------- cases
-def kill_a_worker(source: Path, folder: Path, moment: float) -> tuple[bytes, list[str]]:
-    """Kill a worker after so many seconds, with SIGKILL; its nanny starts another."""
-    import threading
-
-    port, told = free_port(), []
+def kill_workers(source: Path, folder: Path, moments: list[float]) -> Iterator[tuple[float, bytes, list[str]]]:
+    """In a run for each moment, kill a worker after so many seconds, with SIGKILL; its nanny starts another."""
+    port, out = free_port(), folder / "killed.h5ad"
     with scheduler(folder, port), workers(port, folder), connect(port) as client:
-        victim = random.choice(list(client.run(pid).values()))
-        timer = threading.Timer(moment, lambda: os.kill(victim, signal.SIGKILL))
-        timer.start()
+        for moment in moments:
+            client.wait_for_workers(2, timeout=120)
+            there, told = client.run(pid, on_error="ignore"), []
+            victim = random.choice(sorted(there.values()))
+            timer = threading.Timer(moment, os.kill, (victim, signal.SIGKILL))
+            timer.start()
 
-        def listen(event: Any) -> None:
-            if isinstance(event, Notice):
-                told.append(event.message)
+            def listen(event: Any, told: list[str] = told) -> None:
+                if isinstance(event, Notice):
+                    told.append(event.message)
 
-        out = folder / "killed.h5ad"
-        plan(source).write_h5ad(out, executor=hr.Distributed(client), memory=MEMORY, on_event=listen, overwrite=True)
-        timer.cancel()
-        return out.read_bytes(), told
+            executor = hr.Distributed(client)
+            plan(source).write_h5ad(out, executor=executor, memory=MEMORY, on_event=listen, overwrite=True)
+            timer.cancel()
+            yield moment, out.read_bytes(), told
 
 
 def kill_the_scheduler(source: Path, folder: Path, chunks: int) -> tuple[str, list[str], bytes]:
@@ -262,9 +264,8 @@ def main() -> None:
         expected = whole.read_bytes()
         print(f"one machine: {time.monotonic() - started:.1f} s, {len(expected):,} bytes", flush=True)
         noticed = 0
-        for _ in range(asked.kills):
-            moment = random.uniform(0.0, 8.0)
-            written, told = kill_a_worker(source, folder, moment)
+        moments = [random.uniform(0.0, 5.0) for _ in range(asked.kills)]
+        for moment, written, told in kill_workers(source, folder, moments):
             assert written == expected, "other bytes after a worker was killed"
             noticed += bool(told)
             print(f"worker killed after {moment:.2f} s: same bytes; {told}", flush=True)

@@ -8,6 +8,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,7 +107,6 @@ class Tasks:
                 yielded = self.done[number]
             yield yielded
 
-    # ------------------------------------------------------------------------------------- in a thread of its own
     def _run(self) -> None:
         self.seen = time.monotonic()
         try:
@@ -128,10 +128,8 @@ class Tasks:
             futures = [one.future for one in self.given.values()]
             self.given.clear()
             if futures and self.client.status == "running":
-                try:
+                with suppress(Exception):  # whoever is gone has nothing to cancel
                     self.client.cancel(futures, force=True)
-                except Exception:
-                    self.ready.clear()  # whoever is gone has nothing to cancel
 
     def _look(self) -> None:
         """See who is there; tasks of those who are not are to be done again."""
@@ -248,9 +246,9 @@ class Tasks:
             return
         if status == "finished":
             try:
-                result = one.future.result()
+                result = self._answer(one)
                 if result is not None and self.function is task:
-                    self._fetch(one)
+                    self._fetch(one, result)
             except HeadraceError:
                 raise
             except Exception as error:
@@ -277,13 +275,21 @@ class Tasks:
                 raise WorkersError(f"{where}: {kind}: {first_line(failed)}") from failed
         self._again(one, "is gone")
 
-    def _fetch(self, one: Given) -> None:
+    def _answer(self, one: Given) -> Any:
+        """Return what a task says; `TimeoutError` if its worker went before it was asked: dask would wait for ever."""
+        for _ in range(int(PATIENCE / LOOK)):
+            with suppress(TimeoutError):
+                return one.future.result(timeout=LOOK)
+            if one.worker not in self.client.nthreads():
+                break
+        raise TimeoutError("it went before it was asked")
+
+    def _fetch(self, one: Given, done: Done) -> None:
         """Bring what a task has left to the folder of the run, if it is not there."""
         if self.workers.shared is not None:
             return
         on = {"workers": [one.worker], "allow_other_workers": False, "pure": False}
         names = [state_name(self.stage.number, one.number)]
-        done: Done = one.future.result()
         if done.lengths:
             names.insert(0, cells_name(self.stage.number, one.number))  # the state says that all is there
         for name in names:
