@@ -56,7 +56,9 @@ def show(driver: Any, address: str, width: int, dark: bool = False) -> None:
 
 
 def asked_for(driver: Any) -> list[str]:
-    """Return the addresses that were asked for since this was asked last, but for what a page has within it."""
+    """Return the addresses that were asked for since this was asked last, but for what a page has within it, and the
+    browser's own start page.
+    """
     events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    return [url for url in asked if not url.startswith(("data:", "chrome:"))]
+    return [url for url in asked if not url.startswith(("data:", "chrome:", "chrome-untrusted:"))]
