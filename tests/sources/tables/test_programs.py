@@ -412,3 +412,11 @@ def test_mutated_tables_are_read_or_refused(tmp_path: Path) -> None:
                 pass
             except Exception as error:
                 raise AssertionError(f"{bytes(data)!r}: {error!r}") from error
+
+
+def test_a_size_of_a_gct_table_that_is_text_of_many_bytes(tmp_path: Path) -> None:
+    """It is cut for the message, and not within a letter."""
+    path = tmp_path / "x.gct"
+    path.write_text("#1.2\n" + "a" + "é" * 40 + "\t2\nName\tDescription\ts1\ng1\tx\t5\n", encoding="utf-8")
+    with pytest.raises(hr.InputError, match=f"line 2: 'a{'é' * 39}' is no size of a GCT table"):
+        hr.open_counts(path)

@@ -253,7 +253,7 @@ def _of_gct(text: Text, how: How) -> Loaded:
     except ValueError:
         sizes = []
     if len(sizes) < 2:
-        raise InputError(f"{text.name}, line 2: {lines[1][:40].decode()!r} is no size of a GCT table")
+        raise InputError(f"{text.name}, line 2: {lines[1].decode()[:40]!r} is no size of a GCT table")
     header = [one.strip('"') for one in lines[2].decode().rstrip("\r").split("\t")]
     body = lines[3]
     n_meta = sizes[3] if len(sizes) > 3 else 0
