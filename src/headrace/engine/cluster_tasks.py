@@ -107,7 +107,7 @@ class Tasks:
                 yielded = self.done[number]
             yield yielded
 
-    def _run(self) -> None:
+    def _run(self) -> None:  # in a thread of its own, as all below
         self.seen = time.monotonic()
         try:
             while len(self.done) < self.n and not self.ended:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import headrace as hr
 from headrace.errors import HeadraceError, OutputError
+from headrace.sinks.h5ad.sink import H5ad
 from headrace.sources.arrays import ArraySource
 
 N = 6
@@ -316,3 +317,33 @@ def test_whatever_pandas_holds_comes_back_equal_or_is_refused_by_name(values: pd
         assert got.dropna().tolist() == obs[name].dropna().tolist()
     else:
         pd.testing.assert_series_equal(got, obs[name])
+
+
+def per_chunk(categories: list[str]) -> list[pd.DataFrame]:
+    """Two frames of one column, whose second has other categories than the first."""
+    first = pd.DataFrame({"kind": pd.Categorical(["a", "b"], ["a", "b", "c"])}, index=["c0", "c1"])
+    second = pd.DataFrame({"kind": pd.Categorical(["b", None, categories[0]], categories)}, index=["c2", "c3", "c4"])
+    return [first, second]
+
+
+@pytest.mark.parametrize("categories", [["c", "b", "a"], ["c", "b"], ["a", "b", "z"]], ids=str)
+def test_categories_in_another_order_keep_their_cells(categories: list[str], tmp_path: Path) -> None:
+    """A step of one's own may make them anew in each chunk; codes of another order would be other values."""
+    frames = per_chunk(categories)
+    write(tmp_path, frames)
+    back = ad.read_h5ad(tmp_path / "x.h5ad").obs["kind"].astype(object)
+    assert back.where(back.notna(), None).tolist() == ["a", "b", "b", None, categories[0]]
+
+
+def test_a_category_that_the_column_has_not(tmp_path: Path) -> None:
+    with pytest.raises(hr.InputError, match="column 'kind' has other categories in some cells than its dtype says"):
+        write(tmp_path, per_chunk(["z", "b"]))
+
+
+def write(tmp_path: Path, frames: list[pd.DataFrame]) -> None:
+    obs = pd.concat([frames[0]] * 3).iloc[:5].set_axis([f"c{i}" for i in range(5)])
+    spec = ArraySource(np.ones((5, 1), np.float32), obs, pd.DataFrame(index=["g"])).spec
+    with H5ad(tmp_path / "x.h5ad").open(spec) as writer:
+        for frame in frames:
+            writer.write(hr.Chunk(np.ones((len(frame), 1), np.float32), frame))
+        writer.finish(spec)

@@ -254,7 +254,7 @@ class Categories:
 
     def extend(self, blocks: Sequence[pd.Series]) -> None:
         """Add rows that came in blocks: pandas would compare all categories of all blocks to join them."""
-        codes = np.concatenate([block.cat.codes.to_numpy(np.int32) for block in blocks])
+        codes = np.concatenate([self._codes_of(block) for block in blocks])
         self.used[np.unique(codes)] = True
         self.spill.write(codes.tobytes())
 
@@ -283,6 +283,16 @@ class Categories:
         """Let go of the temporary file."""
         with suppress(OSError):  # it may still want to write, to a disk that is full
             self.spill.close()
+
+    def _codes_of(self, values: pd.Series) -> npt.NDArray[np.int32]:
+        """Return codes of this column's categories, whatever order a step of one's own has given them in a chunk."""
+        own, theirs = self.dtype.categories, values.cat.categories
+        if theirs is not own and not theirs.equals(own):
+            missing = values.isna()
+            values = values.cat.set_categories(own)
+            if (values.isna() & ~missing).any():
+                raise InputError(f"column {self.name!r} has other categories in some cells than its dtype says")
+        return values.cat.codes.to_numpy(np.int32)
 
     def _codes(self) -> Iterator[npt.NDArray[np.int32]]:
         self.spill.seek(0)
