@@ -292,7 +292,7 @@ class Categories:
             values = values.cat.set_categories(own)
             if (values.isna() & ~missing).any():
                 raise InputError(f"column {self.name!r} has other categories in some cells than its dtype says")
-        return values.cat.codes.to_numpy(np.int32)
+        return np.asarray(values.cat.codes, dtype=np.int32)
 
     def _codes(self) -> Iterator[npt.NDArray[np.int32]]:
         self.spill.seek(0)
