@@ -13,6 +13,8 @@ import pandas as pd
 from scipy import sparse
 
 from .presence import Presence
+from .rows import Obs, ObsRows
+from .scaling import Scaling
 
 Matrix: TypeAlias = sparse.csr_array | npt.NDArray[np.float32]
 """Cells x genes: CSR, or dense where a step says that dense is what it makes."""
@@ -44,41 +46,6 @@ class Limit:
     """A column of `obs`, or `n_genes` or `n_counts`: genes above zero and total of X."""
     low: float | None = None
     high: float | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Scaling:
-    """How genes are scaled: (x - mean) / std, within -most and most.
-
-    Parameters
-    ----------
-    mean, std
-        Shape (n_vars,), float64.
-    most
-        The largest value; infinity does not clip.
-    zero_center
-        Whether the mean is subtracted. If not, values are clipped from above only.
-    stored
-        Whether `X` is scaled, or is to be scaled by steps that take scaled values.
-    holds
-        What `X` held when the scaling was found: later changes make it void.
-    """
-
-    mean: npt.NDArray[np.float64]
-    std: npt.NDArray[np.float64]
-    most: float
-    zero_center: bool
-    stored: bool
-    holds: Holds
-
-    @property
-    def zero(self) -> npt.NDArray[np.float64]:
-        """What a zero becomes, shape (n_vars,)."""
-        return np.clip(-self.mean / self.std, -self.most, self.most) if self.zero_center else np.zeros(len(self.mean))
-
-    def of(self, genes: Mask) -> Scaling:
-        """Return that of some genes, shape (n_vars,)."""
-        return replace(self, mean=self.mean[genes], std=self.std[genes])
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,10 +194,16 @@ class Chunk:
     """
 
     X: Matrix
-    obs: pd.DataFrame
+    obs: Obs = Obs()  # noqa: RUF009 # a field without a default, which is a table
     layers: Mapping[str, Matrix] = field(default_factory=dict)
     unlogged: Matrix | None = None
     obsm: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> ObsRows:
+        """`obs` as it came: a table, or rows of one that need not have been cut out."""
+        rows: ObsRows = self.__dict__["rows"]
+        return rows
 
     @property
     def n_obs(self) -> int:
@@ -249,7 +222,7 @@ class Chunk:
 
     def with_X(self, X: Matrix) -> Chunk:  # noqa: N802 # X is the field's own name
         """Return the same cells with another matrix."""
-        return replace(self, X=X, unlogged=None)
+        return self.replaced(X=X, unlogged=None)
 
     def with_data(self, data: npt.NDArray[np.float32]) -> Chunk:
         """Return the same cells with new values at the same places, shape (nnz,), in the order of `X.data`."""
@@ -264,7 +237,11 @@ class Chunk:
 
     def with_obsm(self, **arrays: npt.NDArray[Any]) -> Chunk:
         """Return the same cells with more arrays, each of shape (n_obs, k)."""
-        return replace(self, obsm={**self.obsm, **arrays})
+        return self.replaced(obsm={**self.obsm, **arrays})
+
+    def replaced(self, **fields: Any) -> Chunk:
+        """Return a chunk with other fields, as `dataclasses.replace`, which would cut `obs` out of its table."""
+        return replace(self, **{"obs": self.rows, **fields})
 
 
 @dataclass(frozen=True)

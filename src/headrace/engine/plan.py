@@ -257,12 +257,12 @@ class Plan:
         check_outputs(sink, place, *size, spool)
         with self._run(settings, asked) as running:
             running.fit()
-            written, corrected = 0, Counter[str]()
+            written, corrected, assays = 0, Counter[str](), "length_normalized" in running.expected.obs
             with sink.open(running.expected) as writer:
                 for chunk in running.last_pass(sink.preparer(running.expected)):
                     writer.write(chunk)
                     written += chunk.n_obs
-                    corrected.update(length_normalized(chunk.obs))
+                    corrected.update(length_normalized(chunk.obs) if assays else {})
                 need_cells(written, running.expected)
                 spec = self._recounted(running.finished(written), corrected)
                 spec = spec if asked is None else asked.kept(spec, running.specs)

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -124,7 +124,7 @@ def through(
 
     def work(item: Item) -> tuple[int, Chunk]:
         chunk = kept(*item)
-        return chunk.n_obs, replace(run_path(path, locks, chunk), unlogged=None)  # nothing reads it any more
+        return chunk.n_obs, run_path(path, locks, chunk).replaced(unlogged=None)  # nothing reads it any more
 
     with closing(items):  # an error keeps what it was raised in, and that would keep the input open
         for number, done in enumerate(executor.map(work, items)):

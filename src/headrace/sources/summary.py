@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import sparse
 
 from ..chunk import csr
+from ..rows import ObsRows, cut
 
 HTSEQ = r"__[A-Za-z]\w*|no_feature|ambiguous|too_low_a_?[Qq]ual|not_aligned|alignment_not_unique"
 STAR = r"[Nn]_(?:unmapped|multimapping|no[Ff]eature|ambiguous)"
@@ -135,8 +136,8 @@ class Summaries:
         return obs.assign(**{name: np.empty(0) for name in self.columns.values()})
 
     def split(
-        self, X: sparse.csr_array, obs: pd.DataFrame, first: int = 0, exact: Exact | None = None
-    ) -> tuple[sparse.csr_array, pd.DataFrame]:
+        self, X: sparse.csr_array, obs: ObsRows, first: int = 0, exact: Exact | None = None
+    ) -> tuple[sparse.csr_array, ObsRows]:
         """Return the values of the features that are kept, and obs with those of the others.
 
         Parameters
@@ -145,7 +146,7 @@ class Summaries:
             The number of the first cell, and counts of summary rows that X has rounded.
         """
         if self.columns:
-            obs = obs.copy(deep=False)
+            obs = cut(obs).copy(deep=False)
             for at, name in self.columns.items():
                 sums = np.array(X[:, [at]].sum(axis=1), np.float64).ravel()
                 if exact is not None:

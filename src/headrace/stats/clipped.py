@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +45,7 @@ class ClippedSums(Accumulator[MomentsByGroup]):
             if code in self.caps:
                 its = group == code
                 data[its] = np.minimum(data[its], self.caps[code][X.indices[its]])
-        self.sums.update(replace(chunk, layers={"clipped": with_data(X, data)}))
+        self.sums.update(chunk.replaced(layers={"clipped": with_data(X, data)}))
 
     def merge(self, other: ClippedSums) -> None:
         """Add all that `other` has seen."""

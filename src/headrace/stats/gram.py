@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..chunk import Chunk, Mask, Scaling
+from ..chunk import Chunk, Mask
 from ..errors import CountsError
 from ..protocols import Accumulator
+from ..scaling import Scaling
 from . import kernels
 from .moments import as_float
 

@@ -38,7 +38,7 @@ class SaveLayer(Transform):
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the cells with the layer; nothing is copied."""
-        return replace(chunk, layers={**chunk.layers, self.name: chunk.X})
+        return chunk.replaced(layers={**chunk.layers, self.name: chunk.X})
 
     def out(self, spec: StreamSpec) -> StreamSpec:
         """Describe the stream with the layer."""
@@ -101,7 +101,7 @@ class DropLayer(Transform):
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the cells without the layer."""
-        return replace(chunk, layers={name: X for name, X in chunk.layers.items() if name != self.name})
+        return chunk.replaced(layers={name: X for name, X in chunk.layers.items() if name != self.name})
 
     def out(self, spec: StreamSpec) -> StreamSpec:
         """Describe the stream without the layer."""

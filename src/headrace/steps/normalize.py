@@ -249,7 +249,7 @@ class Log1p(Transform):
         check_defined("Log1p", "logarithm of 1 + x", chunk, logged)
         X = logged.reshape(chunk.X.shape) if isinstance(chunk.X, np.ndarray) else None
         after = chunk.with_data(logged) if X is None else chunk.with_X(X)
-        return replace(after, unlogged=chunk.X)
+        return after.replaced(unlogged=chunk.X)
 
     def out(self, spec: StreamSpec) -> StreamSpec:
         """Describe the logged stream, or raise if it was logged before."""

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..chunk import Chunk, Holds, Scaling, StreamSpec
+from ..chunk import Chunk, Holds, StreamSpec
 from ..errors import InputError, PlanError, nearest
 from ..protocols import Accumulator, Fit, Step, Transform
+from ..scaling import Scaling
 from ..stats import kernels
 from ..stats.components import Components, components
 from ..stats.gram import LARGEST_LOG, GramSums, LargestValues, Products, Values

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from ..chunk import Chunk, Holds, Scaling, StreamSpec
+from ..chunk import Chunk, Holds, StreamSpec
 from ..errors import InputError, PlanError
 from ..protocols import Accumulator, Fit, Transform
+from ..scaling import Scaling
 from ..stats import kernels
 from ..stats.bygroup import MomentsByGroup, SumsByGroup
 from ..stats.cells import library_sizes

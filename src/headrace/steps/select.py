@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,7 @@ def _map(chunk: Chunk, fn: Any, **changes: Any) -> Chunk:
 
     layers = {name: once(X) for name, X in chunk.layers.items()}
     unlogged = None if chunk.unlogged is None else once(chunk.unlogged)
-    return replace(chunk, X=once(chunk.X), layers=layers, unlogged=unlogged, **changes)
+    return chunk.replaced(X=once(chunk.X), layers=layers, unlogged=unlogged, **changes)
 
 
 @dataclass(frozen=True)

@@ -250,12 +250,12 @@ class Categories:
 
     def append(self, values: pd.Series) -> None:
         """Add rows."""
-        self.extend([values])
+        self.extend([values.array])
 
-    def extend(self, blocks: Sequence[pd.Series]) -> None:
+    def extend(self, blocks: Sequence[pd.Categorical]) -> None:
         """Add rows that came in blocks: pandas would compare all categories of all blocks to join them."""
         codes = np.concatenate([self._codes_of(block) for block in blocks])
-        self.used[np.unique(codes)] = True
+        self.used[codes] = True
         self.spill.write(codes.tobytes())
 
     def finish(self) -> None:
@@ -284,15 +284,15 @@ class Categories:
         with suppress(OSError):  # it may still want to write, to a disk that is full
             self.spill.close()
 
-    def _codes_of(self, values: pd.Series) -> npt.NDArray[np.int32]:
+    def _codes_of(self, values: pd.Categorical) -> npt.NDArray[np.int32]:
         """Return codes of this column's categories, whatever order a step of one's own has given them in a chunk."""
-        own, theirs = self.dtype.categories, values.cat.categories
+        own, theirs = self.dtype.categories, values.categories
         if theirs is not own and not theirs.equals(own):
             missing = values.isna()
-            values = values.cat.set_categories(own)
+            values = values.set_categories(own)
             if (values.isna() & ~missing).any():
                 raise InputError(f"column {self.name!r} has other categories in some cells than its dtype says")
-        return np.asarray(values.cat.codes, dtype=np.int32)
+        return np.asarray(values.codes, dtype=np.int32)
 
     def _codes(self) -> Iterator[npt.NDArray[np.int32]]:
         self.spill.seek(0)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ...rows import ObsRows, TableRows, cut
 from .columns import Categories, Column, Text, column
 from .hdf5 import Storage
 
@@ -44,17 +45,22 @@ class FrameWriter:
         attributes: dict[str, Any] = {"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": index}
         attributes["column-order"] = np.array(list(empty.columns), dtype=h5py.string_dtype())
         group.attrs.update(attributes)
-        self.waiting: list[pd.DataFrame] = []
+        self.waiting: list[ObsRows] = []
         self.rows = 0
         self.index = Text(group, index, most, None)
         self.columns: dict[str, Column] = {
             name: column(group, name, empty[name].dtype, folder, most, storage) for name in empty
         }
 
-    def append(self, frame: pd.DataFrame) -> None:
+    def append(self, rows: ObsRows) -> None:
         """Add rows."""
-        self.waiting.append(frame)
-        self.rows += len(frame)
+        last = self.waiting[-1] if self.waiting else None
+        joined = last.joined(rows) if isinstance(last, TableRows) else None
+        if joined is None:
+            self.waiting.append(rows)
+        else:
+            self.waiting[-1] = joined
+        self.rows += len(rows)
         if self.rows >= BLOCK_ROWS:
             self._put_away()
 
@@ -62,11 +68,12 @@ class FrameWriter:
         """Write the rows that wait."""
         if not self.waiting:
             return
-        self.index.append(np.concatenate([np.asarray(frame.index, dtype=object) for frame in self.waiting]))
+        frames = [cut(rows) for rows in self.waiting]
+        self.index.append(np.concatenate([np.asarray(frame.index, dtype=object) for frame in frames]))
         for name, each in self.columns.items():
-            blocks = [frame[name] for frame in self.waiting]
+            blocks = [frame[name] for frame in frames]
             if isinstance(each, Categories):
-                each.extend(blocks)
+                each.extend([block.array for block in blocks])
             else:
                 each.append(blocks[0] if len(blocks) == 1 else pd.concat(blocks))
         self.waiting, self.rows = [], 0

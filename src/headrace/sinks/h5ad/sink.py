@@ -138,7 +138,7 @@ class H5adWriter(Writer):
     def write(self, chunk: Chunk) -> None:
         """Append cells."""
         with self.told():
-            self.obs.append(chunk.obs)
+            self.obs.append(chunk.rows)
             self._append("X", chunk.X)
             for name, layer in chunk.layers.items():
                 self._append(f"layers/{name}", layer)

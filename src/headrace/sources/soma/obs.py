@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ...errors import SourceError
+from ...rows import ObsRows, TableRows
 from ...support.retry import call
 from ...traffic import Traffic
 from ..compact import Ints, Joinids
@@ -119,16 +120,16 @@ class Annotations:
         if position < len(self.joinids):
             self.obs.ahead(self.columns, self._run(position)[1])
 
-    def read(self, start: int, stop: int) -> pd.DataFrame:
+    def read(self, start: int, stop: int) -> ObsRows:
         """Return the cells at positions `start` to `stop`, indexed by their names."""
-        parts: list[pd.DataFrame] = []
+        parts: list[TableRows] = []
         with self.lock:
             while start < stop:
                 call(self.traffic, "obs", partial(self._go_to, start))
-                part = self.block.iloc[start - self.first : stop - self.first]
-                start += len(part)
-                parts.append(part if start == stop and not parts else part.copy())  # so that the block can go
-        return parts[0] if len(parts) == 1 else pd.concat(parts)
+                first, last = start - self.first, min(stop - self.first, len(self.block))
+                parts.append(TableRows(self.block, first, last))
+                start += last - first
+        return parts[0] if len(parts) == 1 else pd.concat([part.cut for part in parts])
 
     def _go_to(self, position: int) -> None:
         """Have the table at hand that has a cell."""

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from scipy import sparse
 
 from ...errors import SourceError
+from ...rows import ObsRows, cut
 
 EXACT = 2**24
 """Totals up to which sums of float32 are exact."""
 
 
-def compare_totals(
-    totals: npt.NDArray[np.float64], X: sparse.csr_array, obs: pd.DataFrame, complete: bool = False
-) -> None:
+def compare_totals(totals: npt.NDArray[np.float64], X: sparse.csr_array, rows: ObsRows, complete: bool = False) -> None:
     """Compare the total of each cell with `obs["raw_sum"]`, if obs has that.
 
     Parameters
@@ -29,6 +27,8 @@ def compare_totals(
         Of each cell over all genes as stored, shape (n_obs,).
     X
         What is left of it.
+    rows
+        The cells in obs.
     complete
         Whether no cell can have a value that was left out, so that one that was is of a gene that it cannot have.
 
@@ -37,6 +37,7 @@ def compare_totals(
     SourceError
         If they differ.
     """
+    obs = cut(rows)
     if "raw_sum" in obs:
         said = obs["raw_sum"].to_numpy()
         wrong = np.flatnonzero((totals != said) & (said < EXACT))

@@ -80,7 +80,7 @@ class BulkCounts(ArraySource):
         for (start, stop), chunk in zip(refs, super().read(refs), strict=True):
             if self.lengths is not None:
                 length = self.lengths.iloc[start:stop].to_numpy(np.float32)
-                chunk = replace(chunk, layers={"length": length})
+                chunk = chunk.replaced(layers={"length": length})
             yield chunk
 
 
