@@ -1,4 +1,4 @@
-"""Rows of obs are cut out of their table when somebody looks, and are then what pandas gives."""
+"""Annotations of cells as arrays are, once somebody looks, the table that pandas would have made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from scipy import sparse
 import headrace as hr
 from headrace.chunk import Chunk
 from headrace.engine import settings
-from headrace.rows import TableRows
+from headrace.rows import CellRows
+from headrace.sources.soma import obs as annotations
 
 TABLE = pd.DataFrame(
     {
@@ -33,56 +34,75 @@ def chunk(rows: Any) -> Chunk:
 
 
 def test_a_chunk_has_the_rows_of_its_table() -> None:
-    pd.testing.assert_frame_equal(chunk(TableRows(TABLE, 1, 4)).obs, TABLE.iloc[1:4])
-    pd.testing.assert_frame_equal(chunk(TABLE).obs, TABLE)
+    rows = CellRows.of(TABLE)
+    assert chunk(TABLE).obs is TABLE
+    pd.testing.assert_frame_equal(chunk(rows).obs, TABLE)
+    pd.testing.assert_frame_equal(chunk(rows.take(slice(1, 4))).obs, TABLE.iloc[1:4])
+    at = np.array([4, 0, 2])
+    pd.testing.assert_frame_equal(chunk(rows.take(at)).obs, TABLE.iloc[at])
+    for name in TABLE:
+        pd.testing.assert_series_equal(chunk(rows).column(name), TABLE[name], check_names=False)
+    pd.testing.assert_frame_equal(CellRows.of(TABLE[[]]).table, TABLE[[]], check_column_type=False)
 
 
-def test_rows_that_follow_are_joined_and_no_others() -> None:
-    first = TableRows(TABLE, 0, 2)
-    joined = first.joined(TableRows(TABLE, 2, 5))
-    assert joined is not None
-    pd.testing.assert_frame_equal(joined.cut, TABLE.iloc[:5])
-    for other in (TableRows(TABLE, 3, 5), TableRows(TABLE.copy(), 2, 5), TABLE.iloc[2:5]):
-        assert first.joined(other) is None
+NEW = {
+    "array": np.arange(6),
+    "masked": pd.array([1, None, 3, 4, 5, 6], dtype="Int64"),
+    "categorical": pd.Categorical(list("xyxyxy")),
+    "list": [1, 2, 3, 4, 5, 6],
+    "one for all": 7,
+    "by the cells' names": pd.Series([6, 5, 4, 3, 2, 1], index=list("zyxwvu")),
+    "text": np.array(list("abcdef"), dtype=object),
+}
 
 
-def test_other_fields_leave_them_alone_and_new_columns_are_only_of_the_chunk() -> None:
-    rows = TableRows(TABLE, 1, 3)
+@pytest.mark.parametrize("name", NEW)
+@pytest.mark.parametrize("replaces", [False, True], ids=["new", "instead of another"])
+def test_columns_are_added_as_pandas_adds_them(name: str, replaces: bool) -> None:
+    called = "age" if replaces else "new"
+    expected = TABLE.copy()
+    expected[called] = NEW[name]
+    for rows in (TABLE, CellRows.of(TABLE)):
+        before = chunk(rows)
+        pd.testing.assert_frame_equal(before.with_obs(**{called: NEW[name]}).obs, expected)
+        assert list(before.obs) == list(TABLE)
+
+
+def test_other_fields_leave_them_alone() -> None:
+    rows = CellRows.of(TABLE)
     before = chunk(rows)
-    assert before.with_data(before.X.data * 2).replaced(layers={}).with_obsm(pca=np.zeros((2, 1))).rows is rows
-    after = before.with_obs(more=[1, 2])
-    assert after.obs["more"].tolist() == [1, 2]
-    assert list(before.obs) == list(rows.cut) == list(TABLE)
-    pd.testing.assert_frame_equal(replace(before, layers={}).obs, TABLE.iloc[1:3])
+    assert before.with_data(before.X.data * 2).replaced(layers={}).with_obsm(pca=np.zeros((6, 1))).rows is rows
+    pd.testing.assert_frame_equal(replace(before, layers={}).obs, TABLE)
 
 
 def test_a_chunk_that_is_sent_takes_its_own_rows_along() -> None:
     long = pd.DataFrame({"n": np.arange(1_000_000)})
-    sent = pickle.dumps(chunk(TableRows(long, 10, 12)))
+    sent = pickle.dumps(chunk(CellRows.of(long).take(slice(10, 12))))
     assert len(sent) < 10_000
     pd.testing.assert_frame_equal(pickle.loads(sent).obs, long.iloc[10:12])
 
 
-def test_a_plan_that_looks_at_no_column_cuts_blocks_and_not_chunks(
-    demo_census: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("filtered", [False, True], ids=["one pass", "from the spool, filtered"])
+def test_a_plan_that_looks_at_no_column_makes_no_table_of_a_chunk(
+    filtered: bool, demo_census: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths: list[int] = []
-    cut = TableRows.cut.func  # type: ignore[attr-defined] # a cached property
-    counted = property(lambda rows: lengths.append(len(rows)) or cut(rows))  # type: ignore[func-returns-value]
-    monkeypatch.setattr(TableRows, "cut", counted)
+    table = CellRows.table.func  # type: ignore[attr-defined] # a cached property
+    counted = property(lambda rows: lengths.append(len(rows)) or table(rows))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(CellRows, "table", counted)
     monkeypatch.setattr(settings, "MAX_CHUNK_NNZ", 50_000)
     query = hr.open_census(demo_census).query("homo_sapiens", genes="all", primary_only=False)
+    qc = [hr.QCMetrics({"mt": "MT-"}, percent_top=()), hr.FilterCells(min_genes=300), hr.FilterGenes(min_cells=3)]
     steps = [hr.SaveLayer("counts"), hr.NormalizeTotal(1e4), hr.Log1p(), hr.HighlyVariableGenes(100)]
     chunks: list[Any] = []
-    hr.Plan(query, steps).write_h5ad(
+    hr.Plan(query, [*(qc if filtered else []), *steps]).write_h5ad(
         tmp_path / "out.h5ad",
         executor=hr.Serial(),
         on_event=lambda event: chunks.append(event) if isinstance(event, hr.events.ChunkDone) else None,
     )
     n_obs = query.spec.n_obs
     assert len(chunks) > 5
-    assert max(lengths) > 2 * n_obs // len(chunks)  # several chunks at once
-    assert len(lengths) < len(chunks)
+    assert sum(length > 0 for length in lengths) <= -(-n_obs // annotations.BLOCK)  # where a chunk lies in two of them
     got = ad.read_h5ad(tmp_path / "out.h5ad")
     assert got.obs_names.tolist() == [str(joinid) for joinid in got.obs["soma_joinid"]]
-    assert len(got) == n_obs
+    assert (len(got) < n_obs) == filtered

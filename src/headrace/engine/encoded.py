@@ -20,7 +20,7 @@ from scipy import sparse
 
 from ..chunk import Chunk, Matrix, csr
 from ..stats import kernels
-from ..support.packed import pack, pack_frame, unpack, unpack_frame
+from ..support.packed import pack, pack_rows, unpack, unpack_rows
 
 MAGIC = b"headrace spool 3\n"
 ESCAPE = 65535
@@ -36,7 +36,7 @@ def encode(chunk: Chunk, of: Sequence[str | int] = ()) -> bytes:
     meta["obsm"] = [(name, values.dtype.str, values.shape[1]) for name, values in chunk.obsm.items()]
     if of:
         meta["of"] = of
-    parts = [b"", *pack_frame(chunk.obs), *first, *(pack(values.ravel()) for values in chunk.obsm.values())]
+    parts = [b"", *pack_rows(chunk.rows), *first, *(pack(values.ravel()) for values in chunk.obsm.values())]
     for name, layer in chunk.layers.items():
         about, more = _matrix(layer, X)
         meta.setdefault("layers", []).append({"name": name, **about})
@@ -79,7 +79,7 @@ def decode(stored: bytes | memoryview, empty: pd.DataFrame, of: Sequence[str | i
     for about in meta.get("layers", []):
         layers[about["name"]] = _decoded(about, arrays[at:], X)
         at += PER_MATRIX
-    return Chunk(X, unpack_frame(numbers, text, others, empty, n_obs), layers, obsm=obsm)
+    return Chunk(X, unpack_rows(numbers, text, others, empty, n_obs), layers, obsm=obsm)
 
 
 def _decoded(meta: dict[str, Any], arrays: Sequence[memoryview], beside: Any) -> Matrix:

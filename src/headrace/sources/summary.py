@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import sparse
 
 from ..chunk import csr
-from ..rows import ObsRows, cut
+from ..rows import ObsRows, as_table
 
 HTSEQ = r"__[A-Za-z]\w*|no_feature|ambiguous|too_low_a_?[Qq]ual|not_aligned|alignment_not_unique"
 STAR = r"[Nn]_(?:unmapped|multimapping|no[Ff]eature|ambiguous)"
@@ -146,7 +146,7 @@ class Summaries:
             The number of the first cell, and counts of summary rows that X has rounded.
         """
         if self.columns:
-            obs = cut(obs).copy(deep=False)
+            obs = as_table(obs).copy(deep=False)
             for at, name in self.columns.items():
                 sums = np.array(X[:, [at]].sum(axis=1), np.float64).ravel()
                 if exact is not None:

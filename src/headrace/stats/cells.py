@@ -42,7 +42,7 @@ class Sizes:
     def __call__(self, chunk: Chunk) -> npt.NDArray[np.float64]:
         """Return the sizes, shape (n_obs,)."""
         if self.column is not None:
-            return floats(chunk.obs[self.column]).copy()
+            return floats(chunk.column(self.column)).copy()
         if self.chosen is None:
             return library_sizes(chunk.X)
         X = Representation().csr(chunk)
@@ -109,7 +109,7 @@ class ValuesByGroup(Accumulator[dict[int, npt.NDArray[np.float64]]]):
 
     def update(self, chunk: Chunk) -> None:
         """Take in the cells of one chunk."""
-        self.parts.append((self.groups.codes(chunk), floats(chunk.obs[self.column]).copy()))
+        self.parts.append((self.groups.codes(chunk), floats(chunk.column(self.column)).copy()))
 
     def merge(self, other: ValuesByGroup) -> None:
         """Add all that `other` has seen."""

@@ -47,7 +47,7 @@ def measured(chunk: Chunk, measure: str) -> npt.NDArray[np.float64]:
         X = chunk.X
         n = np.count_nonzero(X > 0, axis=1) if isinstance(X, np.ndarray) else np.diff(X.indptr)
         return np.asarray(n, dtype=np.float64)
-    return floats(chunk.obs[measure])
+    return floats(chunk.column(measure))
 
 
 class Distributions(Accumulator[dict[str, Any]]):
@@ -165,7 +165,7 @@ class CellsOfValues(Accumulator[dict[str, Any]]):
         """Add the cells of one chunk."""
         self.n += chunk.n_obs
         for name in self.columns:
-            codes, values = _coded(chunk.obs[name])
+            codes, values = _coded(chunk.column(name))
             found = np.bincount(codes[codes >= 0], minlength=len(values))
             self._add(name, {str(values[i]): int(found[i]) for i in np.flatnonzero(found)})
 

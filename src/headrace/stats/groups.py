@@ -81,7 +81,7 @@ class Groups:
         codes = np.zeros(chunk.n_obs, dtype=np.int64)
         missing = np.zeros(chunk.n_obs, dtype=bool)
         for column, categories in zip(self.columns, self.categories, strict=True):
-            part = _codes(chunk.obs[column], categories)
+            part = _codes(chunk.column(column), categories)
             missing |= part < 0
             codes = codes * len(categories) + part
         codes[missing] = -1

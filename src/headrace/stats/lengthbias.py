@@ -76,7 +76,7 @@ class LengthBias(Accumulator[dict[str, Any]]):
     def _assays(self, chunk: Chunk) -> tuple[list[str], npt.NDArray[np.int64]]:
         if self.assay is None:
             return ["all cells"], np.zeros(chunk.n_obs, dtype=np.int64)
-        codes, found = pd.factorize(chunk.obs[self.assay], use_na_sentinel=True)
+        codes, found = pd.factorize(chunk.column(self.assay), use_na_sentinel=True)
         return [str(name) for name in found], codes.astype(np.int64)
 
     def _add(self, name: str, n: int, sums: npt.NDArray[np.uint64]) -> None:

@@ -37,7 +37,7 @@ class Measured:
 
     def rows(self, chunk: Chunk) -> Ints:
         """Return the row in `seen` of every cell, shape (n_obs,)."""
-        return np.asarray(self.row_of[chunk.obs["dataset_id"].cat.codes.to_numpy(np.int64)])
+        return np.asarray(self.row_of[chunk.column("dataset_id").cat.codes.to_numpy(np.int64)])
 
     def n(self, cells: Ints) -> Ints:
         """Count for every gene the cells that measured it; `cells` are those of each dataset."""

@@ -74,7 +74,7 @@ class FilterCells(Transform):
             mask &= within(n_genes, self.min_genes, self.max_genes)
         for column in self.reads_obs:
             low, high = (self.min or {}).get(column), (self.max or {}).get(column)
-            mask &= within(floats(chunk.obs[column]), low, high)
+            mask &= within(floats(chunk.column(column)), low, high)
         return take_cells(chunk, mask)
 
     @property
@@ -191,7 +191,7 @@ class WithinBounds(Transform):
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the cells that are no outliers."""
-        values = floats(chunk.obs[self.outliers.column])
+        values = floats(chunk.column(self.outliers.column))
         nowhere = (np.inf, -np.inf)
         low, high = (
             np.array([self.bounds.get(int(code), nowhere) for code in self.groups.codes(chunk)]).reshape(-1, 2).T

@@ -173,7 +173,7 @@ class DivideByLength(Transform):
         """Return the corrected cells."""
         rows = np.ones(chunk.n_obs, dtype=bool)
         if self.assays is not None:
-            rows = chunk.obs["assay_ontology_term_id"].isin(self.assays).to_numpy(bool)
+            rows = chunk.column("assay_ontology_term_id").isin(self.assays).to_numpy(bool)
         X = chunk.X
         assert not isinstance(X, np.ndarray), "counts are sparse"
         data = np.empty_like(X.data)

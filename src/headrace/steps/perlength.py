@@ -162,7 +162,7 @@ class PerMillion(Transform):
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the scaled samples; one without counts stays as it is."""
-        factors = floats(chunk.obs["norm_factors"]) if self.normalized else None
+        factors = floats(chunk.column("norm_factors")) if self.normalized else None
         return chunk.with_X(rates.tpm(Representation().csr(chunk), self.lengths, factors).astype(np.float32))
 
     def out(self, spec: StreamSpec) -> StreamSpec:

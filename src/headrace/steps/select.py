@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..chunk import Chunk, Matrix, StreamSpec, csr
 from ..errors import InputError, PlanError, nearest
 from ..protocols import Accumulator, Fit, Transform
+from ..rows import take
 from ..stats import kernels
 from ..stats.combined import Combined
 from ..stats.groups import Groups
@@ -26,7 +27,7 @@ def take_cells(chunk: Chunk, mask: npt.NDArray[np.bool_]) -> Chunk:
         return chunk
     rows = np.flatnonzero(mask)
     obsm = {name: values[rows] for name, values in chunk.obsm.items()}
-    return _map(chunk, lambda X: X[rows], obs=chunk.obs.iloc[rows], obsm=obsm)
+    return _map(chunk, lambda X: X[rows], obs=take(chunk.rows, rows), obsm=obsm)
 
 
 def take_genes(chunk: Chunk, gene_map: npt.NDArray[np.int32], n_vars: int) -> Chunk:
@@ -34,7 +35,7 @@ def take_genes(chunk: Chunk, gene_map: npt.NDArray[np.int32], n_vars: int) -> Ch
     kept = np.flatnonzero(gene_map >= 0)
     patterns: dict[int, tuple[Any, Any]] = {}  # layers share their indices with X: map them once
 
-    def take(X: Matrix) -> Matrix:
+    def taken(X: Matrix) -> Matrix:
         if isinstance(X, np.ndarray):
             return np.ascontiguousarray(X[:, kept])
         if id(X.indices) not in patterns:
@@ -47,7 +48,7 @@ def take_genes(chunk: Chunk, gene_map: npt.NDArray[np.int32], n_vars: int) -> Ch
         kernels.keep_data(X.indices, X.data, gene_map, data)
         return csr(data, indices, indptr, n_vars)
 
-    return _map(chunk, take)
+    return _map(chunk, taken)
 
 
 def _map(chunk: Chunk, fn: Any, **changes: Any) -> Chunk:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 import headrace as hr
-from headrace.rows import cut
+from headrace.rows import as_table
 from headrace.sources.soma import obs as annotations
 from headrace.sources.soma.obs import Annotations
 
@@ -70,7 +70,7 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cells_are_those_asked_for(arrange: Any, joinids: np.ndarray) -> None:
     cells = Annotations(Obs(arrange), joinids, ["label"])
     for start, stop in [(0, 5), (5, 20), (20, len(joinids)), (7, 9), (1, len(joinids) - 1)]:
-        got = cut(cells.read(start, stop))
+        got = as_table(cells.read(start, stop))
         assert got.index.tolist() == [str(joinid) for joinid in joinids[start:stop]]
         assert got["label"].tolist() == [f"cell {joinid}" for joinid in joinids[start:stop]]
 

@@ -241,8 +241,8 @@ class Categories:
     def __init__(
         self, group: h5py.Group, name: str, dtype: pd.CategoricalDtype, folder: Path, most: int, storage: Storage
     ) -> None:
-        self.group, self.name, self.dtype, self.folder = group, name, dtype, folder
-        self.most, self.storage = most, storage
+        self.group, self.name, self.dtype, self.folder, self.most = group, name, dtype, folder, most
+        self.storage = storage
         self.spill = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 # lives as long as the writer
         self.used = np.zeros(len(dtype.categories) + 1, dtype=bool)  # the last is "no value", code -1
         self.used[:-1] = bool(dtype.ordered)
@@ -252,22 +252,20 @@ class Categories:
         """Add rows."""
         self.extend([values.array])
 
-    def extend(self, blocks: Sequence[pd.Categorical]) -> None:
-        """Add rows that came in blocks: pandas would compare all categories of all blocks to join them."""
-        codes = np.concatenate([self._codes_of(block) for block in blocks])
+    def extend(self, parts: Sequence[Any]) -> None:
+        """Add rows that came in parts: pandas would compare all categories of all parts to join them."""
+        codes = np.concatenate([self._codes_of(part) for part in parts])
         self.used[codes] = True
         self.spill.write(codes.tobytes())
 
     def finish(self) -> None:
         """Write categories and codes."""
-        kept = np.flatnonzero(self.used[:-1])
+        kept, renumber = np.flatnonzero(self.used[:-1]), np.full(len(self.used), -1, dtype=np.int32)
         categories = self.dtype.categories[kept]
-        renumber = np.full(len(self.used), -1, dtype=np.int32)
         renumber[kept] = np.arange(len(kept))
         narrow = np.min_scalar_type(-max(1, len(kept)))
-        group = self.group.create_group(self.name)
-        group.attrs.update({"encoding-type": "categorical", "encoding-version": "0.2.0"})
-        group.attrs["ordered"] = bool(self.dtype.ordered)
+        group, ordered = self.group.create_group(self.name), bool(self.dtype.ordered)
+        group.attrs.update({"encoding-type": "categorical", "encoding-version": "0.2.0", "ordered": ordered})
         values = column(group, "categories", categories.dtype, self.folder, len(categories), self.storage)
         values.append(pd.Series(categories))
         values.finish()
@@ -284,15 +282,17 @@ class Categories:
         with suppress(OSError):  # it may still want to write, to a disk that is full
             self.spill.close()
 
-    def _codes_of(self, values: pd.Categorical) -> npt.NDArray[np.int32]:
+    def _codes_of(self, part: Any) -> npt.NDArray[np.int32]:
         """Return codes of this column's categories, whatever order a step of one's own has given them in a chunk."""
-        own, theirs = self.dtype.categories, values.categories
+        if not isinstance(part.dtype, pd.CategoricalDtype):
+            raise InputError(f"column {self.name!r} is to be categorical, but is {part.dtype} in some cells")
+        own, theirs, codes = self.dtype.categories, part.dtype.categories, part.codes
         if theirs is not own and not theirs.equals(own):
-            missing = values.isna()
-            values = values.set_categories(own)
-            if (values.isna() & ~missing).any():
+            place = own.get_indexer(theirs)
+            if (place[np.unique(codes[codes >= 0])] < 0).any():
                 raise InputError(f"column {self.name!r} has other categories in some cells than its dtype says")
-        return np.asarray(values.codes, dtype=np.int32)
+            codes = np.append(place, -1)[codes]
+        return np.asarray(codes, dtype=np.int32)
 
     def _codes(self) -> Iterator[npt.NDArray[np.int32]]:
         self.spill.seek(0)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ...rows import ObsRows, TableRows, cut
+from ...rows import CellRows, ObsRows, concatenated
 from .columns import Categories, Column, Text, column
 from .hdf5 import Storage
 
@@ -45,7 +45,7 @@ class FrameWriter:
         attributes: dict[str, Any] = {"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": index}
         attributes["column-order"] = np.array(list(empty.columns), dtype=h5py.string_dtype())
         group.attrs.update(attributes)
-        self.waiting: list[ObsRows] = []
+        self.waiting: list[CellRows] = []
         self.rows = 0
         self.index = Text(group, index, most, None)
         self.columns: dict[str, Column] = {
@@ -54,12 +54,7 @@ class FrameWriter:
 
     def append(self, rows: ObsRows) -> None:
         """Add rows."""
-        last = self.waiting[-1] if self.waiting else None
-        joined = last.joined(rows) if isinstance(last, TableRows) else None
-        if joined is None:
-            self.waiting.append(rows)
-        else:
-            self.waiting[-1] = joined
+        self.waiting.append(CellRows.of(rows))
         self.rows += len(rows)
         if self.rows >= BLOCK_ROWS:
             self._put_away()
@@ -68,14 +63,13 @@ class FrameWriter:
         """Write the rows that wait."""
         if not self.waiting:
             return
-        frames = [cut(rows) for rows in self.waiting]
-        self.index.append(np.concatenate([np.asarray(frame.index, dtype=object) for frame in frames]))
+        self.index.append(np.concatenate([np.asarray(rows.index, dtype=object) for rows in self.waiting]))
         for name, each in self.columns.items():
-            blocks = [frame[name] for frame in frames]
+            parts = [rows.columns[name] for rows in self.waiting]
             if isinstance(each, Categories):
-                each.extend([block.array for block in blocks])
+                each.extend(parts)
             else:
-                each.append(blocks[0] if len(blocks) == 1 else pd.concat(blocks))
+                each.append(concatenated(parts))
         self.waiting, self.rows = [], 0
 
     def finish(self) -> None:

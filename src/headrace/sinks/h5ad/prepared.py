@@ -17,7 +17,7 @@ import pandas as pd
 
 from ...chunk import Chunk, Matrix
 from ...preparer import Preparer
-from ...support.packed import pack_frame, unpack_frame
+from ...support.packed import pack_rows, unpack_rows
 from .digests import row_checksums
 from .hdf5 import Compression, chunk_buffer, chunk_rows, filtered
 from .integers import check_whole
@@ -98,7 +98,7 @@ class H5adPreparer(Preparer):
         """Filter what can be filtered."""
         matrices = {"X": chunk.X, **{f"layers/{name}": layer for name, layer in chunk.layers.items()}}
         made = {name: self._rows(name, X, before.get(name, 0)) for name, X in matrices.items()}
-        return Prepared(made, pack_frame(chunk.obs), dict(chunk.obsm))
+        return Prepared(made, pack_rows(chunk.rows), dict(chunk.obsm))
 
     def taken(self, prepared: Prepared, obs: pd.DataFrame) -> Chunk:
         """Return a chunk whose matrices only `SparseWriter` can read."""
@@ -107,7 +107,7 @@ class H5adPreparer(Preparer):
             name.removeprefix("layers/"): each for name, each in prepared.matrices.items() if name != "X"
         }
         numbers, text, others = (memoryview(part) for part in prepared.obs)
-        return Chunk(X, unpack_frame(numbers, text, others, obs, X.shape[0]), layers, obsm=prepared.obsm)
+        return Chunk(X, unpack_rows(numbers, text, others, obs, X.shape[0]), layers, obsm=prepared.obsm)
 
     def _rows(self, name: str, X: Matrix, before: int) -> FilteredRows | npt.NDArray[Any]:
         if isinstance(X, np.ndarray):

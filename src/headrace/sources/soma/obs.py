@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ...errors import SourceError
-from ...rows import ObsRows, TableRows
+from ...rows import CellRows, ObsRows
 from ...support.retry import call
 from ...traffic import Traffic
 from ..compact import Ints, Joinids
@@ -75,7 +75,7 @@ class Annotations:
         self.known: tuple[int, Ints, Rows] | None = None
         self.lock = threading.Lock()
         self.categories: Known = {}
-        self.first, self.block = 0, pd.DataFrame()
+        self.first, self.block = 0, CellRows.of(pd.DataFrame())
         """The table at hand, and the position of its first cell."""
         self.coming: Iterator[pa.Table] = iter(())
         """What follows it."""
@@ -122,14 +122,13 @@ class Annotations:
 
     def read(self, start: int, stop: int) -> ObsRows:
         """Return the cells at positions `start` to `stop`, indexed by their names."""
-        parts: list[TableRows] = []
+        parts: list[CellRows] = []
         with self.lock:
             while start < stop:
                 call(self.traffic, "obs", partial(self._go_to, start))
-                first, last = start - self.first, min(stop - self.first, len(self.block))
-                parts.append(TableRows(self.block, first, last))
-                start += last - first
-        return parts[0] if len(parts) == 1 else pd.concat([part.cut for part in parts])
+                parts.append(self.block.take(slice(start - self.first, stop - self.first)))
+                start += len(parts[-1])
+        return parts[0] if len(parts) == 1 else pd.concat([part.table for part in parts])
 
     def _go_to(self, position: int) -> None:
         """Have the table at hand that has a cell."""
@@ -138,12 +137,12 @@ class Annotations:
             return
         if position != end:
             self.coming = iter(())
-        self.first, self.block = position, pd.DataFrame()
+        self.first, self.block = position, CellRows.of(pd.DataFrame())
         table = next(self.coming, None)
         if table is None:
             self.coming = self._tables(position)
             table = next(self.coming)
-        self.block = _frame(table, self.index, self.categories)
+        self.block = CellRows.of(_frame(table, self.index, self.categories))
         if self.traffic is not None and self.obs.replica is None:  # else they were counted as they came
             self.traffic.arrived(len(table) * CELL_BYTES)
 

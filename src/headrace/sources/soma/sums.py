@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from ...errors import SourceError
-from ...rows import ObsRows, cut
+from ...rows import CellRows, ObsRows
 
 EXACT = 2**24
 """Totals up to which sums of float32 are exact."""
@@ -37,9 +37,9 @@ def compare_totals(totals: npt.NDArray[np.float64], X: sparse.csr_array, rows: O
     SourceError
         If they differ.
     """
-    obs = cut(rows)
-    if "raw_sum" in obs:
-        said = obs["raw_sum"].to_numpy()
+    obs = CellRows.of(rows)
+    if "raw_sum" in obs.columns:
+        said = np.asarray(obs.columns["raw_sum"])
         wrong = np.flatnonzero((totals != said) & (said < EXACT))
         if len(wrong):
             k = wrong[0]
@@ -47,8 +47,8 @@ def compare_totals(totals: npt.NDArray[np.float64], X: sparse.csr_array, rows: O
                 f"the values of cell {obs.index[k]} in X sum to {totals[k]:,.10g}, but its obs['raw_sum'] says "
                 f"{said[k]:,.10g}: X is damaged, or the source contradicts itself; fetch the data again"
             )
-    if complete and "nnz" in obs:
-        lost = np.flatnonzero(np.diff(X.indptr) != obs["nnz"].to_numpy())
+    if complete and "nnz" in obs.columns:
+        lost = np.flatnonzero(np.diff(X.indptr) != np.asarray(obs.columns["nnz"]))
         if len(lost):
             raise SourceError(
                 f"cell {obs.index[lost[0]]} has a value for a gene that its dataset did not measure: X is damaged, or "
