@@ -185,6 +185,14 @@ def test_loops_are_compiled_even_where_numba_is_told_not_to(loops: Path) -> None
     assert done.stdout == "90 True\n"
 
 
+def test_kept_code_is_loaded_without_the_compiler(loops: Path, tmp_path: Path) -> None:
+    """What numba compiles with takes half a second to load, and linear algebra with it."""
+    loops.write_text(LOOPS + '    import sys\n    print("numba.np.linalg" in sys.modules)\n')
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    said = [subprocess.run([sys.executable, loops], env=environment, capture_output=True, text=True) for _ in range(2)]
+    assert [one.stdout.split() for one in said] == [["90", "True", "True"], ["90", "True", "False"]]
+
+
 CALLS = """
 from headrace.stats.kernels.compiled import compiled
 

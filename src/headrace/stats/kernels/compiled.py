@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import caching, config, types
+from numba.core import caching, config, runtime, types
 from numba.core.registry import cpu_target
 
 from ...errors import CodeCacheWarning
@@ -30,6 +30,7 @@ _NULL_CACHE: Any = caching.NullCache
 _INDEX_AND_DATA: Any = caching.IndexDataCacheFile
 _CONFIG: Any = config
 _cpu_target: Any = cpu_target
+_rtsys: Any = vars(runtime)["rtsys"]
 _unliteral: Any = types.unliteral
 _CHECKSUM = 16
 _told: list[str] = []
@@ -53,9 +54,18 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return made  # type: ignore[no-any-return] # numba has no types
 
 
-def load() -> None:
-    """Load what numba loads with the first loop, here and now: linear algebra, which starts threads of its own."""
-    _cpu_target.target_context.refresh()
+def load(everything: bool) -> None:
+    """Load what the loops need, here and now.
+
+    Parameters
+    ----------
+    everything
+        Also what numba compiles with, which loads linear algebra, which starts threads of its own: half a second and
+        50 MB, in vain where all code is kept.
+    """
+    _rtsys.initialize(_cpu_target.target_context)
+    if everything:
+        _cpu_target.target_context.refresh()
 
 
 def _cache(function: Callable[..., Any]) -> Any:
@@ -78,9 +88,10 @@ class _Kept(_FUNCTION_CACHE):  # type: ignore[misc] # numba has no types
         self._cache_file = _Entries(self._cache_path, name, impl.locator.get_source_stamp())
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return what is kept, or None."""
+        """Return what is kept, or None; numba's own method would first load all that it compiles with."""
         try:
-            found = super().load_overload(sig, target_context)
+            _rtsys.initialize(target_context)
+            found = self._load_overload(sig, target_context)
         except Exception:  # cut, or of another version of whatever it is made of: a miss
             found = None
         elsewhere = _CONFIG.CACHE_DIR and not self._cache_path.startswith(_CONFIG.CACHE_DIR)
