@@ -26,10 +26,13 @@ if job.name == "pca":
     crest.tl.pca(cells, n_comps=N_COMPS)
     uns["pca"] = {"variance": np.asarray(cells.uns["pca"]["variance"])}
 if job.method:
-    table = crest.tl.rank_genes_groups(cells, GROUPS, method=job.method, n_genes=None).to_pandas()
-    by_group = {str(group): rows for group, rows in table.groupby("group", observed=True)}
+    table = crest.tl.rank_genes_groups(cells, GROUPS, method=job.method, n_genes=None)
+    by_group = {str(rows["group"][0]): rows for rows in table.partition_by("group")}
     uns["rank_genes_groups"] = {
-        part: np.rec.fromarrays([rows[part].to_numpy() for rows in by_group.values()], names=list(by_group))
+        part: np.rec.fromarrays(
+            [np.array(rows[part].to_list(), dtype=object if part == "names" else None) for rows in by_group.values()],
+            names=list(by_group),
+        )
         for part in ("names", "scores", "logfoldchanges", "pvals", "pvals_adj")
     }
 chosen = (list(cells.var_names), list(cells.var["highly_variable"])) if job.flavor else ()

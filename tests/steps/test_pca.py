@@ -168,7 +168,9 @@ def test_genes_that_are_missing_are_named_or_left_out_by_choice(tmp_path: Path) 
     with pytest.raises(hr.PlanError, match=f"1 of 40 genes of .* are not in the stream, e.g. '{lost}'") as said:
         hr.Plan(cells(), [*LOGGED, kept, hr.ProjectPCA(tmp_path / "reference.h5ad")])
     assert "did you mean" not in str(said.value)  # ids that look alike are of genes that have nothing in common
-    others = ArraySource(reference.X, reference.obs[[]], pd.DataFrame(index="other " + reference.var_names), Holds.LOGGED)
+    others = ArraySource(
+        reference.X, reference.obs[[]], pd.DataFrame(index="other " + reference.var_names), Holds.LOGGED
+    )
     with pytest.raises(hr.PlanError, match="no gene of .* is in the stream .*; name them alike"):
         hr.Plan(others, [hr.ProjectPCA(tmp_path / "reference.h5ad")])
     project = hr.ProjectPCA(tmp_path / "reference.h5ad", missing="zero")
