@@ -4,7 +4,7 @@
 
 Makes an .h5ad file of counts whose cells belong to any of `categories` x `categories` groups, in no order, so that
 every chunk has cells of every group and sums do not fit in memory; then `headrace aggregate` writes the table of it,
-each kind in a process of its own. A table of text takes some 60 bytes for each group and gene: ask for fewer groups.
+each kind in a process of its own. A table of text takes some 100 bytes for each group and gene: ask for fewer groups.
 """
 
 from __future__ import annotations
