@@ -14,7 +14,7 @@ MORE ?=
 # Tests run in so many processes; each file in one of them.
 JOBS ?= 2
 
-.PHONY: demo test coverage test-tiledb test-newest test-lowest lint types wheel bench bench-stream bench-bulk bench-scaling bench-memory bench-remote bench-scale bench-wide peers faults docs clean
+.PHONY: demo test coverage test-tiledb test-newest test-lowest lint types wheel bench bench-stream bench-bulk bench-scaling bench-memory bench-groups bench-remote bench-scale bench-wide peers faults docs clean
 
 demo: $(READY)
 	$(BIN)/headrace demo --out demo
@@ -95,6 +95,9 @@ bench-scaling: $(READY)
 
 bench-memory: $(READY)
 	$(BIN)/python benchmarks/budgets.py --census '$(CENSUS)' $(MORE)
+
+bench-groups: $(READY)
+	$(BIN)/python benchmarks/groups.py $(MORE)
 
 bench-remote: $(READY)
 	$(BIN)/python benchmarks/remote.py --census '$(CENSUS)' $(MORE)

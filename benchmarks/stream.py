@@ -28,7 +28,7 @@ from harness.results import Results, read, table
 SCRIPTS = BENCHMARKS / "peers"
 OUT = BENCHMARKS / "out"
 WRONG = 1e-3
-"""A relative difference of X above which numbers count as wrong."""
+"""A relative difference of X, or of another result, above which numbers count as wrong."""
 
 
 class Bench:
@@ -73,8 +73,9 @@ class Bench:
         row = {"name": one.name, **described(got)}
         if got.status == "ok" and not ours and not one.floor and repetition == 0:
             row["agree"] = self._agreement(job)
-            wrong = row["agree"].get("x", 0) > WRONG
-            row["status"] = f"wrong numbers: X differs by {row['agree']['x']:.0e}" if wrong else "ok"
+            for key, what in (("x", "X differs"), ("result", f"{JOBS[job].result} differ")):
+                if row["agree"].get(key, 0) > WRONG:
+                    row["status"] = f"wrong numbers: {what} by {row['agree'][key]:.0e}"
         if not ours:
             output.unlink(missing_ok=True)
         for left in self.work.iterdir():  # what peers leave lying about
@@ -115,6 +116,7 @@ class Bench:
                 "harness.agree",
                 str(self.work / "ours.h5ad"),
                 str(self.work / "theirs.h5ad"),
+                *([JOBS[job].result] if JOBS[job].result else []),
             ]
             compared = subprocess.run(command, cwd=BENCHMARKS, capture_output=True, text=True, check=False)
             agree |= json.loads(compared.stdout or '{"why": "could not be compared"}')

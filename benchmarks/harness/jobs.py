@@ -18,10 +18,13 @@ class Job:
         What the table says above it.
     writes
         Whether an h5ad file comes out; else only the list of highly variable genes.
+    result
+        What is in the file beside X that is to be compared, as the table calls it; see `harness/agree.py`.
     """
 
     title: str
     writes: bool = True
+    result: str = ""
 
 
 JOBS = {
@@ -30,10 +33,16 @@ JOBS = {
     "hvg": Job("2000 highly variable genes (seurat_v3), nothing written", writes=False),
     "qc": Job("QC metrics, filter cells and genes, highly variable genes (seurat_v3), normalise, log1p, write h5ad"),
     "nlh_gzip": Job("normalise to 10,000, log1p, 2000 highly variable genes (seurat), write h5ad with gzip"),
-    "pca": Job("normalise to 10,000, log1p, 2000 highly variable genes (seurat), scale, 50 components, write h5ad"),
+    "pca": Job(
+        "normalise to 10,000, log1p, 2000 highly variable genes (seurat), scale, 50 components, write h5ad",
+        result="variances",
+    ),
+    "markers": Job("normalise to 10,000, log1p, markers of each cell type (wilcoxon), write h5ad", result="scores"),
+    "markers_t": Job("normalise to 10,000, log1p, markers of each cell type (t-test), write h5ad", result="scores"),
 }
-NO_PCA = tuple(name for name in JOBS if name != "pca")
-"""What those do that have no principal components, or whose components are not measured here."""
+NO_RESULT = tuple(name for name, job in JOBS.items() if not job.result)
+"""What those do that have no components and no markers, or whose components and markers are not measured here."""
+NO_MARKERS = (*NO_RESULT, "pca")
 
 DEFAULT_JOBS = ("nlh", "nlh_v3", "hvg", "qc")
 
@@ -90,17 +99,18 @@ CONTENDERS = (
     Contender("bare scan (128, 512 MiB)", "soma", script="run_scan_soma.py", options=_tiles(128, 512), floor=True),
     Contender("bare scan (defaults)", "soma", script="run_scan_soma.py", floor=True),
     Contender("get_anndata + scanpy", "soma", "census", "run_census_scanpy.py"),
-    Contender("to_anndata(dask) + scanpy", "soma", "census", "run_census_scanpy.py", options=("dask",)),
+    Contender("to_anndata(dask) + scanpy", "soma", "census", "run_census_scanpy.py", NO_MARKERS, ("dask",)),
     Contender("census pp (128, 512 MiB)", "soma", "census", "run_census_pp.py", ("hvg",), _tiles(128, 512)),
     Contender("census pp (defaults)", "soma", "census", "run_census_pp.py", ("hvg",)),
     Contender(HEADRACE, "h5ad", script="run_headrace.py"),
     Contender("copy with h5py", "h5ad", script="run_h5copy.py", jobs=("nlh", "nlh_v3", "qc", "nlh_gzip"), floor=True),
     Contender("loop of h5py + numpy", "h5ad", script="run_loop.py", jobs=LOOPED, options=("h5py",)),
     Contender("scanpy", "h5ad", "scanpy", "run_scanpy.py"),
-    Contender("scanpy over dask", "h5ad", "scanpy", "run_scanpy.py", options=("dask",)),
-    Contender("crispyx", "h5ad", "crispyx", "run_crispyx.py", NO_PCA),
-    Contender("brisc", "h5ad", "brisc", "run_brisc.py", NO_PCA),
-    Contender("BPCells (R)", "h5ad", "R", "run_bpcells.R", NO_PCA),
+    Contender("scanpy over dask", "h5ad", "scanpy", "run_scanpy.py", NO_MARKERS, ("dask",)),
+    Contender("scanpy + illico", "h5ad", "illico", "run_scanpy.py", ("markers",), ("illico",)),
+    Contender("crispyx", "h5ad", "crispyx", "run_crispyx.py", NO_RESULT),
+    Contender("brisc", "h5ad", "brisc", "run_brisc.py", NO_RESULT),
+    Contender("BPCells (R)", "h5ad", "R", "run_bpcells.R", NO_RESULT),
     Contender("BPCells (Python) + loop", "h5ad", "bpcells", "run_loop.py", LOOPED, ("bpcells",)),
     Contender("SnapATAC2 + loop", "h5ad", "snapatac2", "run_loop.py", LOOPED, ("snapatac2",)),
     Contender("crest-sc", "h5ad", "crest", "run_crest.py"),

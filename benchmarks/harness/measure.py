@@ -63,10 +63,14 @@ def cores() -> int:
 
 
 def environment(work: Path) -> dict[str, str]:
-    """Return the variables that every program gets: as many threads as cores, temporary files in `work`."""
+    """Return the variables that every program gets: as many threads as cores, temporary files in `work`.
+
+    Python may keep what it compiles: else those that came without it compile all of their libraries at every start.
+    """
     threads = {f"{name}_THREADS": str(cores()) for name in THREADS}
     quiet = {"PYTHONWARNINGS": "ignore", "HDF5_USE_FILE_LOCKING": "FALSE"}
-    return {**os.environ, **threads, **quiet, "TMPDIR": str(work)}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, **threads, **quiet, "TMPDIR": str(work)}
 
 
 def stoppable() -> None:

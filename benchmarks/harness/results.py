@@ -74,10 +74,12 @@ def section(rows: Sequence[Row], title: str) -> list[str]:
     ours = best([row for row in rows if row["name"] == HEADRACE])
     nnz = next((row["nnz"] for row in rows if row.get("nnz")), 0)
     lines = [f"### {title}", f"{nnz:,} non-zeros" if nnz else "", ""]
-    lines += [f"| | {' | '.join(COLUMNS)} | |", "|---|" + "---:|" * len(COLUMNS) + "---|"]
+    result = JOBS[rows[0]["job"]].result
+    columns = [*COLUMNS, f"{result} differ"] if result else COLUMNS
+    lines += [f"| | {' | '.join(columns)} | |", "|---|" + "---:|" * len(columns) + "---|"]
     for name in names:
         runs = [row for row in rows if row["name"] == name]
-        lines.append(f"| {name} | {' | '.join(cells(runs, ours))} | {remarks(runs)} |")
+        lines.append(f"| {name} | {' | '.join(cells(runs, ours, len(columns)))} | {remarks(runs)} |")
     return lines
 
 
@@ -91,11 +93,11 @@ def peak(runs: Iterable[Row]) -> float:
     return max((run["peak"] for run in runs if run["status"] == "ok"), default=0.0)
 
 
-def cells(runs: Sequence[Row], ours: Row | None) -> list[str]:
+def cells(runs: Sequence[Row], ours: Row | None, columns: int) -> list[str]:
     """Return the figures of one line, "-" for what is not known."""
     least = best(runs)
     if least is None:
-        return ["-"] * len(COLUMNS)
+        return ["-"] * columns
     walls = [run["wall"] for run in runs if run["status"] == "ok"]
     agreed: Row = next((run["agree"] for run in runs if run.get("agree")), {})
     versus = least["wall"] / ours["wall"] if ours else None
@@ -110,14 +112,15 @@ def cells(runs: Sequence[Row], ours: Row | None) -> list[str]:
         f"{memory:.2f}" if memory else "-",
         f"{agreed['genes']:,}" if "genes" in agreed else "-",
         f"{agreed['x']:.0e}" if "x" in agreed else "-",
-    ]
+        f"{agreed['result']:.0e}" if "result" in agreed else "-",
+    ][:columns]
 
 
 def remarks(runs: Sequence[Row]) -> str:
     """Return what a reader must know about a line: that it failed and why, or that it was disturbed."""
     failed = dict.fromkeys(run["status"] for run in runs if run["status"] != "ok")
     agreed: Row = next((run["agree"] for run in runs if run.get("agree")), {})
-    said = [*failed, *([agreed["why"]] if "why" in agreed else [])]
+    said = [*failed, *(agreed[key] for key in ("why", "said") if key in agreed)]
     layout = agreed.get("layout", "")
     said += [f"writes {layout}"] if layout and not layout.startswith("csr_matrix float32") else []
     least = best(runs)

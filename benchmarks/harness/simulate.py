@@ -26,6 +26,7 @@ CELLS_AT_ONCE = 500
 DEPTH_SPREAD = 0.4
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 
 class Model:
@@ -50,18 +51,18 @@ class Model:
             low, high = (middle, high) if found < NNZ_PER_CELL else (low, middle)
         return float(low)
 
-    def draw(self, seed: int, n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-        """Return genes per cell, genes and counts of `n` cells, all of CSR."""
+    def draw(self, seed: int, n: int) -> tuple[Ints, Ints, npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """Return the cluster of each of `n` cells, and genes per cell, genes and counts, all of CSR."""
         rng = np.random.default_rng([1, seed])
         cluster = rng.integers(CLUSTERS, size=n)
         total = self.depth * np.exp(rng.normal(-(DEPTH_SPREAD**2) / 2, DEPTH_SPREAD, n))
         mean = self.mean[cluster] * total[:, None]
         counts = rng.negative_binomial(self.size, self.size / (self.size + mean))
         cell, gene = np.nonzero(counts)
-        return np.bincount(cell, minlength=n), gene.astype(np.int32), counts[cell, gene].astype(np.float32)
+        return cluster, np.bincount(cell, minlength=n), gene.astype(np.int32), counts[cell, gene].astype(np.float32)
 
 
-def pieces(n: int, model: Model) -> Iterator[tuple[Any, Any, Any]]:
+def pieces(n: int, model: Model) -> Iterator[tuple[Any, Any, Any, Any]]:
     """Draw `n` cells on all cores, in order."""
     workers = len(os.sched_getaffinity(0))
     starts = range(0, n, CELLS_AT_ONCE)
@@ -84,7 +85,7 @@ def write_h5ad(path: Path, size: str) -> None:
     names = ["MT-" * (i < 13) + f"GENE{i}" for i in range(GENES)]
     var = pd.DataFrame({"feature_name": names}, [f"ENSG{i:011d}" for i in range(GENES)])
     ad.AnnData(obs=obs, var=var).write_h5ad(path)
-    indptr = np.zeros(n + 1, dtype=np.int64)
+    indptr, clusters = np.zeros(n + 1, dtype=np.int64), np.zeros(n, dtype=np.int64)
     with h5py.File(path, "r+") as file:
         file.pop("X", None)
         X = file.create_group("X")
@@ -94,13 +95,16 @@ def write_h5ad(path: Path, size: str) -> None:
             for name, dtype in (("data", "f4"), ("indices", "i4"))
         )
         cell = filled = 0
-        for per_cell, genes, counts in pieces(n, model):
+        for cluster, per_cell, genes, counts in pieces(n, model):
+            clusters[cell : cell + len(per_cell)] = cluster
             indptr[cell + 1 : cell + 1 + len(per_cell)] = filled + np.cumsum(per_cell)
             cell, start, filled = cell + len(per_cell), filled, filled + len(genes)
             for values, new in ((data, counts), (indices, genes)):
                 values.resize((filled,))
                 values[start:] = new
         X["indptr"] = indptr.astype(np.int32 if filled < 2**31 else np.int64)
+        obs["cell_type"] = pd.Categorical.from_codes(clusters, [f"type {i}" for i in range(CLUSTERS)])
+        ad.io.write_elem(file, "obs", obs)
 
 
 def write_census(path: Path, size: str) -> None:

@@ -22,6 +22,7 @@ MIN_GENES = 500
 MIN_CELLS = 5
 MAX_VALUE = 10
 N_COMPS = 50
+GROUPS = "cell_type"
 ORGANISM = "homo_sapiens"
 
 
@@ -31,9 +32,11 @@ class Job:
     Attributes
     ----------
     name
-        "nlh", "nlh_v3", "nlh_gzip", "hvg", "qc" or "pca".
+        A key of `harness/jobs.py`.
     flavor
-        Of highly variable genes: "seurat" after the logarithm, "seurat_v3" on counts.
+        Of highly variable genes: "seurat" after the logarithm, "seurat_v3" on counts; "" for none.
+    method
+        Of markers; "" for none.
     writes, filters
         Whether X is to be written, and whether QC and filters come first.
     compression
@@ -43,7 +46,8 @@ class Job:
     def __init__(self) -> None:
         self.imports = age()
         self.name, self.input, self.output, self.genes, *self.options = sys.argv[1:]
-        self.flavor = "seurat" if self.name in ("nlh", "nlh_gzip", "pca") else "seurat_v3"
+        self.method = {"markers": "wilcoxon", "markers_t": "t-test"}.get(self.name, "")
+        self.flavor = "seurat" if self.name in ("nlh", "nlh_gzip", "pca") else "" if self.method else "seurat_v3"
         self.writes = self.name not in ("hvg", "scan")
         self.filters = self.name == "qc"
         self.compression = "gzip" if self.name == "nlh_gzip" else None

@@ -2,7 +2,7 @@
 
 import warnings
 
-from job import MAX_VALUE, MIN_CELLS, MIN_GENES, N_COMPS, N_TOP_GENES, ORGANISM, TARGET_SUM, Job
+from job import GROUPS, MAX_VALUE, MIN_CELLS, MIN_GENES, N_COMPS, N_TOP_GENES, ORGANISM, TARGET_SUM, Job
 
 from headrace import (
     PCA,
@@ -14,6 +14,7 @@ from headrace import (
     NormalizeTotal,
     Plan,
     QCMetrics,
+    RankGenesGroups,
     Scale,
     open_census,
     open_h5ad,
@@ -39,7 +40,7 @@ else:
     source = open_census(job.input).query(ORGANISM, genes="all", obs_filter=assay)
 
 normalize = [NormalizeTotal(TARGET_SUM), Log1p()]
-choose = HighlyVariableGenes(n_top_genes=N_TOP_GENES, flavor=job.flavor)
+choose = HighlyVariableGenes(n_top_genes=N_TOP_GENES, flavor=job.flavor or "seurat")
 filters = [QCMetrics({"mt": "MT-"}, percent_top=()), FilterCells(min_genes=MIN_GENES), FilterGenes(min_cells=MIN_CELLS)]
 steps = {
     "nlh": [*normalize, choose],
@@ -48,6 +49,8 @@ steps = {
     "hvg": [choose],
     "qc": [*filters, choose, *normalize],
     "pca": [*normalize, choose, Scale(max_value=MAX_VALUE, store=False), PCA(N_COMPS)],
+    "markers": [*normalize, RankGenesGroups(GROUPS, method="wilcoxon")],
+    "markers_t": [*normalize, RankGenesGroups(GROUPS, method="t-test")],
     "full_length": recipes.full_length(),
 }[job.name]
 
@@ -60,4 +63,5 @@ if job.writes:
     var = plan.write_h5ad(job.output, memory=memory, overwrite=True, compression=job.compression, resume=False).var
 else:
     var = plan.var(memory=memory)
-job.done(var.index, var["highly_variable"], predicted=predicted, peak=peak_so_far(), nnz=source.cost().nnz)
+chosen = (var.index, var["highly_variable"]) if job.flavor else ()
+job.done(*chosen, predicted=predicted, peak=peak_so_far(), nnz=source.cost().nnz)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+import numpy as np
 import scanpy as sc
-from job import MAX_VALUE, MIN_CELLS, MIN_GENES, N_COMPS, N_TOP_GENES, TARGET_SUM, Job
+from job import GROUPS, MAX_VALUE, MIN_CELLS, MIN_GENES, N_COMPS, N_TOP_GENES, TARGET_SUM, Job
 
 
 def do(job: Job, adata: Any) -> None:
@@ -24,16 +26,21 @@ def do(job: Job, adata: Any) -> None:
         sc.pp.highly_variable_genes(adata, flavor="seurat", n_top_genes=N_TOP_GENES)
     if job.name == "pca":
         add_components(adata)
+    if "illico" in job.options:
+        add_markers_by_illico(adata)
+    elif job.method:
+        sc.tl.rank_genes_groups(adata, GROUPS, method=job.method)
     if job.writes:
         adata.write_h5ad(job.output, compression=job.compression)
-    job.done(adata.var_names, adata.var["highly_variable"])
+    job.done(*((adata.var_names, adata.var["highly_variable"]) if job.flavor else ()))
 
 
 def add_components(adata: Any) -> None:
     """Find components of the scaled highly variable genes; X stays as it is."""
     chosen = adata[:, adata.var["highly_variable"]].copy()
     if hasattr(chosen.X, "map_blocks"):  # dask
-        chosen.X = chosen.X.map_blocks(lambda block: block.toarray())
+        dense = np.empty((0, 0), dtype=chosen.X.dtype)
+        chosen.X = chosen.X.map_blocks(lambda block: block.toarray(), dtype=dense.dtype, meta=dense)
         solver = "covariance_eigh"
     else:
         chosen.X = chosen.X.toarray()
@@ -44,3 +51,21 @@ def add_components(adata: Any) -> None:
     adata.uns["pca"]["params"].pop("mask_var")  # None, which older versions of anndata do not write
     if hasattr(adata.obsm["X_pca"], "compute"):
         adata.obsm["X_pca"] = adata.obsm["X_pca"].compute()
+
+
+def add_markers_by_illico(adata: Any) -> None:
+    """Test with illico, set to compute what scanpy computes."""
+    from illico import asymptotic_wilcoxon
+
+    adata.uns["rank_genes_groups"] = asymptotic_wilcoxon(
+        adata,
+        is_log1p=True,
+        group_keys=GROUPS,
+        n_threads=len(os.sched_getaffinity(0)),
+        use_continuity=False,
+        tie_correct=False,
+        exp_post_agg=True,
+        return_as_scanpy=True,
+    )
+    # anndata does not write None
+    adata.uns["rank_genes_groups"]["params"] = {"groupby": GROUPS, "reference": "rest", "method": "wilcoxon"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import anndata as ad
@@ -41,6 +42,24 @@ def test_the_table_of_a_program(ending: str, stored: Path, tmp_path: Path) -> No
     assert read["gene"].tolist() == [*wanted.var_names] * wanted.n_obs
     assert read["n_obs"][:: wanted.n_vars].tolist() == wanted.obs["n_obs"].tolist()
     assert main(["aggregate", "--h5ad", str(stored), "--by", "kind", "--out", str(out)]) == 1  # it exists
+
+
+def test_text_that_has_no_room_is_not_begun(stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = hr.GroupStatistics(["donor", "kind"], ["n_obs", "mean"])
+    hr.Plan(hr.open_h5ad(stored), [groups]).write(hr.LongTable(tmp_path / "all.csv"))
+    takes = (tmp_path / "all.csv").stat().st_size
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=takes))
+    hr.Plan(hr.open_h5ad(stored), [groups]).write(hr.LongTable(tmp_path / "fits.csv"))
+    assert (tmp_path / "fits.csv").read_bytes() == (tmp_path / "all.csv").read_bytes()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=takes // 4))
+    with pytest.raises(hr.OutputError, match=r"takes about .* MB are free there"):
+        hr.Plan(hr.open_h5ad(stored), [groups]).write(hr.LongTable(tmp_path / "none.csv"))
+    assert not list(tmp_path.glob("*none.csv*"))
+    hr.Plan(hr.open_h5ad(stored), [groups]).write(hr.LongTable(tmp_path / "small.parquet"))  # who knows how small
+    few = [groups, hr.FilterCells(min_counts=1e9), hr.FilterCells(min_genes=0)]
+    with pytest.raises(hr.InputError, match="passed the filters"):  # how many would come was not known
+        hr.Plan(hr.open_h5ad(stored), few).write(hr.LongTable(tmp_path / "few.csv"))
 
 
 def test_what_is_wrong_is_said(stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -165,8 +165,14 @@ def test_genes_that_are_missing_are_named_or_left_out_by_choice(tmp_path: Path) 
     reference = ad.read_h5ad(tmp_path / "reference.h5ad")
     lost = reference.var_names[reference.var["highly_variable"]][2]
     kept = hr.SelectGenes([gene for gene in reference.var_names if gene != lost])
-    with pytest.raises(hr.PlanError, match=f"1 of 40 genes of .* are not in the stream, e.g. '{lost}'"):
+    with pytest.raises(hr.PlanError, match=f"1 of 40 genes of .* are not in the stream, e.g. '{lost}'") as said:
         hr.Plan(cells(), [*LOGGED, kept, hr.ProjectPCA(tmp_path / "reference.h5ad")])
+    assert "did you mean" not in str(said.value)  # ids that look alike are of genes that have nothing in common
+    others = ArraySource(
+        reference.X, reference.obs[[]], pd.DataFrame(index="other " + reference.var_names), Holds.LOGGED
+    )
+    with pytest.raises(hr.PlanError, match="no gene of .* is in the stream .*; name them alike"):
+        hr.Plan(others, [hr.ProjectPCA(tmp_path / "reference.h5ad")])
     project = hr.ProjectPCA(tmp_path / "reference.h5ad", missing="zero")
     got = hr.Plan(cells(), [*LOGGED, kept, project]).to_anndata()
     values, loadings = got.X.toarray().astype(np.float64), reference.varm["PCs"][reference.var_names != lost]

@@ -20,6 +20,7 @@ from ..errors import InputError, OutputError
 from ..protocols import Sink, Writer
 from ..support.atomic import atomic_file, check_target
 from ..support.given import check_fields
+from ..support.target import check_output_fits
 from .table import table_path
 
 ROWS = 200_000
@@ -46,7 +47,7 @@ class LongTable(Sink):
     InputError
         If the name ends in something else, or two columns have one name.
     OutputError
-        If the file exists, or writing fails.
+        If the file exists, there is no room for so many lines of text, or writing fails.
 
     Examples
     --------
@@ -85,6 +86,8 @@ class LongTable(Sink):
         """Begin the file; leaving the block normally moves it into place."""
         self.check(spec)
         path = Path(self.path)
+        least = _least(spec) if path.suffix in (".csv", ".tsv") else 0  # others are compressed
+        check_output_fits(path.parent, least, least, 0)
         try:
             with atomic_file(path, self.overwrite) as partial, partial.file() as raw:
                 packed: Any = gzip.GzipFile("", "wb", 6, raw, mtime=0) if path.suffix == ".gz" else raw
@@ -142,6 +145,16 @@ class LongWriter(Writer):
 
 def _columns(spec: StreamSpec) -> list[str]:
     return [*spec.obs, "gene", *(["feature_name"] if "feature_name" in spec.var else []), *spec.layers]
+
+
+def _least(spec: StreamSpec) -> int:
+    """Return the bytes that a table of text takes at least, where it is known how many groups will come; else 0."""
+    if spec.filters:
+        return 0
+    columns = _columns(spec)
+    texts = [spec.var.index, *([spec.var["feature_name"]] if "feature_name" in spec.var else [])]
+    genes = sum(sum(map(len, text.astype(str))) + 2 * spec.n_vars for text in texts)  # in quotes
+    return spec.n_obs * (genes + len(columns) * spec.n_vars)
 
 
 def _schema(spec: StreamSpec) -> pa.Schema:

@@ -121,16 +121,16 @@ class ProjectPCA(Fit):
         """Return what of the stream takes part, and its loadings."""
         table = self._found[0]
         there = table.index.isin(spec.var.index)
-        if not there.all() and self.missing == "error":
-            gone = table.index[~there]
-            raise PlanError(
-                f"ProjectPCA: {len(gone)} of {len(table)} genes of {self.reference} are not in the stream, e.g. "
-                f"{gone[0]!r}; {nearest(str(gone[0]), spec.var.index)} missing='zero' goes on without them"
-            )
         if not there.any():
             raise PlanError(
                 f"ProjectPCA: no gene of {self.reference} (e.g. {table.index[0]!r}) is in the stream (e.g. "
                 f"{spec.var.index[0]!r}); name them alike, with var_names= or var_index= where the source is opened"
+            )
+        if not there.all() and self.missing == "error":
+            gone = table.index[~there]
+            raise PlanError(
+                f"ProjectPCA: {len(gone)} of {len(table)} genes of {self.reference} are not in the stream, e.g. "
+                f"{gone[0]!r}; a Census query has more genes with genes='any', and missing='zero' goes on without them"
             )
         genes = spec.var.index.isin(table.index)
         scaling = spec.scaling if self.layer is None else None
