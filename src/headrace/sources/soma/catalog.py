@@ -73,12 +73,15 @@ class Catalog:
                 f"{self.location.uri!r} is a {getattr(root, 'soma_type', 'SOMA object')}, not a Census, since it has "
                 f"no census_info and census_data: {self.location.remedy}"
             )
-        copy = "" if self.replica is None else self.replica.fetched.folder
-        self.location.check_members(root, "census_info", "census_data", copy=copy)
+        self.location.check_members(root, "census_info", "census_data", copy=self._copy)
         with reading(self.location.uri):
             for name in ("census_info", "census_data"):
-                self.location.check_members(root[name], *root[name], copy=copy)
+                self.location.check_members(root[name], *root[name], copy=self._copy)
         return root
+
+    @property
+    def _copy(self) -> str:
+        return "" if self.replica is None else self.replica.fetched.folder
 
     @cached_property
     def replica(self) -> Replica | None:
@@ -114,7 +117,9 @@ class Catalog:
         if replica is not None:
             replica.fetch(replica.collection(), replica.at("obs").array())
         with reading(f"obs of {organism} in {self.location.uri}"):
-            opened = self.root["census_data"][organism].obs
+            experiment = self.root["census_data"][organism]
+            self.location.check_members(experiment, "obs", copy=self._copy)
+            opened = experiment.obs
         return Frame(opened, None if replica is None else replica.part(opened.uri))
 
     def canonical_organism(self, organism: str) -> str:

@@ -41,7 +41,7 @@ class Experiment:
         self.location, self.measurement_name, self.layer, self.replica = location, measurement, layer, replica
         if replica is None:
             self.soma = location.open()
-            self._open(self.soma, "obs", "ms")
+            self._open_axes()
             return
         rna = replica.at("ms", measurement)
         replica.fetch(
@@ -55,7 +55,7 @@ class Experiment:
             rna.at(PRESENCE).array(),
         )
         self.soma = replica.open()
-        self._open(self.soma, "obs", "ms")
+        self._open_axes()
 
     @property
     def where(self) -> str:
@@ -166,6 +166,12 @@ class Experiment:
     def _part(self, opened: Any) -> Replica | None:
         return None if self.replica is None else self.replica.part(opened.uri)
 
+    def _open_axes(self) -> None:
+        self._open(self.soma, "obs", "ms")
+        for name in ("obs", "ms"):
+            if getattr(self.soma, "soma_type", "") == "SOMAExperiment" and name not in self.soma:
+                raise InputError(f"{self.where} is no SOMA experiment: it has no {name}; {self.location.remedy}")
+
     def _open(self, opened: Any, *names: str) -> None:
         """Open members where they are, or raise if that is elsewhere."""
         self.location.open_members(opened, *names, copy=self._copy)
@@ -177,3 +183,5 @@ class Experiment:
     def _check_sparse(self, array: Any) -> None:
         if not getattr(array, "is_sparse", False):
             raise InputError(f"layer {self.layer!r} of {self.where} is dense; headrace reads sparse layers")
+        if len(array.shape) != 2:
+            raise InputError(f"layer {self.layer!r} of {self.where} has {len(array.shape)} dimensions, not 2")
