@@ -77,6 +77,12 @@ READER = (
         section=SOURCE,
     ),
     option(
+        "--ignore-nnz",
+        is_flag=True,
+        help="Leave out nnz of the obs of a SOMA experiment, as where it counts the values of another X.",
+        section=SOURCE,
+    ),
+    option(
         "--reader",
         type=click.Choice(["auto", "tiles", "tiledb"]),
         help="Who reads X: headrace itself (tiles) or TileDB. auto: tiles where X is stored as the Census stores it.",

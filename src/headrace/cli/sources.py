@@ -31,7 +31,7 @@ TAKES = {
     "census": {"organism", "dataset_id", "obs_filter", "obs_joinids", "genes", "primary_only", "layer", "var_names"}
     | {"tiledb_config", "reader", "outside", "retry_for"},
     "soma": {"obs_filter", "obs_joinids", "genes", "layer", "measurement", "var_index", "var_names"}
-    | {"tiledb_config", "reader", "outside", "retry_for"},
+    | {"tiledb_config", "reader", "outside", "use_nnz", "retry_for"},
     "h5ad": {"layer", "raw", "holds", "var_index", "var_names", "modality"},
     "tenx": {"feature_type", "genome", "var_names"},
 }
@@ -41,7 +41,7 @@ WHOLE = {
     "h5ad": "; a file is read whole, and steps choose its cells and genes",
     "tenx": "; those are read whole, and steps choose cells and genes",
 }
-OPTIONS = {"layer": "--layer-in"}
+OPTIONS = {"layer": "--layer-in", "use_nnz": "--ignore-nnz"}
 
 
 def asked(given: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,6 +50,7 @@ def asked(given: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]
         **{name: given[name] for name in ("organism", "obs_filter", "primary_only", "measurement")},
         **{name: given[name] or None for name in ("raw", "holds", "var_index", "tiledb_config", "reader", "var_names")},
         "outside": given["outside"] or None,
+        "use_nnz": False if given["ignore_nnz"] else None,
         "retry_for": given["retry_for"],
         **{name: given[name] for name in ("feature_type", "genome", "modality")},
         "dataset_id": list(given["dataset_id"]) or None,

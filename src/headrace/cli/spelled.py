@@ -40,6 +40,7 @@ RULES = (
     ("--census", r"\bhr\.open_soma\b", "hr.open_soma in Python"),
     ("--h5ad", r"\bscratch=", "TMPDIR"),
     ("--tiledb-config", r"\btiledb_config=\{'([\w.]+)': 4 \* 1024\*\*3\}", r"--tiledb-config \1=4294967296"),
+    ("--ignore-nnz", r"\buse_nnz=False\b", "--ignore-nnz"),
     ("--outside", r"\boutside=True\b", "--outside"),
     ("--tiledb-config", r"\btiledb_config=\{'([\w.]+)': '([\w.-]+)'\}", r"--tiledb-config \1=\2"),
     ("--rate", r"\brate= says how long that takes, e\.g\. rate='(\w+)'", r"--rate \1 says how long that takes"),

@@ -114,7 +114,61 @@ def test_a_census_whose_cells_are_elsewhere(demo_census: Path, tmp_path: Path) -
     (root / "census_data" / "mus_musculus" / "obs").symlink_to(tmp_path / "obs")
     with pytest.raises(hr.InputError, match="its member 'obs' is at .*outside=True"):
         hr.open_census(root).query("mus_musculus")
-    assert hr.open_census(root, outside=True).query("mus_musculus").spec.n_obs
+    for count in (
+        lambda: hr.open_census(root).count("mus_musculus"),
+        lambda: hr.open_census(root).count("mus_musculus", by="assay"),
+    ):
+        with pytest.raises(hr.InputError, match="its member 'obs' is at .*outside=True"):
+            count()
+    trusted = hr.open_census(root, outside=True)
+    assert trusted.query("mus_musculus").spec.n_obs == trusted.count("mus_musculus")["n_obs"].item()
+
+
+@pytest.mark.parametrize("member", ["", *MEMBERS])
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_a_file_of_a_member_that_is_a_link(what: str, member: str, experiment: str, adata: ad.AnnData) -> None:
+    """As with the member itself: what is read is below what was named."""
+    there = Path(experiment) / member
+    folder = there / ("__group" if (there / "__group").exists() else "__schema")
+    moved = folder if what == "folder" else next(file for file in folder.iterdir() if file.is_file())
+    outside = Path(experiment).parent.parent / "outside"
+    shutil.move(moved, outside)
+    moved.symlink_to(outside)
+    with pytest.raises(hr.InputError, match=rf"{moved.name} is a link to {outside}.*outside=True"):
+        hr.open_soma(experiment).spec  # noqa: B018
+    np.testing.assert_array_equal(cells(hr.open_soma(experiment, outside=True)), adata.X.toarray())
+    moved.unlink()
+    inside = Path(experiment) / "inside"
+    shutil.move(outside, inside)
+    moved.symlink_to(inside)
+    np.testing.assert_array_equal(cells(hr.open_soma(experiment)), adata.X.toarray())
+
+
+def test_dots_after_a_link(tmp_path: Path) -> None:
+    """TileDB takes them now as the system does and now as text: both have to be inside."""
+    (tmp_path / "e" / "a" / "b" / "c").mkdir(parents=True)
+    (tmp_path / "e" / "link").symlink_to(tmp_path / "e" / "a" / "b" / "c")
+    root = str(tmp_path / "e")
+    assert is_inside(root, f"{root}/link/obs")
+    assert is_inside(root, f"{root}/link/../obs")
+    assert not is_inside(root, f"{root}/link/../../obs")
+
+
+@pytest.mark.parametrize("member", ["obs", "ms"])
+def test_an_experiment_without_a_part(member: str, experiment: str) -> None:
+    with soma.open(experiment, "d") as collection:
+        del collection[member]
+    with pytest.raises(hr.InputError, match=f"is no SOMA experiment: it has no {member}"):
+        hr.open_soma(experiment)
+
+
+@pytest.mark.parametrize("shape", [(N,), (N, G, 2)])
+@pytest.mark.parametrize("reader", ["auto", "tiledb"])
+def test_an_x_of_other_dimensions(reader: Any, shape: tuple[int, ...], experiment: str) -> None:
+    with soma.open(f"{experiment}/ms/RNA/X", "w") as X:
+        X.add_new_sparse_ndarray("odd", type=pa.float32(), shape=shape)
+    with pytest.raises(hr.InputError, match=f"has {len(shape)} dimensions, not 2"):
+        cells(hr.open_soma(experiment, layer="odd", reader=reader))
 
 
 @pytest.mark.parametrize(
@@ -127,6 +181,13 @@ def test_a_census_whose_cells_are_elsewhere(demo_census: Path, tmp_path: Path) -
         ("/d/x", "file://localhost/d/x/obs", True), ("/d/x", "/d/x/../y", False), ("/d/x", "FILE:///etc/passwd", False),
         ("gs://b/x", "gcs://b/y", True), ("/", "/d", True), ("azure://b/x", "azure://c/x", False),
         ("/d/x", "/d/x/a/../../y", False), ("/d/x", "tiledb://a/b", False), ("s3://b/x", "s3://B/x", True),
+        ("s3://b/x", "s3://b/../c/x", False), ("s3://b/x", "s3://b/x/../../../c", False), ("s3://b", "s3://b", True),
+        ("s3://b/x", "s3://b/x/../y", True), ("s3://b/x", "s3://b/%2e%2E/c", False), ("s3://b/x", "s3://b//y/", True),
+        ("s3://b/x", "s3://[b/x", False), ("s3://b/x", "s3://b?/x", False), ("s3://b/x", "s3://b#c/x", False),
+        ("s3://b/x", "s3://c@b/x", False), ("s3://b/x", "s3://b\n/x", False), ("s3://b/x", "s3://b:80/x", False),
+        ("/d/x", "", False), ("/d/x", "file:///d/x/", True), ("/d/x", "/d/x/.", True), ("/d/x", "/d/x\0/../../y", True),
+        ("/d/x", "/d/X/obs", False), ("/d/x", "file:/d/x/obs", False), ("/d/x", "x/obs", False),
+        ("/d/x/", "/d/x/obs", True), ("/d/x", "//d//x/obs", True),
     ],
 )  # fmt: skip
 def test_what_is_inside(root: str, uri: str, inside: bool) -> None:
@@ -159,6 +220,37 @@ def test_nnz_of_another_x_is_left_out(
     some = hr.open_soma(uri, obs_filter="kind == 'b'", reader="auto" if reader == "tiles" else reader)
     np.testing.assert_array_equal(cells(some), sliced.X.toarray()[1::2])
     hr.Plan(source, [hr.NormalizeTotal(), hr.Log1p(), hr.HighlyVariableGenes(n_top_genes=3)]).to_anndata()
+
+
+@pytest.mark.parametrize("nnz", ["turned round", "all in one", "one more, one less"])
+@pytest.mark.parametrize("reader", ["auto", "tiledb"])
+def test_nnz_wrong_by_cell_and_right_in_total(
+    reader: Any, nnz: str, adata: ad.AnnData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = np.diff(adata.X.indptr).astype(np.int64)
+    wrong = right[::-1].copy()
+    if nnz == "all in one":
+        wrong = np.minimum(np.maximum(right.sum() - G * np.arange(N), 0), G)
+    elif nnz == "one more, one less":
+        wrong = right.copy()
+        wrong[[3, 50]] += [1, -1]
+    assert wrong.sum() == right.sum()
+    bad = adata.copy()
+    bad.obs["nnz"] = wrong
+    uri = str(tmp_path / "e")
+    somaio.from_anndata(uri, bad, "RNA", X_layer_name="raw")
+    with pytest.raises(hr.SourceError, match=r"obs\['nnz'\] says.*contradicts itself; .*use_nnz=False leaves that out"):
+        cells(hr.open_soma(uri, reader=reader))
+    source = hr.open_soma(uri, reader=reader, use_nnz=False)
+    np.testing.assert_array_equal(cells(source), adata.X.toarray())
+    assert any("no nnz of obs" in note for note in source.notes) == (
+        reader == "auto" and bool(source._choice.fragments)
+    )
+    told = ["export", "--soma", uri, "--reader", reader, "--out", str(tmp_path / "x.h5ad")]
+    assert main(told) == 1
+    assert "then --ignore-nnz leaves that out" in capsys.readouterr().err
+    assert main([*told, "--ignore-nnz"]) == 0
+    np.testing.assert_array_equal(ad.read_h5ad(tmp_path / "x.h5ad").X.toarray(), adata.X.toarray())
 
 
 def test_nnz_that_is_right_is_used(demo_census: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,16 @@ def impossible(nnz: Sizes, joinids: npt.NDArray[np.int64]) -> int | None:
         if len(wrong):
             return int(wrong[0])
     return None
+
+
+def advised(matrices: Iterator[sparse.csr_array], way_out: str) -> Iterator[sparse.csr_array]:
+    """Yield what a reader reads; say what helps where obs counts other values than X has."""
+    try:
+        yield from matrices
+    except ContradictionError as error:
+        if not way_out or "obs['nnz']" not in str(error):
+            raise
+        raise ContradictionError(f"{error}; {way_out}") from error
 
 
 def check_finite(X: sparse.csr_array, joinids: npt.NDArray[np.int64], genes: Sequence[str], layer: str) -> None:

@@ -102,6 +102,7 @@ def open_soma(
     tiledb_config: Mapping[str, Any] | None = None,
     reader: Reader = "auto",
     outside: bool = False,
+    use_nnz: bool = True,
     retry_for: float | str = RETRY_FOR,
 ) -> SomaSource:
     """Open any SOMA experiment as a source of cells.
@@ -136,6 +137,9 @@ def open_soma(
         variable HEADRACE_READER sets what "auto" means.
     outside
         Whether parts of the experiment may be outside its folder or bucket, wherever it says they are.
+    use_nnz
+        Whether `obs["nnz"]`, if all of it adds up to what X has, sizes chunks and is compared with each cell of X,
+        which finds damage. False where it is of another X.
     retry_for
         For how long to try again what may pass (a line that is cut, a server that is busy), since the last byte that
         came: seconds, or a text such as "5min". What will not pass is raised at once.
@@ -168,6 +172,7 @@ def open_soma(
         var_index,
         reader=reader,
         var_names=var_names,
+        use_nnz=use_nnz,
     )
     return call(source.traffic, f"the experiment {source.where}", lambda: _checked(source, layer))
 

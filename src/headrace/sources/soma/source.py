@@ -24,7 +24,7 @@ from ..tiles.readahead import Line
 from ..tiles.rows import TileReader
 from .bands import MOST_CELLS, largest_band, spans
 from .cells import absent_values
-from .checks import check_finite, impossible
+from .checks import advised, check_finite, impossible
 from .choice import Choice, Reader
 from .chosen import ChosenCells
 from .experiment import Experiment
@@ -64,6 +64,7 @@ class SomaSource(ChosenCells, Source[CellRange]):
     reader: Reader = "auto"
     var_names: str | None = None
     samples: tuple[Sample, ...] = ()
+    use_nnz: bool = True
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was opened or looked up."""
@@ -105,7 +106,7 @@ class SomaSource(ChosenCells, Source[CellRange]):
             self._forget()
         reader = self._reader
         with self._annotations.begun(refs[0].start if refs else len(self.cells.joinids)):
-            for span, X in zip(refs, prefetch(reader.read(refs)), strict=True):
+            for span, X in zip(refs, advised(prefetch(reader.read(refs)), self._way_out), strict=True):
                 joinids = self.cells.joinids[span.start : span.stop]
                 check_finite(X, joinids, self.columns.var.index, f"{self.layer!r} of {self.where}")
                 obs = self._annotations.read(span.start, span.stop)
@@ -194,6 +195,8 @@ class SomaSource(ChosenCells, Source[CellRange]):
         """The SOMA value filter of the cells."""
         return self.obs_filter
 
+    _tile_base = TILE_BYTES
+    _way_out = "X is damaged, or obs is of another X: then use_nnz=False leaves that out"
     _compared = _complete = False
     """Whether the total of each cell is compared with obs; whether none of its values can be of another gene."""
 
@@ -206,7 +209,7 @@ class SomaSource(ChosenCells, Source[CellRange]):
 
     def _believes(self, nnz: Sizes) -> bool:
         """Whether obs['nnz'] counts the values of X: it may be of cells that had more genes before, or of another X."""
-        whole = self.value_filter is None and self.obs_joinids is None and not self.samples
+        whole = self.use_nnz and self.value_filter is None and self.obs_joinids is None and not self.samples
         genes = self._experiment.var["soma_joinid"].to_numpy()
         return whole and nnz.total == self._stored and impossible(nnz, genes) is None
 
@@ -263,10 +266,6 @@ class SomaSource(ChosenCells, Source[CellRange]):
     def _array(self) -> Any:
         """X, opened with as much memory for tiles as its size needs."""
         return self._experiment.open_x(self._tile_base + self._stored // 80, BUFFER_BYTES)
-
-    @cached_property
-    def _tile_base(self) -> int:
-        return TILE_BYTES
 
     @cached_property
     def _tile_bytes(self) -> int:
