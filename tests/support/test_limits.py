@@ -30,7 +30,7 @@ def tree(root: Path, cgroup: str, mounts: str, files: dict[str, str]) -> Path:
     for name, text in {"proc/self/cgroup": cgroup, "proc/self/mountinfo": mounts, **files}.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
     return root
 
 
@@ -107,6 +107,59 @@ MEMORY: dict[str, tuple[str, str, dict[str, str], int | None]] = {
         3_000_000_000,
     ),
     "none": ("0::/\n", V2, {"sys/fs/cgroup/cgroup.procs": "1"}, None),
+    "v2, a line of another hierarchy that is no text": (
+        "1:name=\udcff:/x\n0::/a\n",
+        V2,
+        {"sys/fs/cgroup/a/memory.max": "1000000000"},
+        1_000_000_000,
+    ),
+    "v2, a group whose name is no text": (
+        "0::/a\udcff\n",
+        V2,
+        {"sys/fs/cgroup/a\udcff/memory.max": "1000000000"},
+        1_000_000_000,
+    ),
+    "v2, a mounted place with an odd escape": (
+        "0::/a\n",
+        V2.replace("/sys/fs/cgroup ", "/sys/fs/c\\040g ") + V2.replace("/sys/fs/cgroup ", "/c\\999 "),
+        {"sys/fs/c g/a/memory.max": "1000000000"},
+        1_000_000_000,
+    ),
+    "v2, mounted within a container as a group above": (
+        "0::/docker/x/y\n",
+        V2.replace("26 / ", "26 /docker/x "),
+        {"sys/fs/cgroup/y/memory.max": "1000000000"},
+        1_000_000_000,
+    ),
+    "v2, another group whose name begins so": (
+        "0::/docker/xy\n",
+        V2.replace("26 / ", "26 /docker/x "),
+        {"sys/fs/cgroup/y/memory.max": "1000000000", "sys/fs/cgroup/memory.max": "2000000000"},
+        2_000_000_000,
+    ),
+    "v1, unknown controllers": (
+        "12:misc,foo:/a\n9:memory:/b\n1:name=systemd:/c\n0::/d\n",
+        V1.format(root="/"),
+        {"sys/fs/cgroup/memory/b/memory.limit_in_bytes": "1000000000"},
+        1_000_000_000,
+    ),
+    **{
+        f"v2, a limit of {text[:9]!r}": ("0::/\n", V2, {"sys/fs/cgroup/memory.max": text}, expected)
+        for text, expected in {
+            "²": None,
+            "1\udcff": None,
+            "9" * 5000: None,
+            "9" * 25: None,
+            "18446744073709551615": None,
+            "-1": None,
+            "": None,
+            "1e9": None,
+            "1000000000 max": None,
+            "1000\0": None,
+            " 5000000000 \n": 5_000_000_000,
+            "٣": None,
+        }.items()
+    },
     "nonsense": ("0\n::::\n\n", "- -\nx y z\n", {}, None),
 }
 
@@ -123,6 +176,9 @@ def test_the_memory_of_a_job_without_groups(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("SLURM_MEM_PER_CPU", "1000")
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", "3")
     assert memory_limits(tmp_path)["SLURM_MEM_PER_CPU"] == 3000 << 20
+    for odd in ("²", "9" * 5000, "0", "4G", ""):
+        monkeypatch.setenv("SLURM_MEM_PER_NODE", odd)
+        assert "SLURM_MEM_PER_NODE" not in memory_limits(tmp_path)
 
 
 CPUS: dict[str, tuple[str, str, dict[str, str], int]] = {
@@ -145,6 +201,32 @@ CPUS: dict[str, tuple[str, str, dict[str, str], int]] = {
         {"sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "-1", "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000"},
         64,
     ),
+    "v1, the other way round": (
+        "3:cpuacct,cpu:/a\n",
+        V1.format(root="/").replace("rw,cpu,cpuacct", "rw,cpuacct,cpu"),
+        {
+            "sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us": "200000",
+            "sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us": "100000",
+        },
+        2,
+    ),
+    **{
+        f"v2, a quota of {text[:9]!r}": ("0::/\n", V2, {"sys/fs/cgroup/cpu.max": text}, expected)
+        for text, expected in {
+            "max": 64,
+            "": 64,
+            "²0 100000": 64,
+            "100000": 64,
+            "200000 0": 64,
+            "-1 100000": 64,
+            "150000.5 100000": 64,
+            "9" * 5000 + " 1": 64,
+            "9" * 30 + " 1": 64,
+            "1\udcff 1": 64,
+            "1000 1000000": 1,
+            "250000\t 100000 \n": 3,
+        }.items()
+    },
 }
 
 
@@ -155,6 +237,9 @@ def test_processors_by_quota(case: str, tmp_path: Path, monkeypatch: pytest.Monk
     assert processors(tree(tmp_path, cgroup, mounts, files)) == expected
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
     assert processors(tmp_path) == min(2, expected)
+    for odd in ("²", "9" * 5000, "0", "2(x3)", "", "-1"):
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", odd)
+        assert processors(tmp_path) == expected
 
 
 def limited(code: str, kind: int, n_bytes: int) -> subprocess.CompletedProcess[str]:

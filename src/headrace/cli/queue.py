@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..support.limits import whole
 from .console import Session, size
 from .group import headrace, option
 from .options import OUTPUT, PLAN, RUN, SPOOL, options
@@ -85,10 +86,9 @@ def work(session: Session, *, folder: Path, shard: int | None) -> None:
     from ..engine import queue
 
     if shard is None:
-        told = os.environ.get("SLURM_ARRAY_TASK_ID", "")
-        if not told.isdigit():
+        shard = whole(os.environ.get("SLURM_ARRAY_TASK_ID", ""))
+        if shard is None:
             raise click.UsageError("Missing option '--shard'. (SLURM_ARRAY_TASK_ID says none, either.)")
-        shard = int(told)
     done, number, before = queue.work(folder, shard)
     if before:
         session.say(f"shard {shard} of pass {number} is done already; 'headrace status {folder}' says what is next")

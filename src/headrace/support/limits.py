@@ -19,6 +19,9 @@ ROOT = Path("/")
 NONE = 1 << 60
 """From here on a number of bytes is no limit: the kernel writes the largest one that it knows."""
 
+MOST_DIGITS = 40
+"""Of a number that is read: Python makes no number of thousands of them."""
+
 LIBRARIES = 620 << 20
 """Bytes of address space that numpy, pandas, numba and the rest take, nearly all of it never used."""
 
@@ -57,9 +60,9 @@ def memory_limits(root: Path = ROOT) -> dict[str, int]:
     for name, limit in address_limits().items():
         _least(found, name, limit)
     for name, times in (("SLURM_MEM_PER_NODE", ""), ("SLURM_MEM_PER_CPU", "SLURM_CPUS_ON_NODE")):
-        megabytes, n = os.environ.get(name, ""), os.environ.get(times, "1")
-        if megabytes.isdigit() and n.isdigit():
-            _least(found, name, int(megabytes) * int(n) << 20)
+        megabytes, n = whole(os.environ.get(name, "")), whole(os.environ.get(times, "1"))
+        if megabytes is not None and n is not None:
+            _least(found, name, megabytes * n << 20)
     return found
 
 
@@ -122,13 +125,25 @@ def processors(root: Path = ROOT) -> int:
     n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for folder, unified in _groups("cpu", root):
         if unified:
-            quota, _, period = _text(folder / "cpu.max").partition(" ")
+            told = _text(folder / "cpu.max").split()
         else:
-            quota, period = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
-        if quota.isdigit() and period.isdigit() and int(period):
-            n = min(n, -(-int(quota) // int(period)))  # rounded up: half a processor too many waits, too few would too
-    job = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    return max(1, min(n, int(job)) if job.isdigit() else n)
+            told = [_text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")]
+        quota, period, *_ = *map(whole, told), None, None
+        if quota is not None and period:
+            n = min(n, -(-quota // period))  # rounded up: half a processor too many waits, too few would too
+    job = whole(os.environ.get("SLURM_CPUS_PER_TASK", ""))
+    return max(1, min(n, job or n))
+
+
+def whole(text: str) -> int | None:
+    """Return a whole number that is written as the system writes it, or None where it is none, or beyond all use.
+
+    Examples
+    --------
+    >>> whole("4096"), whole("max"), whole("-1"), whole("²")
+    (4096, None, None, None)
+    """
+    return int(text) if text.isascii() and text.isdigit() and len(text) < MOST_DIGITS else None
 
 
 def _groups(controller: str, root: Path) -> Iterator[tuple[Path, bool]]:
@@ -165,7 +180,7 @@ def _mounts(controller: str, root: Path) -> Iterator[Mount]:
 
 
 def _unescaped(text: str) -> str:
-    return re.sub(r"\\(\d{3})", lambda match: chr(int(match.group(1), 8)), text)
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)
 
 
 def _least(found: dict[str, int], name: str, limit: int | None) -> None:
@@ -175,20 +190,20 @@ def _least(found: dict[str, int], name: str, limit: int | None) -> None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text().strip()
-    except (OSError, UnicodeDecodeError):
+        return path.read_text(encoding="utf-8", errors="surrogateescape").strip()  # names are bytes to Linux
+    except (OSError, ValueError):
         return ""
 
 
 def _number(path: Path) -> int | None:
-    text = _text(path)
-    return int(text) if text.isdigit() else None
+    return whole(_text(path))
 
 
 def _field(path: Path, name: str, unit: int = 1) -> int | None:
     """Return a number out of a file of names and numbers."""
     for line in _text(path).splitlines():
         words = line.split()
-        if len(words) > 1 and words[0] == name and words[1].isdigit():
-            return int(words[1]) * unit
+        number = whole(words[1]) if len(words) > 1 and words[0] == name else None
+        if number is not None:
+            return number * unit
     return None

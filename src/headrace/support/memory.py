@@ -36,8 +36,8 @@ def parse_bytes(text: int | str) -> int:
         return text
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(text))
     unit = match.group(2).upper() if match else ""
-    if match is None or (unit if unit in UNITS else unit + "B") not in UNITS or float(match.group(1)) == 0:
-        raise InputError(f"{text!r} is no amount of memory; write e.g. '1GB' or '512MB'")
+    if match is None or (unit if unit in UNITS else unit + "B") not in UNITS or not 0 < float(match.group(1)) < 1e30:
+        raise InputError(f"{str(text)[:99]!r} is no amount of memory; write e.g. '1GB' or '512MB'")
     return int(float(match.group(1)) * UNITS[unit if unit in UNITS else unit + "B"])
 
 
