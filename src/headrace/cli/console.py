@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import click
 
 from ..errors import HeadraceError
-from ..support.shortage import remedy
+from ..support.shortage import files_remedy, remedy
 from .signals import SIGNALS, heard
 from .spelled import spelled
 
@@ -129,7 +129,8 @@ class Session:
         if isinstance(error, click.ClickException):
             self.say(f"error: {error.format_message()}")
         elif isinstance(error, HeadraceError):
-            self.say(f"error: {spelled(one_line(error), self.options)}")
+            said = (one_line(error), "" if "ulimit -n" in str(error) else files_remedy(error))
+            self.say(f"error: {spelled('; '.join(filter(None, said)), self.options)}")
         elif isinstance(error, MemoryError):
             limit = "what limits this process (ulimit -v, the container, the job)"
             self.say(f"error: no memory is left: raise {limit}, or lower --memory")

@@ -26,12 +26,9 @@ def remedy(error: BaseException, otherwise: str) -> str:
     'end other programs: the whole system has too many files open'
     """
     number = getattr(error, "errno", None)
-    if number == errno.ENFILE:
-        return "end other programs: the whole system has too many files open"
+    if files_remedy(error):
+        return files_remedy(error)
     if sys.platform != "win32":
-        if number == errno.EMFILE:
-            most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-            return f"'ulimit -n' lets this process have {most} files open at once; raise it, to 256 or more"
         if number == errno.EFBIG:
             largest = file_size_limit()
             if largest is not None:
@@ -40,6 +37,29 @@ def remedy(error: BaseException, otherwise: str) -> str:
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return re.sub("^free some space( there)?,? or ", "", otherwise)
     return otherwise
+
+
+def files_remedy(error: BaseException) -> str:
+    """Say what to do if too many files were open, whoever says it: libraries have only words for it. Else nothing.
+
+    Examples
+    --------
+    >>> files_remedy(RuntimeError("Cannot open file '/data/obs'; Too many open files in system"))
+    'end other programs: the whole system has too many files open'
+    >>> files_remedy(RuntimeError("Cannot open file '/data/obs'"))
+    ''
+    """
+    seen: list[BaseException] = []
+    while error not in seen:
+        seen.append(error)
+        number, text = getattr(error, "errno", None), str(error)
+        if number == errno.ENFILE or re.search(r"too many open files in system", text, re.I):
+            return "end other programs: the whole system has too many files open"
+        if sys.platform != "win32" and (number == errno.EMFILE or re.search(r"too many open files", text, re.I)):
+            most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            return f"'ulimit -n' lets this process have {most} files open at once; raise it, to 256 or more"
+        error = error.__cause__ or error.__context__ or error
+    return ""
 
 
 def file_size_limit() -> int | None:

@@ -18,10 +18,11 @@ import tiledbsoma as soma
 
 from ...errors import HeadraceError, InputError, SourceError
 from ...support.faults import MISSING, failure
-from ...support.limits import check_address_space, check_threads, stack_bytes
+from ...support.limits import check_address_space, check_threads, stack_bytes, whole
 from ...support.memory import n_cores
 from ...support.places import absolute, look
 from ...support.retry import call
+from ...support.shortage import files_remedy
 from ...traffic import RETRY_FOR, Traffic
 from ..foreign import FOLDER, recognized, refusal, remedy
 from .members import refuse_outside
@@ -183,13 +184,15 @@ class Location:
             local = self.traffic is None and recognized(self.uri.removeprefix("file://"))
             if local and local is not FOLDER:
                 raise InputError(str(refusal(self.uri, "no SOMA object"))) from None
+            if files_remedy(error):
+                raise SourceError(f"cannot open {self.uri!r}: {files_remedy(error)}") from error
             inside = " (there is one in the folder 'soma' inside it)" if os.path.isdir(f"{self.uri}/soma") else ""
             raise InputError(f"no SOMA object at {self.uri!r}{inside}: {_first_line(error)}") from None
         except (soma.SOMAError, RuntimeError, TypeError, ValueError, KeyError, OSError) as error:
             failed = failure(f"opening {self.uri}", error) if self.traffic is not None else None
             if failed is not None:
                 raise failed from error
-            raise SourceError(f"cannot open {self.uri!r}: {_first_line(error)}") from error
+            raise SourceError(_with(f"cannot open {self.uri!r}: {_first_line(error)}", files_remedy(error))) from error
 
 
 def _concurrency() -> dict[str, int]:
@@ -202,8 +205,8 @@ def _concurrency() -> dict[str, int]:
 
 def _threads(config: Mapping[str, Any]) -> int:
     """Return how many threads a context starts: of both pools, and two that are all contexts'."""
-    levels = [str(config.get(name, "")) for name in _LEVELS]
-    return sum(int(level) if level.isdigit() else os.cpu_count() or 1 for level in levels) + 2
+    levels = [whole(str(config.get(name, ""))) for name in _LEVELS]
+    return sum(os.cpu_count() or 1 if level is None else level for level in levels) + 2
 
 
 @contextmanager
@@ -218,14 +221,16 @@ def reading(what: str) -> Iterator[None]:
         if failed is not None:
             raise failed from error
         text = _first_line(error)
-        remedy = ""
-        if "tile offsets" in text or "memory budget" in text.lower():
-            remedy = "; give TileDB more memory: tiledb_config={'sm.mem.total_budget': 4 * 1024**3}"
+        remedy = files_remedy(error)
+        if remedy:
+            pass
+        elif "tile offsets" in text or "memory budget" in text.lower():
+            remedy = "give TileDB more memory: tiledb_config={'sm.mem.total_budget': 4 * 1024**3}"
         elif "buffers are too small" in text.lower():
-            remedy = "; a value is longer than the buffer: tiledb_config={'soma.init_buffer_bytes': 256 * 1024**2}"
+            remedy = "a value is longer than the buffer: tiledb_config={'soma.init_buffer_bytes': 256 * 1024**2}"
         elif "curl" in text.lower() or "s3:" in text.lower() or "timeout" in text.lower():
-            remedy = "; check the network and the proxy, and try again"
-        raise SourceError(f"while reading {what}: {text}{remedy}") from error
+            remedy = "check the network and the proxy, and try again"
+        raise SourceError(f"while reading {what}: {_with(text, remedy)}") from error
 
 
 @cache
@@ -257,6 +262,10 @@ def _s3_defaults(config: Mapping[str, str]) -> dict[str, str]:
 
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _with(text: str, remedy: str) -> str:
+    return f"{text}; {remedy}" if remedy else text
 
 
 def _first_line(error: BaseException) -> str:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ...errors import ContradictionError, SourceError
 from ...support.faults import failure
 from ...support.retry import call
+from ...support.shortage import files_remedy
 from ...traffic import Traffic
 from .generic import Declined
 from .kept import Kept
@@ -105,7 +106,8 @@ class Local:
                         break
                     got += n
         except OSError as error:
-            raise SourceError(f"cannot read {where}: {error.strerror}") from error
+            more = files_remedy(error)
+            raise SourceError(f"cannot read {where}: {error.strerror}" + (f"; {more}" if more else "")) from error
         if got < len(out):
             raise SourceError(f"{where} ends at byte {start + got:,}: it is cut off; copy it again")
         return out
