@@ -204,8 +204,14 @@ def inside(file: Any) -> Kind:
 
 
 def _is_group(file: Any, name: str) -> bool:
-    """Whether a member is a group of this very file: links are not followed."""
-    return file.get(name, getclass=True, getlink=True).__name__ == "HardLink" and hasattr(file[name], "keys")
+    """Whether a member is a group of this very file: links are not followed, and may lead nowhere."""
+    from ..support.heaps import check_heap
+
+    link = file.get(name, getclass=True, getlink=True)
+    if getattr(link, "__name__", "") != "HardLink":
+        return False
+    check_heap(file, file.id.links.get_info(name.encode()).u)
+    return hasattr(file[name], "keys")
 
 
 def is_hdf5(path: str | os.PathLike[str]) -> bool:
@@ -217,8 +223,11 @@ def is_hdf5(path: str | os.PathLike[str]) -> bool:
 def _hdf5(path: str) -> Kind | None:
     import h5py  # only where something is not what it should be
 
+    from ..support.heaps import check_heap
+
     try:
         with h5py.File(path, "r", locking="best-effort") as file:
+            check_heap(file)
             return inside(file)
     except Exception:  # it is broken; who reads it says how
         return None

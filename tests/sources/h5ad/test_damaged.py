@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import resource
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anndata
 import h5py
@@ -16,6 +20,7 @@ import pytest
 from scipy import sparse
 
 import headrace as hr
+from headrace.support.heaps import check_heaps
 
 DATATYPE, FILL = 3, 5
 """Kinds of messages in the header of a dataset."""
@@ -59,7 +64,19 @@ try:
 except hr.HeadraceError as error:
     print(error)
 """
-    return subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=120)
+    return limited(script, str(path))
+
+
+def limited(script: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run a script with so little memory that what would take without end ends soon."""
+    most = (4 << 30, 4 << 30)
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, *args],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, most),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 def changed(whole: Path, to: Path, change: Callable[[bytearray], None]) -> Path:
@@ -141,3 +158,133 @@ def test_a_text_that_lies_beyond_the_file(whole: Path, tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(hr.SourceError, match=f"while reading /{name} of .*; the file may be damaged, so copy it again"):
         str(hr.open_h5ad(path, holds="counts").spec.uns)
+
+
+ANY = """
+import sys, headrace as hr
+for open in (hr.open_h5ad, hr.open_10x, hr.open_counts, hr.verify_h5ad):
+    try:
+        source = open(sys.argv[1])
+        if open is not hr.verify_h5ad:
+            str(source.spec), [chunk.n_obs for chunk in hr.Plan(source, []).chunks()]
+        print("read")
+    except hr.HeadraceError as error:
+        print(error)
+"""
+
+
+def heaps(data: bytes) -> list[tuple[int, int, int]]:
+    """Return where the local heaps of a file are: their heads, their data, and how long these are."""
+    found, at = [], data.find(b"HEAP")
+    while at >= 0:
+        size, place = (int.from_bytes(data[at + k : at + k + 8], "little") for k in (8, 24))
+        found.append((at, place, size))
+        at = data.find(b"HEAP", at + 1)
+    return found
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_free_space_that_goes_round_in_a_circle(steps: int, whole: Path, tmp_path: Path) -> None:
+    """Found by mutation: HDF5 takes memory without end over it, of any group."""
+    said, all_heaps = [], heaps(whole.read_bytes())
+    assert len(all_heaps) > 8
+    for number in range(0, len(all_heaps), 1 + len(all_heaps) // 6):
+        at, place, size = all_heaps[number]
+
+        def hurt(data: bytearray, at: int = at, place: int = place, size: int = size) -> None:
+            blocks = [size - 16 * steps + 16 * k for k in range(steps)]
+            data[at + 16 : at + 24] = blocks[0].to_bytes(8, "little")
+            for k, block in enumerate(blocks):
+                following = blocks[(k + 1) % steps]
+                data[place + block : place + block + 16] = following.to_bytes(8, "little") + (16).to_bytes(8, "little")
+
+        done = limited(ANY, str(changed(whole, tmp_path / f"{number}.h5ad", hurt)))
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+        assert "memory allocation" not in done.stdout + done.stderr
+    assert sum("goes round in a circle; copy the file again" in one for one in said) >= 4
+    assert "circle" in said[0], "that of the file's own group"
+
+
+def test_free_space_of_a_list_of_external_files(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5ad"
+    with h5py.File(path, "w") as file:
+        file["obs/a"] = file["var/a"] = np.arange(3)
+        file.create_dataset("X", (3, 3), "f4", external=[("other.raw", 0, h5py.h5f.UNLIMITED)])
+    data = bytearray(path.read_bytes())
+    at, place, size = next(one for one in heaps(bytes(data)) if b"other.raw" in data[one[1] : one[1] + one[2]])
+    data[at + 16 : at + 24] = (size - 16).to_bytes(8, "little")
+    data[place + size - 16 : place + size] = (size - 16).to_bytes(8, "little") + (16).to_bytes(8, "little")
+    path.write_bytes(data)
+    assert "goes round in a circle" in read(path).stdout
+
+
+@pytest.mark.parametrize("libver", ["earliest", "v108", "latest"])
+@pytest.mark.parametrize("block", [0, 512])
+def test_whole_files_of_any_version_have_no_such_heaps(block: int, libver: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w", libver=libver, userblock_size=block) as file:
+        for name in ("a", "a/b", "c"):
+            group = file.create_group(name)
+            for k in range(40):
+                group[f"member {k}"] = k
+            for k in range(0, 40, 3):
+                del group[f"member {k}"]
+    with h5py.File(path) as file:
+        check_heaps(file)
+
+
+GZ, SHUFFLED, CHECKED = dict(compression="gzip"), dict(shuffle=True), dict(fletcher32=True)
+SHORT: list[tuple[dict[str, Any], bytes]] = [
+    ({}, bytes(8)),
+    (SHUFFLED, bytes(8)),
+    (CHECKED, bytes(3)),
+    (CHECKED, bytes(4)),
+    (CHECKED, bytes(8)),
+    (GZ, zlib.compress(bytes(8))),
+    (GZ | SHUFFLED, zlib.compress(bytes(16))),
+    (GZ, zlib.compress(b"")),
+    (GZ, bytes(1)),
+    (GZ | CHECKED, bytes(2)),
+    (GZ | CHECKED, zlib.compress(bytes(8)) + bytes(4)),
+]
+"""Filters, and what is stored of a piece that has more."""
+
+EACH = """
+import sys, headrace as hr
+for path in sys.argv[1:]:
+    try:
+        source = hr.open_h5ad(path, uns="keep")
+        str(source.spec), [chunk.n_obs for chunk in hr.Plan(source, []).chunks()]
+        print("read", flush=True)
+    except hr.HeadraceError as error:
+        print(str(error).replace(chr(10), " "), flush=True)
+"""
+
+
+@pytest.mark.parametrize("where", ["obs/n", "obs/text", "X/data", "obsm/pca", "uns/kept"])
+def test_a_piece_that_is_stored_with_less_than_it_has(where: str, whole: Path, tmp_path: Path) -> None:
+    """Found by mutation: HDF5 fills it up with what is in memory, or crashes."""
+    paths = []
+    for number, (how, stored) in enumerate(SHORT):
+        for kind in ("good", "bad"):
+            path = shutil.copy(whole, tmp_path / f"{number}-{kind}.h5ad")
+            with h5py.File(path, "r+") as file:
+                file["obs"].attrs["column-order"] = ["kind", "text", "n"]
+                file["obs/n"], file["obsm/pca"] = np.arange(30.0), np.ones((30, 2))
+                del file["uns/kept"]
+                file["uns/kept"] = np.arange(30)
+                values, attributes, dtype = file[where][()], dict(file[where].attrs), file[where].dtype
+                del file[where]
+                made = file.create_dataset(where, values.shape, dtype, chunks=values.shape, **how)
+                made.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0", **attributes})
+                if kind == "good":
+                    made[...] = values
+                else:
+                    made.id.write_direct_chunk((0,) * made.ndim, stored)
+            paths.append(str(path))
+    done = limited(EACH, *paths)
+    assert done.returncode == 0, done.stderr
+    for path, said in zip(paths, done.stdout.splitlines(), strict=True):
+        assert (said == "read") is path.endswith("good.h5ad"), (path, said)
+        assert said == "read" or re.search("damaged|cannot be decompressed|cut off|broken", said), said

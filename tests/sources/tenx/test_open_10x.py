@@ -114,6 +114,18 @@ def test_what_is_broken_is_said(tmp_path: Path) -> None:
         hr.open_10x(tmp_path / "x.h5ad")
 
 
+def test_a_link_that_leads_nowhere_is_no_matrix(tmp_path: Path) -> None:
+    """Found by mutation."""
+    path = h5(tmp_path / "x.h5", 3)
+    before = hr.open_10x(path).spec.n_obs
+    with h5py.File(path, "r+") as file:
+        file["nowhere"], file["elsewhere"] = h5py.SoftLink("/not/there"), h5py.ExternalLink("not.h5", "there")
+    try:
+        assert hr.open_10x(path).spec.n_obs == before
+    except (InputError, hr.SourceError) as error:
+        assert "nowhere" in str(error) or "elsewhere" in str(error)  # noqa: PT017 # both are right
+
+
 def test_on_the_command_line(tmp_path: Path) -> None:
     h5(tmp_path / "3.h5", 3)
     out = ["--out", str(tmp_path / "o.h5ad")]

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...chunk import csr
-from ...errors import InputError
+from ...errors import InputError, SourceError
 from ...stats import kernels
 from ...support.given import check_call
+from ...support.heaps import check_heaps
 from ...support.places import look
 from .digests import ROWS, WHERE, RowDigest, digests, is_encoded
 from .digests import recorded as recorded_digest
@@ -84,8 +85,11 @@ def verify_h5ad(path: str | os.PathLike[str]) -> Verdict:
         raise InputError(f"{path} is no HDF5 file, so it is no .h5ad, or its beginning is broken: {error}") from None
     with file:
         try:
+            check_heaps(file)
             check = _Check(file)
             unknown = not check.recorded and "obs" not in file and "var" not in file
+        except SourceError as error:
+            raise InputError(str(error)) from None
         except (OSError, RuntimeError) as error:
             raise InputError(f"{path} is HDF5, but its list of members is broken: {error}; copy it again") from None
         if unknown:

@@ -18,7 +18,9 @@ import numpy.typing as npt
 from h5py import h5d, h5l, h5t, h5z
 
 from ...errors import InputError, SourceError
+from ...support.heaps import check_heap
 from ...support.places import look
+from ...support.shortage import files_remedy
 from ..foreign import refusal
 from .sizes import FLETCHER32, GZIP, SHUFFLE, check_pieces, fill_value
 
@@ -115,7 +117,9 @@ def reading(what: object) -> Iterator[None]:
         if isinstance(error, (SourceError, InputError)):
             raise
         detail = str(error).strip("\"'").split("\n")[0]
-        raise SourceError(f"while reading {what}: {detail}; the file may be damaged, so copy it again") from error
+        raise SourceError(
+            f"while reading {what}: {detail}; {files_remedy(error) or 'the file may be damaged, so copy it again'}"
+        ) from error
 
 
 def open_file(path: str) -> h5py.File:
@@ -129,7 +133,7 @@ def open_file(path: str) -> h5py.File:
     if not os.path.isfile(path):
         raise InputError(f"{path!r} is a pipe or device; HDF5 is read here and there, so write it to a file first")
     try:
-        return h5py.File(path, "r", locking="best-effort")
+        file = h5py.File(path, "r", locking="best-effort")
     except OSError as error:
         said = str(error)
         if "truncated" in said:
@@ -138,7 +142,15 @@ def open_file(path: str) -> h5py.File:
             raise InputError(refusal(path, "no .h5ad") or f"{path!r} is no HDF5 file, so it is no .h5ad") from None
         if "lock" in said:
             raise SourceError(f"{path!r} is open for writing elsewhere; wait until it is closed") from error
-        raise SourceError(f"cannot open {path!r}: {said}") from error
+        more = files_remedy(error)
+        raise SourceError(f"cannot open {path!r}: {said}" + (f"; {more}" if more else "")) from error
+    try:
+        with reading(path):
+            check_heap(file)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def member(root: h5py.Group, path: str, depth: int = 0) -> Any:
@@ -160,7 +172,8 @@ def member(root: h5py.Group, path: str, depth: int = 0) -> Any:
         with reading(where):
             if not links.exists(raw):
                 return None
-            kind = links.get_info(raw).type
+            link = links.get_info(raw)
+            kind = link.type
             target = links.get_val(raw).decode() if kind == h5l.TYPE_SOFT else ""
         if kind == h5l.TYPE_SOFT:
             start = root.file if target.startswith("/") else here
@@ -170,6 +183,7 @@ def member(root: h5py.Group, path: str, depth: int = 0) -> Any:
             here = found
         elif kind == h5l.TYPE_HARD:
             with reading(where):
+                check_heap(here.file, link.u)
                 here = here[name]
                 _ = getattr(here, "dtype", None)  # one that has a type that h5py does not know is refused here
         else:
@@ -188,8 +202,11 @@ def members(group: Any) -> list[str]:
         return [name if isinstance(name, str) else name.decode("utf-8", "backslashreplace") for name in group]
 
 
-def check_storage(dataset: h5py.Dataset) -> tuple[int, ...]:
-    """Return the filters of a dataset, or raise `SourceError` if it cannot be read from this file alone."""
+def check_storage(dataset: h5py.Dataset, unpacked: bool = True) -> tuple[int, ...]:
+    """Return the filters of a dataset, or raise `SourceError` if it cannot be read from this file alone.
+
+    `unpacked` says whether HDF5 will unpack it, and not what is here.
+    """
     where = Place(dataset)
     with reading(where):
         virtual, external = dataset.is_virtual, dataset.external
@@ -208,7 +225,7 @@ def check_storage(dataset: h5py.Dataset) -> tuple[int, ...]:
             "compression='gzip' or none, where that filter is installed (for many: import hdf5plugin)"
         )
     with reading(where):
-        check_pieces(dataset, filters, where)
+        check_pieces(dataset, filters, where, unpacked)
     return filters
 
 
@@ -220,7 +237,7 @@ def locate(dataset: h5py.Dataset) -> Stored:
     SourceError
         If they are not in this file, need a plugin, or are no numbers.
     """
-    filters = check_storage(dataset)
+    filters = check_storage(dataset, unpacked=False)
     with reading(Place(dataset)):
         return _located(dataset, filters)
 
@@ -240,6 +257,7 @@ def _located(dataset: h5py.Dataset, filters: tuple[int, ...]) -> Stored:
     }
     plain = dtype.kind == "b" or dataset.id.get_type().equal(h5t.py_create(dtype))
     if not plain or dataset.file.userblock_size or not set(filters) <= {GZIP, SHUFFLE, FLETCHER32}:
+        check_pieces(dataset, filters, Place(dataset))
         return Stored(**about)
     if dataset.chunks is None:
         offset = dataset.id.get_offset()

@@ -68,8 +68,16 @@ def check_names(value: Any, where: object) -> None:
         raise SourceError(f"{where} has a text of {longest:,} characters, which is no name; the file is broken")
 
 
-def check_pieces(dataset: h5py.Dataset, filters: tuple[int, ...], where: object) -> None:
-    """Raise if a piece of a dataset (HDF5's chunk) takes more than there is, as it is said to be or as it is packed."""
+def check_pieces(dataset: h5py.Dataset, filters: tuple[int, ...], where: object, unpacked: bool = True) -> None:
+    """Raise if a piece of a dataset (HDF5's chunk) takes more than there is, or is stored with less than it has.
+
+    HDF5 takes what is missing from whatever is in memory there, and crashes over a checksum of less than nothing.
+
+    Parameters
+    ----------
+    unpacked
+        Whether HDF5 will unpack it, which looks at neither; else only a piece that may be far too large is looked at.
+    """
     if dataset.chunks is None:
         return
     tile = int(np.prod(dataset.chunks, dtype=object)) * dataset.dtype.itemsize
@@ -78,17 +86,23 @@ def check_pieces(dataset: h5py.Dataset, filters: tuple[int, ...], where: object)
         check_held(24 * grid, f"{where} is stored in {grid:,} pieces, which are listed")
     if (filters or dataset.ndim > 1) and 3 * tile > LEAST_HELD:
         check_held(3 * tile, f"{where} is stored in pieces of {tile / 1e6:,.0f} MB, each read whole")
-    if GZIP in filters and filters[filters.index(GZIP) + 1 :] in ((), (FLETCHER32,)):
+    if set(filters) <= {GZIP, SHUFFLE, FLETCHER32}:
         plain = _stored_bytes(dataset)
         suspect: list[tuple[int, ...]] = []
+        short: list[int] = []
 
         def note(info: Any) -> None:
-            if info.size * BEST_RATIO > max(4 * plain, opening_limit()):
+            packed = any(code == GZIP and not info.filter_mask >> k & 1 for k, code in enumerate(filters))
+            if not packed and info.size < plain:
+                short.append(info.size)
+            elif packed and (unpacked or info.size * BEST_RATIO > max(4 * plain, opening_limit())):
                 suspect.append(info.chunk_offset)
 
         dataset.id.chunk_iter(note)
         for at in suspect:
-            _check_inflated(dataset, at, plain + 4, where)
+            short += [n for n in [_unpacked_bytes(dataset, at, filters, plain, where)] if n < plain]
+        if short:
+            raise SourceError(f"a piece of {where} has {short[0]:,} bytes of {plain:,}: the file is damaged")
 
 
 def inflate(raw: Any, most: int) -> bytes:
@@ -107,16 +121,20 @@ def inflate(raw: Any, most: int) -> bytes:
 
 def _stored_bytes(dataset: h5py.Dataset) -> int:
     """Return the bytes of a piece as stored, unpacked."""
-    size = DESCRIPTOR if dataset.dtype.kind == "O" else dataset.id.get_type().get_size()
-    return int(np.prod(dataset.chunks, dtype=np.int64)) * size
+    return int(np.prod(dataset.chunks, dtype=np.int64)) * _width(dataset)
 
 
-def _check_inflated(dataset: h5py.Dataset, at: tuple[int, ...], most: int, where: object) -> None:
+def _width(dataset: h5py.Dataset) -> int:
+    addresses, _ = h5py.h5i.get_file_id(dataset.id).get_create_plist().get_sizes()
+    return 8 + int(addresses) if dataset.dtype.kind == "O" else int(dataset.id.get_type().get_size())
+
+
+def _unpacked_bytes(
+    dataset: h5py.Dataset, at: tuple[int, ...], filters: tuple[int, ...], plain: int, where: object
+) -> int:
     mask, raw = dataset.id.read_direct_chunk(at)
-    if mask:
-        return
     try:
-        inflate(raw, most)
+        return len(_plain(raw, mask, list(filters), plain, _width(dataset)))
     except ValueError as error:
         raise SourceError(f"{where} cannot be decompressed ({error}): the file is damaged") from error
 
@@ -191,7 +209,7 @@ def _of_descriptors(raw: bytes) -> npt.NDArray[np.int64]:
     return np.frombuffer(raw[: len(raw) // DESCRIPTOR * DESCRIPTOR], "<u4")[:: DESCRIPTOR // 4].astype(np.int64)
 
 
-def _plain(raw: bytes, mask: int, filters: list[int], expected: int) -> bytes:
+def _plain(raw: bytes, mask: int, filters: list[int], expected: int, width: int = DESCRIPTOR) -> bytes:
     """Undo the filters of a piece."""
     for at in reversed(range(len(filters))):
         if mask >> at & 1:
@@ -199,7 +217,7 @@ def _plain(raw: bytes, mask: int, filters: list[int], expected: int) -> bytes:
         if filters[at] == FLETCHER32:
             raw = raw[:-4]
         elif filters[at] == GZIP:
-            raw = inflate(raw, expected + 4)
+            raw = inflate(raw, expected + 4)  # and a checksum
         elif filters[at] == SHUFFLE:
-            raw = np.frombuffer(raw, np.uint8).reshape(DESCRIPTOR, -1).T.tobytes()
+            raw = np.frombuffer(raw, np.uint8).reshape(width, -1).T.tobytes()
     return raw

@@ -76,7 +76,8 @@ def _plain(element: Any, seen: Seen) -> Any:
 
 def _again(group: h5py.Group, seen: Seen) -> bool:
     """Return whether a group was met before, or lies too deep."""
-    about = h5py.h5o.get_info(group.id)
+    with reading(Place(group)):
+        about = h5py.h5o.get_info(group.id)
     known = len(seen)
     seen.add((about.fileno, about.addr))
     return len(seen) == known or group.name.count("/") > 100
