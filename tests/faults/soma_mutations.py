@@ -141,8 +141,12 @@ CACHE: dict[str, Any] = {}
 def expected(folder: Path, how: str) -> Any:
     """Return the right result."""
     kind = how.partition(" ")[0]
-    if kind not in CACHE:
-        CACHE[kind] = tried(lambda: read_soma(folder / "census", f"{kind} tiledb"))[1]
+    while kind not in CACHE:
+        end, what = tried(lambda: read_soma(folder / "census", f"{kind} tiledb"))
+        if end == "done":
+            CACHE[kind] = what
+        else:
+            print(f"what is right is not known yet\t{end}\t{what}", flush=True)
     return CACHE[kind]
 
 
