@@ -24,7 +24,7 @@ ONLY = {
     "zstandard": {"sources/tiles/zstd.py"},
     "tiledbsoma": {"sources/soma", "testing"},
     "cellxgene_census": {"sources/soma"},
-    "h5py": {"sinks/h5ad", "sources/h5ad", "sources/tenx", "sources/foreign.py"},
+    "h5py": {"sinks/h5ad", "sources/h5ad", "sources/tenx", "sources/foreign.py", "support/heaps.py"},
     "click": {"cli"},
     "cloudpickle": {"engine/states.py"},
     "distributed": {"engine/cluster.py", "engine/cluster_worker.py"},

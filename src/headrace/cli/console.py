@@ -121,16 +121,15 @@ class Session:
         if isinstance(error, SystemExit):
             return error.code if isinstance(error.code, int) else FAILED
         if isinstance(error, BrokenPipeError):
-            # Whoever read has read enough. What is left must not be tried again when Python ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again when it ends
             return DONE
         if self.debug:
             traceback.print_exception(error)
         if isinstance(error, click.ClickException):
             self.say(f"error: {error.format_message()}")
         elif isinstance(error, HeadraceError):
-            said = (one_line(error), "" if "ulimit -n" in str(error) else files_remedy(error))
-            self.say(f"error: {spelled('; '.join(filter(None, said)), self.options)}")
+            said = [one_line(error), *([] if "ulimit -n" in str(error) else filter(None, [files_remedy(error)]))]
+            self.say(f"error: {spelled('; '.join(said), self.options)}")
         elif isinstance(error, MemoryError):
             limit = "what limits this process (ulimit -v, the container, the job)"
             self.say(f"error: no memory is left: raise {limit}, or lower --memory")

@@ -267,13 +267,16 @@ def test_a_piece_that_is_stored_with_less_than_it_has(where: str, whole: Path, t
     """Found by mutation: HDF5 fills it up with what is in memory, or crashes."""
     paths = []
     for number, (how, stored) in enumerate(SHORT):
-        for kind in ("good", "bad"):
+        for kind in () if where == "obs/text" and "fletcher32" in how else ("good", "bad"):  # HDF5 has none of text
             path = shutil.copy(whole, tmp_path / f"{number}-{kind}.h5ad")
             with h5py.File(path, "r+") as file:
                 file["obs"].attrs["column-order"] = ["kind", "text", "n"]
                 file["obs/n"], file["obsm/pca"] = np.arange(30.0), np.ones((30, 2))
                 del file["uns/kept"]
                 file["uns/kept"] = np.arange(30)
+                del file["obs/text"]
+                file.create_dataset("obs/text", data=["t"] * 30, dtype=h5py.string_dtype())
+                file["obs/text"].attrs.update({"encoding-type": "string-array", "encoding-version": "0.2.0"})
                 values, attributes, dtype = file[where][()], dict(file[where].attrs), file[where].dtype
                 del file[where]
                 made = file.create_dataset(where, values.shape, dtype, chunks=values.shape, **how)

@@ -26,6 +26,7 @@ def test_rows_are_read_without_what_lies_between(tmp_path: Path) -> None:
     expected = rng.random((N_DATASETS, N_VARS)) < 0.5
     rows, columns = np.nonzero(expected)
     with soma.Experiment.create(str(tmp_path / "experiment")) as made:
+        made.add_new_dataframe("obs", schema=pa.schema([("soma_joinid", pa.int64())]), domain=[(0, 9)])
         rna = made.add_new_collection("ms").add_new_collection("RNA", soma.Measurement)
         small = {"tiledb": {"create": {"capacity": 5_000}}}
         matrix = rna.add_new_sparse_ndarray(PRESENCE, type=pa.bool_(), shape=expected.shape, platform_config=small)

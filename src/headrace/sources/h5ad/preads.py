@@ -178,6 +178,8 @@ class Reader:
             if mask >> at & 1:
                 continue  # it did not help when this tile was written
             if stored.filters[at] == FLETCHER32:
+                if len(raw) < 4:
+                    raise SourceError(f"a part of {self.where} has no room for its checksum: the file is damaged")
                 raw, written = raw[:-4], raw[-4:].view("<u4")[0]
                 if kernels.fletcher32(raw) != written:
                     raise SourceError(f"a checksum of {self.where} is wrong: the file is damaged; copy it again")
