@@ -24,7 +24,7 @@ Counts = npt.NDArray[np.uint32]
 BUFFER = 1 << 20
 """Numbers that are put in order at once."""
 
-MOST = 2 << 20
+MOST = 1 << 20
 """Different numbers kept in memory."""
 
 

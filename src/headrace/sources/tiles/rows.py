@@ -20,6 +20,7 @@ from ..compact import Joinids, Sizes
 from ..ranges import CellRange
 from . import place
 from .blocks import MOST_TILES, Block, check_decoded, cut, joined, parts
+from .buffers import Buffers
 from .fragment import Fragment, Ints
 from .readahead import Line, Piece, ReadAhead
 from .zstd import zstd
@@ -104,6 +105,7 @@ class TileReader:
         """By the start of a range, until somebody takes them."""
         self._add_up = add_up
         self._local = threading.local()
+        self._buffers = Buffers(0)
         self._stored_bytes: int | None = None
 
     def read(self, wanted: Sequence[CellRange]) -> Iterator[sparse.csr_array]:
@@ -115,6 +117,7 @@ class TileReader:
             If a tile is damaged, or a cell has not as many values as obs says.
         """
         ahead = ReadAhead(self.line, self.window)
+        self._buffers = Buffers(4 * BLOCK_NNZ)
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="headrace-decode")
         waiting: deque[tuple[Block, Future[Decoded]]] = deque()
         held: list[Decoded] = []
@@ -250,7 +253,8 @@ class TileReader:
                 f"cells {joinids[0]} to {joinids[-1]} have {limit[-1]:,} values; reader='tiledb' may help"
             )
         cursor, indptr = limit[:-1].copy(), limit.astype(np.int32)
-        indices, data = np.empty(limit[-1], dtype=np.int32), np.empty(limit[-1], dtype=np.float32)
+        nnz = int(limit[-1])
+        indices, data = self._buffers.array(nnz, np.int32), self._buffers.array(nnz, np.float32)
         totals = np.zeros(len(joinids) if self._add_up else 0)
         status = 0
         for piece, held, addresses, sizes, part, ends in fetched:
