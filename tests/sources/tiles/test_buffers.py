@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import headrace as hr
 from headrace.sources.tiles.buffers import Buffers
+from headrace.sources.tiles.rows import BLOCK_NNZ
 
 
 def test_a_view_holds_the_memory() -> None:
@@ -63,3 +67,16 @@ def test_threads_that_take_and_give_back_never_share() -> None:
         thread.join()
     assert not wrong
     assert len(buffers.free) <= 16  # each holds two for a moment
+
+
+def test_memory_goes_back_once_all_is_read(demo_census: Path) -> None:
+    query = hr.open_census(demo_census).query("homo_sapiens", genes="all", primary_only=False)
+    chunks = list(query.read(query.refs(50_000)))
+    assert mapped_pieces() > 0
+    del chunks
+    gc.collect()
+    assert mapped_pieces() == 0
+
+
+def mapped_pieces() -> int:
+    return sum(isinstance(each, mmap.mmap) and len(each) == 4 * BLOCK_NNZ for each in gc.get_objects())

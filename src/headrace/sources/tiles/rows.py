@@ -140,6 +140,7 @@ class TileReader:
         finally:
             ahead.close()  # first, so that no decoder waits for what has not been asked for
             pool.shutdown(wait=True, cancel_futures=True)
+            self._buffers = Buffers(0)
 
     def stored_bytes(self, nnz: int | None = None) -> int:
         """Return how many bytes the tiles have that hold the cells, whose values are `nnz`."""
