@@ -9,11 +9,11 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-import tiledbsoma.io
 from scipy import sparse
 
 from headrace.cli import main
 from tests.conftest import LIVER
+from tests.somaio import from_anndata
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def adata() -> ad.AnnData:
 
 @pytest.fixture
 def experiment(adata: ad.AnnData, tmp_path: Path) -> Path:
-    tiledbsoma.io.from_anndata(str(tmp_path / "e"), adata, "GEX", X_layer_name="umis")
+    from_anndata(str(tmp_path / "e"), adata, "GEX", X_layer_name="umis")
     return tmp_path / "e"
 
 

@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-import tiledbsoma.io as somaio
 from scipy import sparse
 
 import headrace as hr
+from tests.somaio import from_anndata
 
 # of tiledbsoma's own calls of pandas
 pytestmark = pytest.mark.filterwarnings("ignore:The dtype argument is deprecated:FutureWarning")
@@ -88,7 +88,7 @@ def test_of_a_soma_experiment(reader: Any, tmp_path: Path) -> None:
     obs = pd.DataFrame({"sex": ["f", "m"]}, index=["a", "b"])
     adata = ad.AnnData(sparse.csr_matrix(COUNTS), obs, pd.DataFrame(index=NAMES))
     try:
-        somaio.from_anndata(str(tmp_path / "e"), adata, "RNA")
+        from_anndata(str(tmp_path / "e"), adata, "RNA")
     except TypeError as error:
         pytest.skip(f"tiledbsoma.io cannot write it: {error}")
     source = told(hr.open_soma, tmp_path / "e", reader=reader)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from ..protocols import Sink, Writer
 from ..support.atomic import atomic_file, check_target
 from ..support.given import check_fields
 from ..support.target import check_output_fits
+from .gz import gzipped
 from .table import table_path
 
 ROWS = 200_000
@@ -89,12 +89,14 @@ class LongTable(Sink):
         least = _least(spec) if path.suffix in (".csv", ".tsv") else 0  # others are compressed
         check_output_fits(path.parent, least, least, 0)
         try:
-            with atomic_file(path, self.overwrite) as partial, partial.file() as raw:
-                packed: Any = gzip.GzipFile("", "wb", 6, raw, mtime=0) if path.suffix == ".gz" else raw
+            with (
+                atomic_file(path, self.overwrite) as partial,
+                partial.file() as raw,
+                gzipped(raw, path) as packed,
+            ):
                 writer = LongWriter(packed, path, spec)
                 yield writer
                 writer.close()
-                packed.close()
         except OSError as error:
             raise OutputError(f"writing {path} failed: {error}") from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import os
 import re
@@ -27,6 +26,7 @@ from ..protocols import Sink, Writer
 from ..support.atomic import atomic_file, check_target
 from ..support.given import check_fields
 from ..support.places import absolute
+from .gz import gzipped
 
 ENDING = re.compile(r"\.(csv|tsv|csv\.gz|tsv\.gz|parquet)$")
 
@@ -115,10 +115,12 @@ class Table(Sink):
                 with atomic_file(counts, self.overwrite) as partial, partial.file() as raw:
                     writer.write_parquet(raw)
                 return
-            with atomic_file(counts, self.overwrite) as partial, partial.file() as raw:
-                packed = gzip.GzipFile("", "wb", 6, raw, mtime=0) if counts.suffix == ".gz" else raw
-                writer.write_table(packed, "\t" if ".tsv" in counts.suffixes[-2:] else ",")  # type: ignore[arg-type] # a GzipFile is binary
-                packed.close()
+            with (
+                atomic_file(counts, self.overwrite) as partial,
+                partial.file() as raw,
+                gzipped(raw, counts) as packed,
+            ):
+                writer.write_table(packed, "\t" if ".tsv" in counts.suffixes[-2:] else ",")
         except OSError as error:
             raise OutputError(f"writing {counts} failed: {error}") from error
 
@@ -196,9 +198,8 @@ def _write_frame(frame: pd.DataFrame, raw: IO[bytes], path: Path) -> None:
         whole = frame.assign(**{name: frame[name].where(frame[name].isna(), frame[name].astype(str)) for name in mixed})
         whole.to_parquet(raw)
         return
-    packed: Any = gzip.GzipFile("", "wb", 6, raw, mtime=0) if path.suffix == ".gz" else raw
-    frame.to_csv(packed, sep="\t" if ".tsv" in path.suffixes[-2:] else ",", lineterminator="\n")
-    packed.close()
+    with gzipped(raw, path) as packed:
+        frame.to_csv(packed, sep="\t" if ".tsv" in path.suffixes[-2:] else ",", lineterminator="\n")
 
 
 def _dense(X: Any) -> npt.NDArray[np.float32]:

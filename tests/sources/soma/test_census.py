@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiledbsoma as soma
-import tiledbsoma.io as somaio
 
 import headrace as hr
 from headrace.sources.arrays import ArraySource
@@ -21,6 +20,7 @@ from headrace.sources.compact import Sizes
 from headrace.sources.soma.location import Location
 from headrace.testing import SimulatedDataset, build_census
 from tests.conftest import LIVER
+from tests.somaio import from_anndata
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def test_soma_without_nnz_in_obs(tmp_path: Path) -> None:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        somaio.from_anndata(str(tmp_path / "e"), adata, measurement_name="RNA", X_layer_name="raw")
+        from_anndata(str(tmp_path / "e"), adata, measurement_name="RNA", X_layer_name="raw")
     source = hr.open_soma(tmp_path / "e")
     assert source.spec.nnz is None
     for nnz in (100, 500, 10**9):

@@ -17,6 +17,7 @@ import tiledbsoma.io as somaio
 from scipy import sparse
 
 import headrace as hr
+from tests.somaio import from_anndata
 
 # of tiledbsoma 1.17's own calls of pandas
 pytestmark = pytest.mark.filterwarnings("ignore:The dtype argument is deprecated:FutureWarning")
@@ -33,7 +34,7 @@ def adata() -> ad.AnnData:
 def by_tiledbsoma(adata: ad.AnnData, uri: str | Path) -> None:
     """Have tiledbsoma write an experiment, if it knows the anndata that there is (2.3 does not know 0.13)."""
     try:
-        somaio.from_anndata(str(uri), adata, "RNA")
+        from_anndata(str(uri), adata, "RNA")
     except TypeError as error:
         pytest.skip(f"tiledbsoma.io cannot write it: {error}")
 

@@ -16,7 +16,6 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import tiledbsoma as soma
-import tiledbsoma.io as somaio
 from scipy import sparse
 
 import headrace as hr
@@ -26,6 +25,7 @@ from headrace.sources.soma.genes import Genes
 from headrace.sources.soma.matrix import XReader
 from headrace.sources.soma.members import is_inside
 from headrace.sources.soma.tables import to_frame
+from tests.somaio import from_anndata
 
 N, G = 60, 20
 
@@ -42,7 +42,7 @@ def adata() -> ad.AnnData:
 def experiment(adata: ad.AnnData, tmp_path: Path) -> str:
     uri = str(tmp_path / "here" / "e")
     (tmp_path / "here").mkdir()
-    somaio.from_anndata(uri, adata, "RNA", X_layer_name="raw")
+    from_anndata(uri, adata, "RNA", X_layer_name="raw")
     return uri
 
 
@@ -214,7 +214,7 @@ def test_nnz_of_another_x_is_left_out(
     sliced.obs["nnz"] = nnz(right) if nnz(right).sum() != right.sum() else right
     assert (sliced.obs["nnz"].to_numpy() != fewer).any()
     uri = str(tmp_path / "e")
-    somaio.from_anndata(uri, sliced, "RNA", X_layer_name="raw")
+    from_anndata(uri, sliced, "RNA", X_layer_name="raw")
     source = hr.open_soma(uri, reader="auto" if reader == "tiles" else reader)
     np.testing.assert_array_equal(cells(source), sliced.X.toarray())
     some = hr.open_soma(uri, obs_filter="kind == 'b'", reader="auto" if reader == "tiles" else reader)
@@ -238,7 +238,7 @@ def test_nnz_wrong_by_cell_and_right_in_total(
     bad = adata.copy()
     bad.obs["nnz"] = wrong
     uri = str(tmp_path / "e")
-    somaio.from_anndata(uri, bad, "RNA", X_layer_name="raw")
+    from_anndata(uri, bad, "RNA", X_layer_name="raw")
     with pytest.raises(hr.SourceError, match=r"obs\['nnz'\] says.*contradicts itself; .*use_nnz=False leaves that out"):
         cells(hr.open_soma(uri, reader=reader))
     source = hr.open_soma(uri, reader=reader, use_nnz=False)
@@ -304,7 +304,7 @@ def test_numbers_that_are_none(value: float, dtype: Any, adata: ad.AnnData, tmp_
         bad.X.data[37] = value
     row = int(np.searchsorted(bad.X.indptr, 37, side="right")) - 1
     uri = str(tmp_path / "e")
-    somaio.from_anndata(uri, bad, "RNA", X_layer_name="raw")
+    from_anndata(uri, bad, "RNA", X_layer_name="raw")
     bad.write_h5ad(tmp_path / "e.h5ad")
     said = rf"cell '?c?{row}'? has (-?inf|nan) for gene 'g{bad.X.indices[37]}'; numbers are needed"
     for source in (hr.open_soma(uri), hr.open_soma(uri, reader="tiledb")):
@@ -357,7 +357,7 @@ def test_values_of_no_genes_take_no_memory(column: int) -> None:
 @pytest.mark.parametrize("columns", ["of no genes", "of one gene"])
 def test_a_row_far_longer_than_there_are_genes(columns: str, reader: Any, adata: ad.AnnData, tmp_path: Path) -> None:
     uri = str(tmp_path / "e")
-    somaio.from_anndata(uri, adata, "RNA", X_layer_name="small")
+    from_anndata(uri, adata, "RNA", X_layer_name="small")
     of = np.arange(200_000) if columns == "of no genes" else np.full(200_000, 3)
     twice = {"tiledb": {"create": {"allows_duplicates": True}}}
     ones, shape = np.ones(len(of), np.float32), (N, int(of.max()) + 1)

@@ -14,6 +14,7 @@ import pytest
 import headrace as hr
 from headrace.sources.soma.matrix import XReader
 from headrace.sources.tiles import TileReader
+from tests.somaio import from_anndata
 from tests.sources.tiles.test_refused import READ, REASONS, REFUSED
 
 UNREADABLE = {"dense", "encrypted", "other_names", "uint64", "from_minus_one", "two_attributes", "evolved"}
@@ -41,9 +42,8 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
         obs=pd.DataFrame({"kind": "a"}, index=[f"c{i}" for i in range(90)]),
         var=pd.DataFrame({"gene_id": names}, index=names),
     )
-    import tiledbsoma.io
 
-    tiledbsoma.io.from_anndata(str(path), data, "RNA", X_layer_name="raw")
+    from_anndata(str(path), data, "RNA", X_layer_name="raw")
     return path
 
 
