@@ -53,7 +53,7 @@ def write_input(path: Path, n_cells: int = 3000) -> None:
     from scipy import sparse
 
     rng = np.random.default_rng(3)
-    X = sparse.csr_array(sparse.random_array((n_cells, 900), density=0.35, rng=rng, dtype=np.float32))
+    X = sparse.csr_array(sparse.random(n_cells, 900, 0.35, "csr", np.float32, rng))
     X.data = np.ceil(rng.gamma(1.0, 3.0, X.nnz)).astype(np.float32)
     from headrace.sources.arrays import ArraySource
 

@@ -337,7 +337,7 @@ def test_memory_of_many_batches() -> None:
     assert counting <= 340e6
     assert logged <= 400e6
     rng = np.random.default_rng(0)
-    X = sparse.random_array((400, 60_000), density=0.02, rng=rng, format="csr")
+    X = sparse.csr_array(sparse.random(400, 60_000, 0.02, "csr", None, rng))
     X.data = rng.poisson(2, X.nnz) + 1.0
     obs = cells(400, b=pd.Categorical([str(i % 200) for i in range(400)], categories=[str(i) for i in range(200)]))
     source = ArraySource(X, obs, genes(60_000), n_obs=100)

@@ -24,7 +24,7 @@ N, G = 900, 80
 
 def cells(seed: int = 1) -> tuple[sparse.csr_array, pd.DataFrame, pd.DataFrame]:
     rng = np.random.default_rng(seed)
-    X = sparse.random_array((N, G), density=0.2, format="csr", rng=rng)
+    X = sparse.csr_array(sparse.random(N, G, 0.2, "csr", None, rng))
     X.data = rng.integers(1, 60, len(X.data)).astype(float)
     donor = rng.choice(list("cabd"), N, p=[0.4, 0.3, 0.29, 0.01])
     obs = pd.DataFrame(

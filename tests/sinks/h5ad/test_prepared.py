@@ -25,7 +25,7 @@ N_OBS, N_VARS = 140, 40
 
 def stream(dense: bool = False) -> tuple[StreamSpec, Chunk]:
     rng = np.random.default_rng(5)
-    X = sparse.random_array((N_OBS, N_VARS), density=0.3, format="csr", dtype=np.float32, rng=rng)
+    X = sparse.csr_array(sparse.random(N_OBS, N_VARS, 0.3, "csr", np.float32, rng))
     X.data[:] = rng.integers(1, 70_000, X.nnz)
     X.sort_indices()
     kinds = pd.Categorical(rng.choice(["b", "a", "é"], N_OBS), categories=["b", "a", "é", "unused"])
