@@ -45,6 +45,14 @@ def test_a_chunk_has_the_rows_of_its_table() -> None:
     pd.testing.assert_frame_equal(CellRows.of(TABLE[[]]).table, TABLE[[]], check_column_type=False)
 
 
+def test_what_a_step_does_to_the_table_is_not_lost() -> None:
+    """It is not to change it, but return a new chunk; what is written is what it has seen."""
+    before = chunk(CellRows.of(TABLE.copy()))
+    before.obs["age"] = 7.0
+    assert before.column("age").tolist() == [7.0] * 6
+    assert before.replaced(layers={}).obs["age"].tolist() == [7.0] * 6
+
+
 NEW = {
     "array": np.arange(6),
     "masked": pd.array([1, None, 3, 4, 5, 6], dtype="Int64"),

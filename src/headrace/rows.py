@@ -88,7 +88,7 @@ ObsRows: TypeAlias = pd.DataFrame | CellRows
 
 
 class Obs:
-    """The attribute `obs` of a chunk: a table, made once somebody looks at it."""
+    """The attribute `obs` of a chunk: a table, made once somebody looks at it, and from then on what the chunk has."""
 
     @overload
     def __get__(self, chunk: None, owner: type[Any]) -> Obs: ...
@@ -97,7 +97,8 @@ class Obs:
     def __get__(self, chunk: Any, owner: type[Any]) -> pd.DataFrame | Obs:
         if chunk is None:
             raise AttributeError("obs")  # so that the field has no default
-        return as_table(chunk.rows)
+        table = chunk.__dict__["rows"] = as_table(chunk.rows)
+        return table
 
     def __set__(self, chunk: Any, rows: ObsRows) -> None:
         chunk.__dict__["rows"] = rows

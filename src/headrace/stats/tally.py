@@ -21,10 +21,10 @@ from . import kernels
 Keys = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.uint32]
 
-BUFFER = 1 << 20
+BUFFER = 1 << 19
 """Numbers that are put in order at once."""
 
-MOST = 1 << 20
+MOST = 1 << 19
 """Different numbers kept in memory."""
 
 
