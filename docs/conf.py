@@ -69,10 +69,11 @@ intersphinx_mapping = (
     if online
     else {}
 )
+autodoc_type_aliases = {"Obs": "pandas.DataFrame"}  # the attribute of a chunk
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!headrace\.).*"),
-    ("py:.*", r"headrace\.(?:sources|sinks|steps|engine|stats|chunk|presence)\..*"),
+    ("py:.*", r"headrace\.(?:sources|sinks|steps|engine|stats|chunk|presence|rows|scaling)\..*"),
 ]
 suppress_warnings = [
     "myst.xref_missing",
