@@ -69,7 +69,6 @@ intersphinx_mapping = (
     if online
     else {}
 )
-autodoc_type_aliases = {"Obs": "pandas.DataFrame"}  # the attribute of a chunk
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!headrace\.).*"),
