@@ -35,10 +35,12 @@ def test_jobs_run_at_once() -> None:
 
 def test_what_was_not_put_away_is_dropped() -> None:
     box, shelf, done = ReorderBuffer(threads=1), [], []
-    box.put(lambda: time.sleep(0.05) or done.append("begun"), shelf.append)
-    time.sleep(0.02)
+    begun, goes_on = threading.Event(), threading.Event()
+    box.put(lambda: begun.set() or (goes_on.wait() and done.append("begun")), shelf.append)
+    begun.wait()
     for n in range(5):
-        box.put(lambda n=n: time.sleep(0.05) or done.append(n), shelf.append)
+        box.put(lambda n=n: done.append(n), shelf.append)
+    threading.Timer(1, goes_on.set).start()
     box.close()
     assert done == ["begun"], "what has begun is waited for, the rest never begins"
     box.flush()

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import tiledbsoma as soma
 
+import headrace as hr
 from headrace.sources.soma.experiment import PRESENCE, Experiment
 from headrace.sources.soma.location import Location
+from headrace.sources.soma.presence import read_presence
 
 N_DATASETS, N_VARS = 300, 20_000
 
@@ -43,3 +46,15 @@ def test_rows_are_read_without_what_lies_between(tmp_path: Path) -> None:
     found[table["soma_dim_0"].to_numpy(), table["soma_dim_1"].to_numpy()] = True
     assert np.array_equal(np.flatnonzero(found.any(axis=1)), [7, 150])
     assert np.array_equal(found[[7, 150]], expected[[7, 150]])
+
+
+@pytest.mark.parametrize(("dataset", "gene"), [(3, 4195730024608447034), (3, 10), (3, -1), (4, 2), (9, 2), (-1, 2)])
+def test_genes_and_datasets_that_there_are_not(dataset: int, gene: int) -> None:
+    """Found by mutation: coordinates of a matrix that is damaged."""
+    rows = np.array([3, 5])
+    cells = pa.table({"soma_dim_0": [3, dataset], "soma_dim_1": [1, gene], "soma_data": [True, True]})
+    with pytest.raises(hr.HeadraceError, match="presence matrix has genes or datasets that there are not"):
+        read_presence(pd.Index(["a", "b"]), rows, 10, [cells])
+    right = pa.table({"soma_dim_0": [3, 5], "soma_dim_1": [1, 9], "soma_data": [True, True]})
+    found = read_presence(pd.Index(["a", "b"]), rows, 10, [right])
+    assert [np.flatnonzero(found.row(k)).tolist() for k in (0, 1)] == [[1], [9]]
