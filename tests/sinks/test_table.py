@@ -12,6 +12,7 @@ import pytest
 
 import headrace as hr
 from headrace.sinks import table
+from headrace.sinks.gz import gzipped
 from headrace.sources.arrays import ArraySource
 
 X = np.array([[5, 0, 2], [0, 0, 16777215]])
@@ -93,3 +94,15 @@ def test_a_folder_that_goes_away_is_said(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(hr.OutputError, match=r"writing .*x\.csv\.gz failed: .*No space left on device"):
         hr.Plan(source()).write(hr.Table(tmp_path / "x.csv.gz"))
     assert not (tmp_path / "x.csv.gz").exists()
+
+
+def test_gzip_is_closed_before_the_file_when_a_table_fails(tmp_path: Path) -> None:
+    """Python 3.13 closes it later by itself, after the file, and complains."""
+    kept: list[Any] = []
+    with pytest.raises(ZeroDivisionError), (tmp_path / "t.tsv.gz").open("wb") as raw:  # noqa: SIM117 # in this order
+        with gzipped(raw, tmp_path / "t.tsv.gz") as packed:
+            kept.append(packed)
+            packed.write(b"begun")
+            raise ZeroDivisionError
+    assert kept[0].closed
+    assert gzip.decompress((tmp_path / "t.tsv.gz").read_bytes()) == b"begun"

@@ -12,6 +12,7 @@ import pytest
 import tiledbsoma as soma
 
 import headrace as hr
+from headrace.sources.soma.location import reading
 from headrace.sources.soma.tables import to_frame
 
 N = 40
@@ -95,3 +96,9 @@ def test_times_are_text(experiment: str) -> None:
 def test_a_nul_is_refused_by_the_name_of_its_column(kind: pa.DataType) -> None:
     with pytest.raises(hr.InputError, match=r"column 'n' has 'b\\x00c', with a NUL"):
         to_frame(pa.table({"m": ["x", "y", "z"], "n": pa.array([None, "a", "b\0c"]).cast(kind)}))
+
+
+def test_too_many_open_files_are_told_with_their_remedy() -> None:
+    """TileDB has only words for it, and no number."""
+    with pytest.raises(hr.SourceError, match="while reading obs: .*'ulimit -n' lets this process have"), reading("obs"):
+        raise soma.SOMAError("[TileDB::IO] Error: Cannot open file '/data/obs'; Too many open files")
