@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,17 @@ def test_sums(widest: int, sizes: None, monkeypatch: pytest.MonkeyPatch) -> None
         seen.update(chunk)
         if number == 3:
             seen.result().all()  # may be asked on the way
+    agree(seen.result(), X)
+
+
+@pytest.mark.parametrize("buffers", [1, 4])
+def test_several_threads(buffers: int, sizes: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells come from all of them at once, and buffers of large counts are put in order meanwhile."""
+    monkeypatch.setattr(tally, "BUFFERS", buffers)
+    X = counts()
+    seen = HistogramsByGroup(Groups(("batch",), (BATCHES,)), N_GENES)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(seen.update, chunks(X, 5)))
     agree(seen.result(), X)
 
 

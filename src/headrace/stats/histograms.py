@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from ..chunk import Chunk
 from ..protocols import Accumulator
+from ..support.locks import Lock
 from . import kernels
 from .bygroup import Floats, GroupMoments, Ints, in_parts, largest_count, rows_by_group
 from .groups import Groups
@@ -48,6 +50,8 @@ class HistogramsByGroup(Accumulator["Histograms"]):
         Which genes each dataset measured, if that matters.
     """
 
+    parallel = True
+
     def __init__(
         self, groups: Groups, n_vars: int, rep: Representation | None = None, measured: Measured | None = None
     ) -> None:
@@ -59,6 +63,8 @@ class HistogramsByGroup(Accumulator["Histograms"]):
         """In which order the groups came: large counts are tallied under it."""
         self.tally = Tally(n_vars << VALUE_BITS, at_once=n_vars)
         self.genes: npt.NDArray[np.bool_] | None = None
+        self.lock = Lock()
+        """Held while tables change, and while keys are written to the tally's buffer."""
 
     @property
     def reads_obs(self) -> tuple[str, ...]:
@@ -89,19 +95,26 @@ class HistogramsByGroup(Accumulator["Histograms"]):
         X = self.rep.csr(chunk)
         largest_count(X)
         datasets = None if self.measured is None else self.measured.rows(chunk)
-        tally = self.tally
         rows_of = dict(rows_by_group(self.groups.codes(chunk)))
-        for code in self.tables.near_first(rows_of):
-            table, rows = self._table(code), rows_of[code]
-            cells = None if datasets is None else datasets[rows]
-            table.cells += len(rows) if cells is None else np.bincount(cells, minlength=len(table.cells))
-            first, done = np.uint64(self.numbers[code] * self.n_vars), 0
-            while done < len(rows):
+        with self.lock:
+            codes = self.tables.near_first(rows_of)
+        for code in codes:
+            self._count(code, X, rows_of[code], None if datasets is None else datasets[rows_of[code]])
+
+    def _count(self, code: int, X: sparse.csr_array, rows: Ints, cells: Ints | None) -> None:
+        """Count the values of the rows of a group; what is large is put in order while other threads go on."""
+        tally, new, done = self.tally, True, 0
+        while done < len(rows):
+            with self.lock:
+                table = self._table(code)
+                if new:
+                    table.cells += len(rows) if cells is None else np.bincount(cells, minlength=len(table.cells))
+                new, first = False, np.uint64(self.numbers[code] * self.n_vars)
                 done, tally.n = kernels.add_counts(
                     X.indptr, X.indices, X.data, rows, done, table.words, first, tally.buffer, tally.n
                 )
-                if done < len(rows):
-                    tally.make_room()
+                full = tally.full() if done < len(rows) else None
+            tally.count(full)
 
     def _table(self, code: int) -> Block:
         if code not in self.tables:
@@ -149,6 +162,8 @@ class Histograms:
     numbers: dict[int, int] = field(repr=False)
     tally: Tally = field(repr=False)
     genes: npt.NDArray[np.bool_] | None = None
+    last: dict[int, Ints] = field(default_factory=dict, repr=False)
+    """Sums of the group that was asked about last: to get them means to read its part of the temporary file."""
 
     def __len__(self) -> int:
         return len(self.tables)
@@ -187,6 +202,8 @@ class Histograms:
 
     def _sums(self, code: int, above: Ints | None = None) -> Ints:
         """Sum 1, x and x**2 over the counts above a bound, shape (genes, 4); x**2 as its low 32 bits and the rest."""
+        if above is None and code in self.last:
+            return self.last[code]
         bound = np.zeros(self.n_seen, dtype=np.int64)
         if above is not None:
             bound[slice(None) if self.genes is None else self.genes] = above
@@ -194,7 +211,11 @@ class Histograms:
         kernels.sum_table(self.tables[code].words, bound, words)
         for keys, counts in self.tally.entries(self.numbers[code]):
             kernels.sum_counts(keys, counts, bound, words)
-        return words if self.genes is None else words[self.genes]
+        words = words if self.genes is None else words[self.genes]
+        if above is None:
+            self.last.clear()
+            self.last[code] = words
+        return words
 
     def _n(self, cells: Ints) -> int | Ints:
         """Count the cells that measured a gene: one number, or shape (genes,)."""

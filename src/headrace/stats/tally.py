@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SourceError
+from ..support.locks import Lock
 from ..support.packed import pack, unpack
 from ..support.places import temporary
 from ..support.scratch import Scratch
@@ -27,6 +28,8 @@ BUFFER = 1 << 19
 MOST = 1 << 19
 """Different numbers kept in memory."""
 
+BUFFERS = 4
+"""Buffers at most: one that is filled, and those that threads put in order meanwhile."""
 
 AT_ONCE = 1 << 17
 """Keys that are packed together."""
@@ -68,7 +71,7 @@ class Part:
 
 
 class Tally:
-    """Counts keys, each below 2**63.
+    """Counts keys, each below 2**63. One thread at a time may write keys to `buffer`; what is full is counted by any.
 
     Parameters
     ----------
@@ -82,6 +85,10 @@ class Tally:
         self.span, self.at_once = span, at_once
         self.n = 0
         """Keys in the buffer."""
+        self.lock = Lock()
+        """Held while what is counted changes."""
+        self._spare: list[Keys] = []
+        self._made = 1
         self.scratch: Path | None = None
         """The folder of the temporary file; None is the system's for such files."""
         self._keys: Keys = np.empty(0, dtype=np.uint64)
@@ -96,12 +103,12 @@ class Tally:
         self.make_room()
         held = {name: value for name, value in self.__dict__.items() if name != "buffer"}
         keys, counts = self._keys[: self._known].copy(), self._counts[: self._known].copy()
-        return {**held, "_keys": keys, "_counts": counts, "_file": None, "_end": 0}
+        return {**held, "_keys": keys, "_counts": counts, "_file": None, "_end": 0, "_spare": [], "_made": 1}
 
     @staticmethod
     def memory(at_once: int, keys: int) -> int:
         """Predict its bytes for a number of keys."""
-        return 12 * min(keys, max(BUFFER, at_once)) + 12 * min(keys, MOST)
+        return 12 * min(keys, BUFFERS * max(BUFFER, at_once)) + 12 * min(keys, MOST)
 
     @cached_property
     def buffer(self) -> Keys:
@@ -110,14 +117,35 @@ class Tally:
 
     def make_room(self) -> None:
         """Count what is in the buffer, and empty it."""
-        if not self.n:
-            return
-        keys = self.buffer[: self.n]
+        full, self.n = self.buffer[: self.n], 0
+        self._count(full)
+
+    def full(self) -> Keys | None:
+        """Return the keys in the buffer, which another replaces; None if there is no other, and they were counted."""
+        if not self._spare and self._made == BUFFERS:
+            self.make_room()
+            return None
+        full, self.n = self.buffer[: self.n], 0
+        if self._spare:
+            self.buffer = self._spare.pop()
+        else:
+            self._made += 1
+            self.buffer = np.empty_like(self.buffer)
+        return full
+
+    def count(self, full: Keys | None) -> None:
+        """Count keys that `full` returned, and take their buffer back; several threads may do so at once."""
+        if full is not None:
+            self._count(full)
+            self._spare.append(np.asarray(full.base))
+
+    def _count(self, keys: Keys) -> None:
         keys.sort()
-        counts = np.empty(self.n, dtype=np.uint32)
+        counts = np.empty(len(keys), dtype=np.uint32)
         n = kernels.squeeze(keys, counts)
-        self._add(keys[:n], counts[:n])
-        self.n = 0
+        if n:
+            with self.lock:
+                self._add(keys[:n], counts[:n])
 
     def merge(self, other: Tally, ranges: Mapping[int, int]) -> None:
         """Add all that `other` has counted; `ranges` says which of its ranges is which one here."""

@@ -39,13 +39,16 @@ def take_genes(chunk: Chunk, gene_map: npt.NDArray[np.int32], n_vars: int) -> Ch
         if isinstance(X, np.ndarray):
             return np.ascontiguousarray(X[:, kept])
         if id(X.indices) not in patterns:
-            indptr = np.empty_like(X.indptr)
-            indices = np.empty(kernels.count_kept(X.indptr, X.indices, gene_map, indptr), dtype=np.int32)
-            kernels.keep_indices(X.indices, gene_map, indices)
+            indptr, indices, data = np.empty_like(X.indptr), np.empty_like(X.indices), np.empty_like(X.data)
+            n = kernels.keep_rows(X.indptr, X.indices, X.data, gene_map, indptr, indices, data)
+            indices, data = indices[:n], data[:n]
+            if n < X.nnz // 2:  # do not keep the room of what was left out
+                indices, data = indices.copy(), data.copy()
             patterns[id(X.indices)] = indptr, indices
-        indptr, indices = patterns[id(X.indices)]
-        data = np.empty(len(indices), dtype=np.float32)
-        kernels.keep_data(X.indices, X.data, gene_map, data)
+        else:
+            indptr, indices = patterns[id(X.indices)]
+            data = np.empty(len(indices), dtype=np.float32)
+            kernels.keep_data(X.indices, X.data, gene_map, data)
         return csr(data, indices, indptr, n_vars)
 
     return _map(chunk, taken)

@@ -32,7 +32,7 @@ from .rows import (
     dense_rows,
     first_not_count,
     keep_data,
-    keep_indices,
+    keep_rows,
     scatter,
     sort_rows,
 )
@@ -106,7 +106,7 @@ __all__ = [
     "gather",
     "inspect_csr",
     "keep_data",
-    "keep_indices",
+    "keep_rows",
     "load",
     "log1p",
     "log_rates",

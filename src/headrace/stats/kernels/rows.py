@@ -186,26 +186,27 @@ def count_kept(indptr, indices, gene_map, kept):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def keep_indices(indices, gene_map, out):  # type: ignore[no-untyped-def]
-    """Write the new numbers of the kept genes; in blocks, without a branch, as `_place`."""
-    held = np.empty(64, out.dtype)
-    to = 0
-    for at in range(0, len(indices), 64):
-        j = indices[at : at + 64]
-        kept = np.uint64(0)
-        for k in range(len(j)):
-            c = gene_map[np.uint32(j[k])]
-            held[kept] = c
-            kept += np.uint64(c >= 0)
-        into = out[to : to + np.int64(kept)]
-        for k in range(len(into)):
-            into[k] = held[k]
-        to += len(into)
+def keep_rows(indptr, indices, data, gene_map, kept, genes, values):  # type: ignore[no-untyped-def]
+    """Write what is on kept genes: `kept` (an indptr), new numbers, values; return how many.
+
+    Without a branch: what is not kept is written, too, and the next is written over it. `genes` and `values` are as
+    long as `indices`.
+    """
+    to = np.uint64(0)
+    kept[0] = 0
+    for r in range(len(indptr) - 1):
+        for k in range(np.uint64(indptr[r]), np.uint64(indptr[r + 1])):
+            c = gene_map[np.uint32(indices[k])]
+            genes[to] = c
+            values[to] = data[k]
+            to += np.uint64(c >= 0)
+        kept[r + 1] = to
+    return np.int64(to)
 
 
 @compiled
 def keep_data(indices, data, gene_map, out):  # type: ignore[no-untyped-def]
-    """Write the values on kept genes, as `keep_indices`."""
+    """Write the values on kept genes; in blocks, without a branch, as `_place`."""
     held = np.empty(64, out.dtype)
     to = 0
     for at in range(0, len(indices), 64):
