@@ -108,7 +108,7 @@ class Tally:
     @staticmethod
     def memory(at_once: int, keys: int) -> int:
         """Predict its bytes for a number of keys."""
-        return 12 * min(keys, BUFFERS * max(BUFFER, at_once)) + 12 * min(keys, MOST)
+        return 20 * min(keys, BUFFERS * max(BUFFER, at_once)) + 12 * min(keys, MOST)
 
     @cached_property
     def buffer(self) -> Keys:
@@ -140,7 +140,7 @@ class Tally:
             self._spare.append(np.asarray(full.base))
 
     def _count(self, keys: Keys) -> None:
-        keys.sort()
+        kernels.sort_keys(keys, np.empty_like(keys))
         counts = np.empty(len(keys), dtype=np.uint32)
         n = kernels.squeeze(keys, counts)
         if n:
