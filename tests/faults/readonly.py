@@ -27,14 +27,18 @@ exec "$@"
 EXPORT = ("--min-cells", "2", "--target-sum", "1e4", "--log1p", "--hvg", "20")
 
 
+def inherited() -> dict[str, str]:
+    """Return the environment without what says where or for what numba compiles."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA", "XDG", "PYTHON"))}
+
+
 def run(writable: Path, source: Path, out: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run an export where only one folder can be written."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA", "XDG", "PYTHON"))}
     path = os.pathsep.join(sys.path[1:])
     command = [sys.executable, "-B", "-m", "headrace", "export", "--h5ad", str(source), *EXPORT, "--out", out]
     return subprocess.run(
         ["unshare", "-m", "bash", "-c", INSIDE, "bash", str(writable), *command],
-        env=inherited | {"HOME": "/nonexistent", "TMPDIR": str(writable), "PYTHONPATH": path, **environment},
+        env=inherited() | {"HOME": "/nonexistent", "TMPDIR": str(writable), "PYTHONPATH": path, **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -59,9 +63,8 @@ def main() -> int:
         anndata.AnnData(X).write_h5ad(folder / "in.h5ad")
         compiled = str(folder / "numba")
         before = [sys.executable, "-m", "headrace", "export", "--h5ad", folder / "in.h5ad", *EXPORT]
-        subprocess.run(
-            [*before, "--out", folder / "x.h5ad"], env=os.environ | {"NUMBA_CACHE_DIR": compiled}, check=True
-        )
+        environment = inherited() | {"NUMBA_CACHE_DIR": compiled, "PYTHONPATH": os.pathsep.join(sys.path[1:])}
+        subprocess.run([*before, "--out", folder / "x.h5ad"], env=environment, check=True)
         for what, cache in (("compiled before", compiled), ("nothing compiled", "/nonexistent")):
             done = run(folder / "writable", folder / "in.h5ad", "out.h5ad", NUMBA_CACHE_DIR=cache)
             warned = done.stderr.count("warning: compiled code cannot be kept")
