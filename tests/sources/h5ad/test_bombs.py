@@ -170,7 +170,7 @@ def test_long_texts_that_are_held(where: str, path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["X/data", "X/indptr", "obs/n"])
 def test_what_unpacks_to_more_than_it_says(name: str, path: Path, tmp_path: Path) -> None:
-    """A piece of 40 bytes of which 59 MB come, as many as older HDF5 can store: HDF5 itself unpacks all of it."""
+    """A piece of 40 bytes of which 300 MB come: HDF5 itself unpacks all of it."""
     packer = zlib.compressobj(9)
     with h5py.File(path, "r+") as file:
         if name == "obs/n":
@@ -179,8 +179,11 @@ def test_what_unpacks_to_more_than_it_says(name: str, path: Path, tmp_path: Path
         values, attributes = file[name][:], dict(file[name].attrs)
         del file[name]
         made = file.create_dataset(name, values.shape, values.dtype, chunks=values.shape, compression="gzip")
-        parts = [packer.compress(values.tobytes()), *(packer.compress(bytes(1 << 22)) for _ in range(14))]
-        made.id.write_direct_chunk((0,), b"".join([*parts, packer.flush()]))
+        parts = [packer.compress(values.tobytes()), *(packer.compress(bytes(1 << 22)) for _ in range(72))]
+        try:
+            made.id.write_direct_chunk((0,), b"".join([*parts, packer.flush()]))
+        except OSError as error:
+            pytest.skip(f"HDF5 {h5py.version.hdf5_version} cannot store such a piece: {error}")
         made.attrs.update(attributes)
     with pytest.raises(hr.SourceError, match=r"cannot be decompressed \(more than [\d,]+ bytes come of it\)"):
         hr.Plan(hr.open_h5ad(path, memory="500MB")).write_h5ad(tmp_path / "out.h5ad", memory="500MB")

@@ -35,6 +35,11 @@ class Comparison:
     value: Any
     or_nan: bool = False
 
+    @property
+    def ours(self) -> bool:
+        """Whether tiledbsoma has no words for it: none of its versions for NaN, older ones not for None."""
+        return self.or_nan or self.value is None
+
     def soma(self, types: Callable[[str], pa.DataType]) -> str:
         """Return it in SOMA's words."""
         name = f"attr({self.column!r})"
@@ -103,7 +108,7 @@ class Filter:
         """Make a filter of conditions; `types` says of what type a column's values are."""
         comparisons = list(_comparisons(tree))
         columns = tuple(dict.fromkeys(one.column for one in comparisons))
-        return Filter(tree, _soma(tree, types), columns, not any(one.or_nan for one in comparisons))
+        return Filter(tree, _soma(tree, types), columns, not any(one.ours for one in comparisons))
 
     def named(self, column: str) -> list[Any]:
         """Return the values that a column may have where the filter asks for some, each once."""
@@ -127,7 +132,7 @@ def _comparisons(tree: Comparison | Joined) -> Iterator[Comparison]:
 def _soma(tree: Comparison | Joined, types: Callable[[str], pa.DataType]) -> str | None:
     """Return a condition that all wanted cells pass, and no others where TileDB has words for that; None: all pass."""
     if isinstance(tree, Comparison):
-        return None if tree.or_nan else tree.soma(types)
+        return None if tree.ours else tree.soma(types)
     parts = [_soma(part, types) for part in tree.parts]
     if tree.word == "or" and None in parts:
         return None
