@@ -89,8 +89,16 @@ def wide(n_vars: int) -> np.ndarray:
         wide(65536),
         wide(65537),
         wide(200_000),
+        [[254, 255, 256, 0, 65534, 65535, 65536, 3]],
+        np.r_[np.full(525, 300.0), np.full(75, 70_000.0)][None],
+        (np.arange(200_000) % 400 == 399).astype(float)[None],
+        (np.arange(6000) % 255 == 0).astype(float).reshape(2, 3000),
+        [[1, 2, np.inf]],
     ],
-    ids=["eye", "empty", "large", "one large", "fractions", "nan", "65536", "65537", "wide"],
+    ids=[
+        *["eye", "empty", "large", "one large", "fractions", "nan", "65536", "65537", "wide", "bytes"],
+        *["most large", "far apart", "255 apart", "inf"],
+    ],
 )
 def test_a_part_is_the_chunk_bit_for_bit(X: Any) -> None:
     chunk = chunk_of(X)
@@ -329,21 +337,40 @@ def test_a_part_has_its_sections_as_they_were_written() -> None:
         sections(part(1025))
 
 
+BYTES = {"deltas": "|u1", "far": 0, "far_dtype": "<u2"}
+FULL = np.r_[np.full(525, 300.0), np.full(75, 70_000.0)][None]
+APART = (np.arange(200_000) % 400 == 399).astype(float)[None]
+
+
 @pytest.mark.parametrize(
     ("X", "said"),
     [
-        (np.eye(4), {"shape": [4, 4], "nnz": 4, "deltas": "<u2", "whole": True, "large": 0}),
-        (np.zeros((3, 5)), {"shape": [3, 5], "nnz": 0, "deltas": "<u2", "whole": True, "large": 0}),
-        ([[65534, 65535, 65536, 0, 7]], {"shape": [1, 5], "nnz": 4, "deltas": "<u2", "whole": True, "large": 2}),
-        ([[0.5, 65536]], {"shape": [1, 2], "nnz": 2, "deltas": "<u2", "whole": False, "large": 0}),
-        (wide(65536), {"shape": [3, 65536], "nnz": 3, "deltas": "<u2", "whole": True, "large": 0}),
-        (wide(65537), {"shape": [3, 65537], "nnz": 3, "deltas": "<u4", "whole": True, "large": 0}),
+        (np.eye(4), {"shape": [4, 4], "nnz": 4, **BYTES, "plain": False, "values": "|u1", "large": 0}),
+        (np.zeros((3, 5)), {"shape": [3, 5], "nnz": 0, **BYTES, "plain": True, "values": "|u1", "large": 0}),
+        ([[254, 255, 256, 0, 7]], {"shape": [1, 5], "nnz": 4, **BYTES, "plain": False, "values": "|u1", "large": 2}),
+        (FULL, {"shape": [1, 600], "nnz": 600, **BYTES, "plain": False, "values": "<u2", "large": 75}),
+        ([[0.5, 65536]], {"shape": [1, 2], "nnz": 2, **BYTES, "plain": False, "values": "<f4"}),
+        (wide(65536), {"shape": [3, 65536], "nnz": 3, **BYTES, "plain": True, "far": 2, "values": "|u1", "large": 0}),
+        (
+            wide(65537),
+            {
+                "shape": [3, 65537],
+                "nnz": 3,
+                **BYTES,
+                "plain": True,
+                "far": 2,
+                "far_dtype": "<u4",
+                "values": "|u1",
+                "large": 0,
+            },
+        ),
+        (APART, {"shape": [1, 200_000], "nnz": 500, "deltas": "<u4", "values": "|u1", "large": 0}),
     ],
 )
 def test_a_part_says_what_is_in_it(X: Any, said: dict[str, Any]) -> None:
     """A run of another version reads it: the same magic, the same words."""
     stored = encode(chunk_of(X))
-    assert stored.startswith(b"headrace spool 3\n")
+    assert stored.startswith(b"headrace spool 4\n")
     assert json.loads(bytes(sections(stored)[0])) == {**said, "obsm": []}
 
 

@@ -66,7 +66,7 @@ def test_raw_takes_no_room_and_is_read_in_every_way(source: ArraySource, tmp_pat
         assert file["raw/var"] == file["var"]
     expected = ad.read_h5ad(tmp_path / "False.h5ad").layers["logcounts"]
     backed = ad.read_h5ad(tmp_path / "True.h5ad", backed="r")
-    np.testing.assert_array_equal(backed.raw[:10].X.toarray(), expected[:10].toarray())
+    np.testing.assert_array_equal(backed.raw.X[:10].toarray(), expected[:10].toarray())
     backed.file.close()
     again = hr.open_h5ad(tmp_path / "True.h5ad", raw=True, holds="logged")
     np.testing.assert_array_equal(hr.Plan(again).to_anndata().X.toarray(), expected.toarray())

@@ -79,7 +79,7 @@ def kinds(schema):
     """Name and kind of each column, as in the tables above."""
     return {
         field.name: "term"
-        if pa.types.is_dictionary(field.type) and field.type.value_type == pa.large_string()
+        if pa.types.is_dictionary(field.type) and field.type.value_type in (pa.string(), pa.large_string())
         else str(field.type).replace("large_string", "string")
         for field in schema
     }

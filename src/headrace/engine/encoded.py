@@ -1,8 +1,8 @@
 """Chunks as bytes: of a spool's part, and of what a task of a pass that writes has made.
 
-X is kept as row lengths, differences of column numbers, and counts, each in as few bytes as they need, compressed, with
-a checksum for each section. Values that are large are kept exactly, in more bytes; those that are not whole as they
-are, since they hardly get smaller (3 bytes of 4).
+X is kept as row lengths, differences of column numbers, and counts, each in a byte where almost all fit, compressed
+where that makes them smaller, with a checksum for each section. What is large is kept exactly, in more bytes; values
+that are not whole as they are, since they hardly get smaller (3 bytes of 4).
 """
 
 from __future__ import annotations
@@ -22,11 +22,16 @@ from ..chunk import Chunk, Matrix, csr
 from ..stats import kernels
 from ..support.packed import pack, pack_rows, unpack, unpack_rows
 
-MAGIC = b"headrace spool 3\n"
-ESCAPE = 65535
+MAGIC = b"headrace spool 4\n"
 MOST_SECTIONS = 1024
-PER_MATRIX = 4
-"""Sections of a matrix: row lengths, differences, values, values that are large."""
+PER_MATRIX = 5
+"""Sections of a matrix: row lengths, differences, those that are large, values, those that are large."""
+
+RARE = 8
+"""A byte each is enough if fewer than one of so many is larger."""
+
+DENSE = 8
+"""Where more than one of so many values is not 0, differences of columns are compressed; else that gains nothing."""
 
 
 def encode(chunk: Chunk, of: Sequence[str | int] = ()) -> bytes:
@@ -50,18 +55,37 @@ def encode(chunk: Chunk, of: Sequence[str | int] = ()) -> bytes:
 def _matrix(X: Matrix, beside: Any) -> tuple[dict[str, Any], list[bytes]]:
     """Return what is said of a matrix, and its sections; where its values are, `beside` may say."""
     if isinstance(X, np.ndarray):
-        return {"shape": X.shape, "dense": X.dtype.str}, [b"", b"", pack(np.ascontiguousarray(X).ravel()), b""]
-    lengths, deltas, dtype = b"", b"", ""
+        return {"shape": X.shape, "dense": X.dtype.str}, [b"", b"", b"", pack(np.ascontiguousarray(X).ravel()), b""]
     shared = sparse.issparse(beside) and X.indices is beside.indices and X.indptr is beside.indptr
-    if not shared:
-        steps = np.empty(X.nnz, dtype=np.uint32 if X.shape[1] > ESCAPE + 1 else np.uint16)
-        kernels.to_deltas(X.indptr, X.indices, steps)
-        lengths, deltas, dtype = pack(np.diff(X.indptr).astype(np.uint32)), pack(steps), steps.dtype.str
-    counts = np.empty(X.nnz, dtype=np.uint16)
-    large = kernels.narrow(X.data, ESCAPE, counts)
-    escaped = X.data[counts == ESCAPE] if large > 0 else X.data[:0]
-    meta = {"shape": X.shape, "nnz": int(X.nnz), "deltas": dtype, "whole": large >= 0, "large": len(escaped)}
-    return meta, [lengths, deltas, pack(counts) if large >= 0 else X.data.tobytes(), pack(escaped)]
+    where, columns = ({"deltas": ""}, [b"", b"", b""]) if shared else _columns(X)
+    what, values = _values(X.data)
+    return {"shape": X.shape, "nnz": int(X.nnz), **where, **what}, [*columns, *values]
+
+
+def _columns(X: sparse.csr_array) -> tuple[dict[str, Any], list[bytes]]:
+    """Return where values are: what is said of it, and three sections."""
+    steps = np.empty(X.nnz, dtype=np.uint32 if X.shape[1] > 1 << 16 else np.uint16)
+    kernels.to_deltas(X.indptr, X.indices, steps)
+    lengths = pack(np.diff(X.indptr).astype(np.uint32))
+    short, far = np.empty(X.nnz, dtype=np.uint8), np.empty(X.nnz // RARE + 64, dtype=steps.dtype)
+    n = kernels.shorten(steps, short, far)
+    if n < 0:
+        return {"deltas": steps.dtype.str}, [lengths, pack(steps), b""]
+    plain = X.nnz * DENSE < X.shape[0] * X.shape[1]
+    meta = {"deltas": short.dtype.str, "plain": plain, "far": n, "far_dtype": far.dtype.str}
+    return meta, [lengths, short.tobytes() if plain else pack(short), pack(far[:n])]
+
+
+def _values(data: npt.NDArray[np.float32]) -> tuple[dict[str, Any], list[bytes]]:
+    """Return values: what is said of them, and two sections."""
+    for dtype, room in ((np.uint8, len(data) // RARE + 64), (np.uint16, len(data) + 64)):
+        counts, large = np.empty(len(data), dtype=dtype), np.empty(room, dtype=np.float32)
+        n = kernels.narrow(data, np.iinfo(dtype).max, counts, large)
+        if n == -1:
+            break
+        if n >= 0:
+            return {"values": counts.dtype.str, "large": n}, [pack(counts), pack(large[:n])]
+    return {"values": "<f4"}, [data.tobytes(), b""]
 
 
 def decode(stored: bytes | memoryview, empty: pd.DataFrame, of: Sequence[str | int] = ()) -> Chunk:
@@ -85,24 +109,33 @@ def decode(stored: bytes | memoryview, empty: pd.DataFrame, of: Sequence[str | i
 def _decoded(meta: dict[str, Any], arrays: Sequence[memoryview], beside: Any) -> Matrix:
     n_obs, n_vars = meta["shape"]
     if "dense" in meta:
-        return unpack(arrays[2], meta["dense"], n_obs * n_vars).reshape(n_obs, n_vars)
+        return unpack(arrays[3], meta["dense"], n_obs * n_vars).reshape(n_obs, n_vars)
     nnz = meta["nnz"]
     indptr: npt.NDArray[np.int32]
     if meta["deltas"]:
         indptr = np.zeros(n_obs + 1, dtype=np.int32)
         np.cumsum(unpack(arrays[0], np.uint32, n_obs), out=indptr[1:])
         indices = np.empty(nnz, dtype=np.int32)
-        kernels.from_deltas(indptr, unpack(arrays[1], meta["deltas"], nnz), indices)
+        _fill_columns(meta, arrays, indptr, indices)
     else:
         assert sparse.issparse(beside)
         indptr, indices = beside.indptr, beside.indices
-    if not meta["whole"]:
-        return csr(np.frombuffer(arrays[2], dtype=np.float32, count=nnz).copy(), indices, indptr, n_vars)
-    values = unpack(arrays[2], np.uint16, nnz)
-    data = values.astype(np.float32)
-    if meta["large"]:
-        data[values == ESCAPE] = unpack(arrays[3], np.float32, meta["large"])
+    if meta["values"] == "<f4":
+        return csr(np.frombuffer(arrays[3], dtype=np.float32, count=nnz).copy(), indices, indptr, n_vars)
+    values, data = unpack(arrays[3], meta["values"], nnz), np.empty(nnz, dtype=np.float32)
+    if not kernels.widen(values, np.iinfo(values.dtype).max, unpack(arrays[4], np.float32, meta["large"]), data):
+        raise ValueError("its values are not as they were written")
     return csr(data, indices, indptr, n_vars)
+
+
+def _fill_columns(meta: dict[str, Any], arrays: Sequence[memoryview], indptr: Any, indices: Any) -> None:
+    if meta["deltas"] != "|u1":
+        kernels.from_deltas(indptr, unpack(arrays[1], meta["deltas"], len(indices)), indices)
+        return
+    n = len(indices)
+    short = np.frombuffer(arrays[1], dtype=np.uint8, count=n) if meta["plain"] else unpack(arrays[1], np.uint8, n)
+    if not kernels.from_short(indptr, short, unpack(arrays[2], meta["far_dtype"], meta["far"]), indices):
+        raise ValueError("its columns are not as they were written")
 
 
 def described(parts: list[memoryview], of: Sequence[str | int]) -> dict[str, Any]:

@@ -49,7 +49,20 @@ from .samples import (
     tmm,
     tmm_wsp,
 )
-from .stored import fletcher32, from_deltas, narrow, shuffle, to_deltas, to_float32, to_int32, unshuffle, unshuffle4
+from .stored import (
+    fletcher32,
+    from_deltas,
+    from_short,
+    narrow,
+    shorten,
+    shuffle,
+    to_deltas,
+    to_float32,
+    to_int32,
+    unshuffle,
+    unshuffle4,
+    widen,
+)
 from .sums import (
     add_fixed,
     add_moments,
@@ -103,6 +116,7 @@ __all__ = [
     "fixed_words",
     "fletcher32",
     "from_deltas",
+    "from_short",
     "gather",
     "inspect_csr",
     "keep_data",
@@ -133,6 +147,7 @@ __all__ = [
     "select",
     "shifted_dense_rows",
     "shifted_rows",
+    "shorten",
     "shuffle",
     "sort_keys",
     "sort_rows",
@@ -151,4 +166,5 @@ __all__ = [
     "top_sums",
     "unshuffle",
     "unshuffle4",
+    "widen",
 ]

@@ -86,16 +86,89 @@ def from_deltas(indptr, deltas, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def narrow(data, escape, out):  # type: ignore[no-untyped-def]
-    """Write whole numbers, `escape` for larger ones; return how many those are, or -1 if not all are whole."""
-    large = 0
-    whole = True
-    for k in range(len(data)):
-        x = data[k]
-        whole &= (x >= 0) & (x == np.floor(x))
-        large += x >= escape
-        out[k] = np.uint32(min(max(x, np.float32(0)), np.float32(escape)))
-    return large if whole else -1
+def shorten(steps, out, far):  # type: ignore[no-untyped-def]
+    """Write differences in a byte each, 255 for larger ones, and those to `far`; return how many, -1 for too many."""
+    n = 0
+    for at in range(0, len(steps), 64):  # in blocks: few of them have a large one
+        step, into = steps[at : at + 64], out[at : at + 64]
+        large = False
+        for k in range(len(step)):
+            large |= step[k] >= 255
+            into[k] = min(step[k], np.uint32(255))
+        if large:
+            if n + len(step) > len(far):
+                return -1
+            for k in range(len(step)):
+                if step[k] >= 255:
+                    far[n] = step[k]
+                    n += 1
+    return n
+
+
+@compiled
+def from_short(indptr, short, far, out):  # type: ignore[no-untyped-def]
+    """Undo `shorten` and `to_deltas`; return whether `far` has as many as there are."""
+    n = 0
+    for r in range(len(indptr) - 1):
+        step, j = short[indptr[r] : indptr[r + 1]], out[indptr[r] : indptr[r + 1]]
+        column = np.int32(0)
+        for k in range(len(step)):
+            if step[k] == 255:
+                if n == len(far):
+                    return False
+                column += np.int32(far[n])
+                n += 1
+            else:
+                column += np.int32(step[k])
+            j[k] = column
+    return n == len(far)
+
+
+@compiled
+def narrow(data, escape, out, large):  # type: ignore[no-untyped-def]
+    """Write whole numbers, `escape` for larger ones, and those to `large`.
+
+    Returns how many are large; -1 if not all are whole, -2 if too many are large.
+    """
+    n = 0
+    for at in range(0, len(data), 64):
+        values, into = data[at : at + 64], out[at : at + 64]
+        whole, some = True, False
+        for k in range(len(values)):
+            x = values[k]
+            whole &= (x >= 0) & (x == np.floor(x))
+            some |= x >= escape
+            into[k] = np.uint32(min(max(x, np.float32(0)), np.float32(escape)))
+        if not whole:
+            return -1
+        if some:
+            if n + len(values) > len(large):
+                return -2
+            for k in range(len(values)):
+                if values[k] >= escape:
+                    large[n] = values[k]
+                    n += 1
+    return n
+
+
+@compiled
+def widen(values, escape, large, out):  # type: ignore[no-untyped-def]
+    """Undo `narrow`; return whether `large` has as many as there are."""
+    n = 0
+    for at in range(0, len(values), 64):
+        x, into = values[at : at + 64], out[at : at + 64]
+        some = False
+        for k in range(len(x)):
+            some |= x[k] == escape
+            into[k] = np.float32(x[k])
+        if some:
+            for k in range(len(x)):
+                if x[k] == escape:
+                    if n == len(large):
+                        return False
+                    into[k] = large[n]
+                    n += 1
+    return n == len(large)
 
 
 @compiled
