@@ -89,7 +89,7 @@ def _check_inside(element: h5py.Group | h5py.Dataset, seen: Seen) -> int:
         check_storage(element)
         with reading(f"{element.name} of {element.file.filename}"):
             if h5py.check_string_dtype(element.dtype) is not None and element.ndim == 1:
-                return TEXT_COPIES * texts_of(element, max(1, len(element))).total
+                return TEXT_COPIES * texts_of(element, max(1, len(element)), Place(element)).total
             return int(element.size or 0) * int(element.dtype.itemsize)
     if _again(element, seen):
         raise SourceError(f"{element.file.filename}: {element.name} is a group that is linked to more than once")
