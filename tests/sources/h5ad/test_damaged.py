@@ -235,6 +235,52 @@ def test_whole_files_of_any_version_have_no_such_heaps(block: int, libver: str, 
         check_heaps(file)
 
 
+def text_heaps(data: bytes) -> list[list[tuple[int, int]]]:
+    """Return of each heap of texts where its objects are, and how long: the last one is what is free."""
+    found, at = [], data.find(b"GCOL")
+    while at >= 0:
+        end, place, objects = at + int.from_bytes(data[at + 8 : at + 16], "little"), at + 16, []
+        while place + 16 <= end:
+            size = int.from_bytes(data[place + 8 : place + 16], "little")
+            objects.append((place, size))
+            place += size if data[place : place + 2] == bytes(2) else 16 + -(-size // 8) * 8
+        found.append(objects)
+        at = data.find(b"GCOL", end)
+    return found
+
+
+@pytest.mark.parametrize("wrong", ["no length", "beyond the end", "round the world"])
+def test_a_heap_of_texts_that_has_no_end(wrong: str, tmp_path: Path) -> None:
+    """Found by setting every byte: HDF5 comes upon zeros that it takes for an object of no length, and stays there."""
+    path = tmp_path / "whole.h5ad"
+    obs = pd.DataFrame({"text": [f"a text {i}" for i in range(900)]}, index=[f"c{i}" for i in range(900)])
+    X = sparse.csr_matrix(np.ones((900, 2), np.float32))
+    made = anndata.AnnData(X, obs, uns={"kept": "a" * 5000})  # which gets a heap of its own
+    with h5py.File(path, "w") as file:
+        anndata.io.write_elem(file, "/", made)
+    every, paths = text_heaps(path.read_bytes()), []
+    assert len(every) == 4
+    for objects in every:
+        *texts, (free, left) = objects if len(objects) > 1 else [*objects, (0, 0)]
+        for place, _ in {texts[0], texts[len(texts) // 2], texts[-1]}:
+            amid = (free + left // 2) // 8 * 8 - place - 16
+            length = {"no length": amid if left else 0, "beyond the end": 1 << 40}.get(wrong, (1 << 64) - 32)
+
+            def hurt(data: bytearray, place: int = place, length: int = length) -> None:
+                data[place + 8 : place + 16] = length.to_bytes(8, "little")
+
+            paths.append(str(changed(path, tmp_path / f"{len(paths)}.h5ad", hurt)))
+    done = limited(EACH, str(path), *paths)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert said[0] == "read"
+    assert len(said) == len(paths) + 1 == 11
+    ours = ["texts in it have lengths that cannot be; copy the file again" in one for one in said[1:]]
+    assert any(ours), said
+    assert all(ours) or wrong == "no length"  # which may lead to what is left of another text: HDF5 says so
+    assert "read" not in said[1:]
+
+
 GZ, SHUFFLED, CHECKED = dict(compression="gzip"), dict(shuffle=True), dict(fletcher32=True)
 LZF = dict(compression="lzf")
 EIGHT = bytes([7]) + bytes(range(8))

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import MemoryBudgetError, SourceError
+from ...stats import kernels
+from ...support.heaps import check_texts
 from ...support.memory import LEAST_HELD, opening_limit
 from .filters import KNOWN, PACKING, undone
 
@@ -124,6 +126,8 @@ def _width(dataset: h5py.Dataset) -> int:
 def texts_of(dataset: h5py.Dataset, block: int, where: object = "texts") -> Texts:
     """Return how long the texts of a dataset are; of variable ones their lengths are read, but not they themselves.
 
+    Raises `SourceError` if HDF5 would never end when it reads them.
+
     Parameters
     ----------
     block
@@ -131,19 +135,21 @@ def texts_of(dataset: h5py.Dataset, block: int, where: object = "texts") -> Text
     where
         What it is, in messages.
     """
-    n = len(dataset)
+    n = int(dataset.size or 0)
     about = h5py.check_string_dtype(dataset.dtype)
     if about is not None and about.length is not None:
         return Texts(n * about.length, min(n, block) * about.length, about.length)
     fill = _fill(dataset)
     found: dict[int, int] = {}
     written = total = longest = 0
-    for first, lengths in _lengths(dataset, where):
+    heaps: set[int] = set()
+    for first, lengths in _lengths(dataset, where, heaps):
         total, longest = total + int(lengths.sum()), max(longest, int(lengths.max(initial=0)))
         written += len(lengths)
         of = np.arange(first, first + len(lengths)) // block
         for number in range(int(of[0]), int(of[-1]) + 1) if len(of) else ():
             found[number] = found.get(number, 0) + int(lengths[of == number].sum())
+    check_texts(dataset.file, sorted(heaps), lambda raw, rest: int(kernels.follow(np.frombuffer(raw, np.uint8), rest)))
     if fill and written < n:
         return Texts(total + (n - written) * fill, max(found.values(), default=0) + block * fill, max(longest, fill))
     return Texts(total, max(found.values(), default=0), longest)
@@ -163,9 +169,12 @@ def _fill(dataset: h5py.Dataset) -> int:
     return len(value) if isinstance(value, (bytes, str)) else 0
 
 
-def _lengths(dataset: h5py.Dataset, where: object) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-    """Yield the lengths of the texts that are stored, with the row of the first of them, in any order."""
-    n, number = len(dataset), dataset.id
+def _lengths(dataset: h5py.Dataset, where: object, heaps: set[int]) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """Yield the lengths of the texts that are stored, with the row of the first of them, in any order.
+
+    Where the heaps are that have them is added to `heaps`, so far as that is known without HDF5.
+    """
+    n, number = int(dataset.size or 0), dataset.id
     plist = number.get_create_plist()
     filters = [int(plist.get_filter(i)[0]) for i in range(plist.get_nfilters())]
     known = has_descriptors(dataset)
@@ -174,7 +183,7 @@ def _lengths(dataset: h5py.Dataset, where: object) -> Iterator[tuple[int, npt.ND
         with open(dataset.file.filename, "rb") as file:
             file.seek(offset)
             for start in range(0, n, 1 << 20):
-                yield start, _of_descriptors(file.read(DESCRIPTOR * min(1 << 20, n - start)))
+                yield start, _of_descriptors(file.read(DESCRIPTOR * min(1 << 20, n - start)), heaps)
     elif known and dataset.chunks is not None and set(filters) <= KNOWN:
         places: list[int] = []
         number.chunk_iter(lambda info: places.append(info.chunk_offset[0]))
@@ -182,11 +191,14 @@ def _lengths(dataset: h5py.Dataset, where: object) -> Iterator[tuple[int, npt.ND
         for start in places:
             if start < n:
                 raw = _piece(dataset, (start,), filters, rows * DESCRIPTOR, where)
-                yield start, _of_descriptors(raw.tobytes())[: n - start]
-    elif dataset.chunks is not None or number.get_storage_size():
+                yield start, _of_descriptors(raw.tobytes()[: DESCRIPTOR * (n - start)], heaps)
+    elif dataset.ndim and (dataset.chunks is not None or number.get_storage_size()):
         for start in range(0, n, STEP):
             yield start, np.array([len(one) for one in dataset[start : start + STEP]], dtype=np.int64)
 
 
-def _of_descriptors(raw: bytes) -> npt.NDArray[np.int64]:
-    return np.frombuffer(raw[: len(raw) // DESCRIPTOR * DESCRIPTOR], "<u4")[:: DESCRIPTOR // 4].astype(np.int64)
+def _of_descriptors(raw: bytes, heaps: set[int]) -> npt.NDArray[np.int64]:
+    kind = np.dtype([("length", "<u4"), ("heap", "<u8"), ("number", "<u4")])
+    found = np.frombuffer(raw[: len(raw) // DESCRIPTOR * DESCRIPTOR], kind)
+    heaps |= set(np.unique(found["heap"][found["length"] > 0]).tolist())
+    return found["length"].astype(np.int64)

@@ -51,6 +51,7 @@ from .samples import (
 )
 from .stored import (
     fletcher32,
+    follow,
     from_deltas,
     from_short,
     narrow,
@@ -116,6 +117,7 @@ __all__ = [
     "first_not_finite",
     "fixed_words",
     "fletcher32",
+    "follow",
     "from_deltas",
     "from_short",
     "gather",

@@ -231,6 +231,24 @@ def unlzf(raw, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def follow(raw, rest):  # type: ignore[no-untyped-def]
+    """Do what `support.heaps.follow` does."""
+    at, n = 0, min(len(raw), rest)
+    while at + 16 <= n:
+        if raw[at + 15]:
+            return -1
+        size = 0
+        for k in range(7):
+            size += int(raw[at + 8 + k]) << (8 * k)
+        if raw[at] or raw[at + 1]:
+            size = 16 + (size + 7) // 8 * 8
+        if size <= 0 or size > rest - at:
+            return -1
+        at += size
+    return at
+
+
+@compiled
 def to_float32(values, out):  # type: ignore[no-untyped-def]
     """Convert to float32; return whether a whole number was rounded. What is too large becomes infinite."""
     rounded = False
