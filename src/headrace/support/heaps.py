@@ -3,12 +3,13 @@
 The heap that has the names of a group's members (or of external files) says where its free blocks are, each where the
 next one is. HDF5 follows that list before it looks for a name, and does not notice that it was there before. The heaps
 that have texts, those of attributes among them, are objects one after the other, each as long as it says; HDF5 does not
-notice that one has no length at all, as of zeros that it has come upon by a wrong length.
+notice that one has no length at all, as of zeros that it has come upon by a wrong length. It also takes memory for a
+text of any length before it asks the heap how long that is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, BinaryIO
 
@@ -90,20 +91,20 @@ def _check(fileno: int, path: str, base: int, sizes: tuple[int, int], at: int) -
                 free = _number(_at(file, base + data + free, length))
 
 
-def check_texts(file: Any, addresses: Iterable[int], walk: Callable[[bytes, int], int]) -> None:
-    """Raise `SourceError` if one of the heaps that have texts cannot be read by HDF5, which would never end.
+def check_texts(file: Any, heaps: Mapping[int, int], walk: Callable[[bytes, int], int]) -> None:
+    """Raise `SourceError` if HDF5 would never end in one of the heaps that have texts, or take memory for nothing.
 
     Parameters
     ----------
     file
         An open HDF5 file, whose addresses and lengths have 8 bytes.
-    addresses
-        Of the heaps.
+    heaps
+        Where they are, and the length of the longest text that is said to be there.
     walk
         `follow`, or the like of it.
     """
     with open(file.filename, "rb") as raw:
-        _check_texts(raw, file.filename, int(file.id.get_create_plist().get_userblock()), addresses, walk)
+        _check_texts(raw, file.filename, int(file.id.get_create_plist().get_userblock()), heaps, walk)
 
 
 def follow(raw: bytes, rest: int) -> int:
@@ -128,36 +129,40 @@ def follow(raw: bytes, rest: int) -> int:
 
 
 def _check_texts(
-    file: BinaryIO, path: str, base: int, addresses: Iterable[int], walk: Callable[[bytes, int], int]
+    file: BinaryIO, path: str, base: int, heaps: Mapping[int, int], walk: Callable[[bytes, int], int]
 ) -> None:
-    for address in addresses:
+    wrong = SourceError(f"{path} is damaged: texts in it have lengths that cannot be; copy the file again")
+    for address, longest in heaps.items():
         place = base + address
         head = _at(file, place, OBJECT)
         if head[:4] != b"GCOL":
             continue  # HDF5 says so
         place, end = place + OBJECT, place + _number(head[8:])
+        if longest > end - place:
+            raise wrong
         while end - place >= OBJECT:
             raw = _at(file, place, end - place)
             if len(raw) < OBJECT:
                 break  # HDF5 says so
             n = walk(raw, min(end - place, 1 << 62))
             if n < 0:
-                raise SourceError(f"{path} is damaged: texts in it have lengths that cannot be; copy the file again")
+                raise wrong
             place += n
 
 
-def _heaps_of(attribute: bytes) -> set[int]:
-    """Return the addresses of the heaps that have the texts of an attribute."""
+def _heaps_of(attribute: bytes) -> dict[int, int]:
+    """Return where the heaps are that have the texts of an attribute, and the length of the longest text in each."""
     version, widths = attribute[0] if attribute else 0, [_number(attribute[k : k + 2]) for k in (2, 4, 6)]
     if version == 1:
         widths = [(n + 7) // 8 * 8 for n in widths]
     start = 9 if version == 3 else 8
     kind = attribute[start + widths[0] : start + widths[0] + 1]
     if not kind or kind[0] & 15 != SEQUENCE:
-        return set()
+        return {}
     data = attribute[start + sum(widths) :]
     found = [data[k : k + DESCRIPTOR] for k in range(0, len(data) - DESCRIPTOR + 1, DESCRIPTOR)]
-    return {_number(one[4:12]) for one in found if any(one[:4])}
+    lengths = sorted((_number(one[:4]), _number(one[4:12])) for one in found)
+    return {heap: length for length, heap in lengths if length}  # the last one, which is the longest
 
 
 def _messages(file: BinaryIO, base: int, sizes: tuple[int, int], at: int) -> Iterator[tuple[int, bytes]]:

@@ -281,6 +281,24 @@ def test_a_heap_of_texts_that_has_no_end(wrong: str, tmp_path: Path) -> None:
     assert "read" not in said[1:]
 
 
+@pytest.mark.parametrize("where", ["obs", "obs/_index", "obs/kind/categories", "uns/kept/b"])
+def test_a_text_that_is_longer_than_its_heap(where: str, whole: Path, tmp_path: Path) -> None:
+    """Found by setting every byte: HDF5 takes 4 GB for it, and then looks how long it is."""
+    path = Path(shutil.copy(whole, tmp_path / "x.h5ad"))
+    data = bytearray(path.read_bytes())
+    with h5py.File(path) as file:
+        if where == "obs":  # an attribute: the first descriptor behind the group's header
+            at = data.index(data.index(b"GCOL").to_bytes(8, "little"), h5py.h5o.get_info(file["obs"].id).addr) - 4
+        else:
+            at = file[where].id.get_offset()
+    data[at + 3] = 255  # the highest byte of its length
+    path.write_bytes(data)
+    script = EACH + "import resource\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    said, most = limited(script, str(path)).stdout.splitlines()
+    assert "texts in it have lengths that cannot be; copy the file again" in said
+    assert int(most) < 1_000_000
+
+
 GZ, SHUFFLED, CHECKED = dict(compression="gzip"), dict(shuffle=True), dict(fletcher32=True)
 LZF = dict(compression="lzf")
 EIGHT = bytes([7]) + bytes(range(8))

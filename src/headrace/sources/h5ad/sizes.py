@@ -142,14 +142,14 @@ def texts_of(dataset: h5py.Dataset, block: int, where: object = "texts") -> Text
     fill = _fill(dataset)
     found: dict[int, int] = {}
     written = total = longest = 0
-    heaps: set[int] = set()
+    heaps: dict[int, int] = {}
     for first, lengths in _lengths(dataset, where, heaps):
         total, longest = total + int(lengths.sum()), max(longest, int(lengths.max(initial=0)))
         written += len(lengths)
         of = np.arange(first, first + len(lengths)) // block
         for number in range(int(of[0]), int(of[-1]) + 1) if len(of) else ():
             found[number] = found.get(number, 0) + int(lengths[of == number].sum())
-    check_texts(dataset.file, sorted(heaps), lambda raw, rest: int(kernels.follow(np.frombuffer(raw, np.uint8), rest)))
+    check_texts(dataset.file, heaps, lambda raw, rest: int(kernels.follow(np.frombuffer(raw, np.uint8), rest)))
     if fill and written < n:
         return Texts(total + (n - written) * fill, max(found.values(), default=0) + block * fill, max(longest, fill))
     return Texts(total, max(found.values(), default=0), longest)
@@ -169,10 +169,12 @@ def _fill(dataset: h5py.Dataset) -> int:
     return len(value) if isinstance(value, (bytes, str)) else 0
 
 
-def _lengths(dataset: h5py.Dataset, where: object, heaps: set[int]) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+def _lengths(
+    dataset: h5py.Dataset, where: object, heaps: dict[int, int]
+) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
     """Yield the lengths of the texts that are stored, with the row of the first of them, in any order.
 
-    Where the heaps are that have them is added to `heaps`, so far as that is known without HDF5.
+    Where the heaps are that have them, and the longest text of each, is added to `heaps`, if HDF5 is not needed for it.
     """
     n, number = int(dataset.size or 0), dataset.id
     plist = number.get_create_plist()
@@ -197,8 +199,14 @@ def _lengths(dataset: h5py.Dataset, where: object, heaps: set[int]) -> Iterator[
             yield start, np.array([len(one) for one in dataset[start : start + STEP]], dtype=np.int64)
 
 
-def _of_descriptors(raw: bytes, heaps: set[int]) -> npt.NDArray[np.int64]:
+def _of_descriptors(raw: bytes, heaps: dict[int, int]) -> npt.NDArray[np.int64]:
     kind = np.dtype([("length", "<u4"), ("heap", "<u8"), ("number", "<u4")])
     found = np.frombuffer(raw[: len(raw) // DESCRIPTOR * DESCRIPTOR], kind)
-    heaps |= set(np.unique(found["heap"][found["length"] > 0]).tolist())
-    return found["length"].astype(np.int64)
+    lengths = found["length"].astype(np.int64)
+    where, number = np.unique(found["heap"], return_inverse=True)
+    longest = np.zeros(len(where), dtype=np.int64)
+    np.maximum.at(longest, number, lengths)
+    for heap, length in zip(where.tolist(), longest.tolist(), strict=True):
+        if length:
+            heaps[heap] = max(length, heaps.get(heap, 0))
+    return lengths
