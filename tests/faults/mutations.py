@@ -1,10 +1,12 @@
 """Damage the files that people read, in many ways, and read them: every error is ours, and nothing crashes.
 
     python tests/faults/mutations.py --rounds 2000 --seed 1 --keep found
+    python tests/faults/mutations.py --every-byte --rounds 20000
 
 Small .h5ad files of several ages, 10x files and folders and tables of text are changed: bytes anywhere, fields of
 tables, members, types, shapes and links of HDF5. Each is opened and read whole. A file is counted as read; refused, by
-an error of `headrace.errors`; escaped, by another error; leaked, if what was read is in another file; crashed; or hung.
+an error of `headrace.errors`; escaped, by another error; leaked, if what was read is in another file; greedy, if it took
+3 GB; crashed; or hung. With --every-byte, tiny files of HDF5 and parquet have one byte after the other set to five values.
 """
 
 from __future__ import annotations
@@ -14,15 +16,17 @@ from jobs import FaultError, fork, show, wait, wait_patiently  # isort: skip # b
 import argparse
 import gzip
 import mmap
+import os
 import random
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +38,16 @@ from scipy import sparse
 
 import headrace as hr
 
-READ, REFUSED, ESCAPED, LEAKED, CRASHED, HUNG = 1, 2, 3, 4, 5, 6
-WORDS = {READ: "read", REFUSED: "refused", ESCAPED: "escaped", LEAKED: "leaked", CRASHED: "crashed", HUNG: "hung"}
-PATIENCE = 60.0
-"""Seconds for one file."""
+READ, REFUSED, ESCAPED, LEAKED, GREEDY, CRASHED, HUNG = range(1, 8)
+WORDS = dict(enumerate(("read", "refused", "escaped", "leaked", "greedy", "crashed", "hung"), start=1))
+PATIENCE, CPU = 600.0, 60.0
+"""Seconds for one file, on the clock and of the processor: another process may stop this one for minutes."""
+
+MOST_HELD = 3 << 30
+"""Bytes that no file may take of memory."""
+
+VALUES = (0, 1, 2, 127, 255)
+"""Of a byte, with --every-byte."""
 
 MEMORY = 12 << 30
 """Bytes of addresses that a child may take: more than any of these files needs."""
@@ -133,6 +143,55 @@ def seeds(folder: Path) -> dict[str, Path]:
     tables = ("plain.csv", "tabs.tsv", "commas.csv", "packed.csv.gz", "counts.parquet", "htseq.txt", "quant.sf")
     tables += ("sReadsPerGene.out.tab", "s.genes.results", "small.gct", "features.txt")
     return out | {name: folder / name for name in tables}
+
+
+def tiny_seeds(folder: Path) -> dict[str, Path]:
+    """Write files that have as little as one can have of each kind, in several versions of HDF5; return them by name."""
+    obs = pd.DataFrame(
+        {
+            "kind": pd.Categorical(["a", "b", None]),
+            "n": pd.array([1, None, 3], dtype="Int64"),
+            "text": ["one", "two", "three"],
+            "score": [0.5, 1.5, 2.5],
+        },
+        index=["c0", "c1", "c2"],
+    )
+    counts = np.array([[1, 0], [0, 2], [3, 4]], np.float32)
+    var = pd.DataFrame(index=["g0", "g1"])
+    whole = anndata.AnnData(sparse.csr_matrix(counts), obs, var, uns={"d": {"a": 1}}, obsm={"X_pca": np.ones((3, 2))})
+    out = {}
+    for name, libver, how in (
+        ("tiny", "earliest", {}),
+        ("packed", "earliest", {"compression": "gzip", "shuffle": True, "fletcher32": True}),
+        ("v110", "v110", {"compression": "lzf"}),
+        ("latest", "latest", {"chunks": (1,)}),
+    ):
+        path = out[f"{name}.h5ad"] = folder / f"{name}.h5ad"
+        with h5py.File(path, "w", libver=libver) as file:
+            anndata.io.write_elem(file, "/", whole)
+            for part, values in (("X/data", counts[counts > 0]), ("obs/score", np.array([0.5, 1.5, 2.5]))):
+                if how:
+                    attributes = dict(file[part].attrs)
+                    del file[part]
+                    file.create_dataset(part, data=values, **{"chunks": (2,), **how}).attrs.update(attributes)
+    out["tiny-own.h5ad"] = folder / "tiny-own.h5ad"
+    hr.Plan(hr.open_h5ad(out["tiny.h5ad"]), [hr.SaveLayer("counts")]).write_h5ad(out["tiny-own.h5ad"])
+    out["tiny.h5"] = folder / "tiny.h5"
+    with h5py.File(out["tiny.h5"], "w") as file:
+        group, by_gene = file.create_group("matrix"), sparse.csc_matrix(counts.T)
+        for name in ("data", "indices", "indptr"):
+            group.create_dataset(name, data=getattr(by_gene, name).astype(np.int32), chunks=(2,), compression=4)
+        group["shape"], group["barcodes"] = np.array(by_gene.shape), np.array(obs.index, "S2")
+        for name, value in (("id", b"g0"), ("name", b"n0"), ("feature_type", b"Gene Expression"), ("genome", b"G")):
+            group[f"features/{name}"] = np.array([value, value[:1] + b"1" if len(value) == 2 else value])
+    out["tiny.parquet"] = folder / "tiny.parquet"
+    pd.DataFrame({"a": [1, 2], "b": [3, 4]}, index=["g0", "g1"]).to_parquet(out["tiny.parquet"])
+    return out
+
+
+def places(data: bytes) -> list[int]:
+    """Return the places of a file's bytes, without those in the midst of many zeros, which nobody reads."""
+    return [k for k in range(len(data)) if any(data[max(0, k - 8) : k + 9])]
 
 
 # ---------------------------------------------------------------------------------------------------------- mutations
@@ -383,10 +442,17 @@ def opened(path: Path, rng: random.Random) -> Any:
     return hr.open_counts(path, **said)
 
 
-def read(path: Path, rng: random.Random) -> int:
-    """Open and read a file; say how it went."""
+def opened_plainly(path: Path) -> Any:
+    """Open a file with as little asked as one can."""
+    if path.suffix == ".h5ad":
+        return hr.open_h5ad(path, holds="counts", uns="keep")
+    return hr.open_10x(path) if path.suffix == ".h5" else hr.open_counts(path)
+
+
+def read(path: Path, rng: random.Random | None) -> int:
+    """Open a file, by chance with this or that asked, and read it; say how it went."""
     try:
-        source = opened(path, rng)
+        source = opened_plainly(path) if rng is None else opened(path, rng)
         spec = source.spec
         str(spec.uns), source.identity(), source.provenance(), source.cost(), source.value_counts("kind")
         leaked = False
@@ -406,6 +472,19 @@ def read(path: Path, rng: random.Random) -> int:
     return READ
 
 
+def byte_set(
+    number: int, tries: Sequence[tuple[str, int, int]], files: dict[str, Path], folder: Path
+) -> tuple[str, Callable[[], int]]:
+    """Make the file of a number, with one byte set; return what it was, and how to read it."""
+    name, at, value = tries[number]
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    data = bytearray(files[name].read_bytes())
+    data[at] = value
+    (folder / name).write_bytes(data)
+    return f"{name} {at} = {value}", lambda: read(folder / name, None)
+
+
 def one(number: int, seed: int, files: dict[str, Path], folder: Path, secret: Path) -> tuple[str, Callable[[], int]]:
     """Make the changed file of a number; return what it was, and how to read it."""
     rng = random.Random(f"{seed} {number}")
@@ -414,15 +493,22 @@ def one(number: int, seed: int, files: dict[str, Path], folder: Path, secret: Pa
     return name, lambda: read(path, rng)
 
 
-def _go(
-    start: int, stop: int, seed: int, files: dict[str, Path], folder: Path, secret: Path, results: mmap.mmap
-) -> None:
+Make = Callable[[int, Path], tuple[str, Callable[[], int]]]
+"""Makes the file of a number in a folder; returns what it was, and what reads it."""
+
+
+def _go(start: int, make: Make, folder: Path, results: mmap.mmap) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     warnings.simplefilter("ignore")
-    for number in range(start, stop):
-        name, run = one(number, seed, files, folder, secret)
+    for number in range(start, len(results)):
+        name, run = make(number, folder)
         print(f"\n--- {number}: {name}", file=sys.stderr, flush=True)
-        results[number] = run()
+        signal.setitimer(signal.ITIMER_PROF, CPU)  # whose signal ends this process
+        result = run()
+        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > MOST_HELD:
+            results[number] = GREEDY
+            os._exit(0)  # what the next one takes is its own
+        results[number] = result
 
 
 def main() -> int:
@@ -430,45 +516,59 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=2000, help="files to make and read")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--every-byte", action="store_true", help="set bytes, in an order that the seed decides")
     parser.add_argument("--only", type=int, help="the file of this number, read in this process")
     parser.add_argument("--keep", type=Path, help="folder for the files that were not read or refused as they should")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="headrace-mutations-") as name:
         folder = Path(name)
         (folder / "seeds").mkdir()
-        if wait(fork(lambda: 0 if seeds(folder / "seeds") and make_secret(folder) else 1, folder / "log")):
+        write = tiny_seeds if given.every_byte else seeds
+        if wait(fork(lambda: 0 if write(folder / "seeds") and make_secret(folder) else 1, folder / "log")):
             raise FaultError((folder / "log").read_text())
         files = {str(p.relative_to(folder / "seeds")): p for p in sorted((folder / "seeds").rglob("*")) if p.is_file()}
         secret = folder / "secret.h5ad"
         where = folder / "file"
+        tries: list[tuple[str, int, int]] = []
+        for name, path in files.items() if given.every_byte else ():
+            data = path.read_bytes()
+            tries += [(name, at, value) for at in places(data) for value in VALUES if data[at] != value]
+        random.Random(given.seed).shuffle(tries)
+        tries = tries[: given.rounds]
+
+        def make(number: int, folder: Path) -> tuple[str, Callable[[], int]]:
+            if given.every_byte:
+                return byte_set(number, tries, files, folder)
+            return one(number, given.seed, files, folder, secret)
+
         if given.only is not None:
-            what, run = one(given.only, given.seed, files, where, secret)
+            what, run = make(given.only, where)
             if given.keep:
                 shutil.copytree(where, given.keep, dirs_exist_ok=True)
             print(what, WORDS[run()])
             return 0
-        results = mmap.mmap(-1, given.rounds)
+        results = mmap.mmap(-1, len(tries) if given.every_byte else given.rounds)
         done = bad = 0
         said: dict[int, str] = {}
         kinds: dict[str, Counter[str]] = {}
-        while done < given.rounds:  # a child goes on until a file makes it crash
-            child = fork(lambda: _go(done, given.rounds, given.seed, files, where, secret, results), folder / "log")  # noqa: B023 # waited for
+        while done < len(results):  # a child goes on until a file makes it crash
+            child = fork(lambda: _go(done, make, where, results), folder / "log")  # noqa: B023 # waited for
             code = wait_patiently(child, results, PATIENCE)
             for part in (folder / "log").read_text(errors="replace").split("\n--- ")[1:]:
                 said[int(part.split(":", 1)[0])] = part
-            done = next((k for k in range(done, given.rounds) if results[k] == 0), given.rounds)
-            if done < given.rounds:
-                results[done] = HUNG if code is None else CRASHED
+            done = next((k for k in range(done, len(results)) if results[k] == 0), len(results))
+            if done < len(results) and code != 0:
+                results[done] = HUNG if code in (None, -signal.SIGPROF) else CRASHED
                 done += 1
         for number, result in enumerate(results[:]):
             part = said.get(number, f"{number}: ?\n")
-            kind = part.split(": ", 1)[1].split("\n")[0]
+            kind = part.split(": ", 1)[1].split("\n")[0].split(" ")[0]
             kinds.setdefault(kind, Counter())[WORDS[result]] += 1
             if result not in (READ, REFUSED):
                 bad += 1
                 print(f"{WORDS[result]}: number {number} of seed {given.seed}: {part[-3000:]}", flush=True)
                 if given.keep:
-                    one(number, given.seed, files, given.keep / f"{given.seed}-{number}", secret)
+                    make(number, given.keep / f"{given.seed}-{number}")
     show({"seed": given.seed, "failures": bad, "files": {kind: dict(seen) for kind, seen in sorted(kinds.items())}})
     return 1 if bad else 0
 

@@ -1,12 +1,15 @@
-"""Lists of free space in HDF5 files that go round in a circle: over one HDF5 takes memory without end.
+"""Heaps of HDF5 files over which the library takes memory without end, or never ends.
 
 The heap that has the names of a group's members (or of external files) says where its free blocks are, each where the
-next one is. HDF5 follows that list before it looks for a name, and does not notice that it was there before.
+next one is. HDF5 follows that list before it looks for a name, and does not notice that it was there before. The heaps
+that have texts, those of attributes among them, are objects one after the other, each as long as it says; HDF5 does not
+notice that one has no length at all, as of zeros that it has come upon by a wrong length. It also takes memory for a
+text of any length before it asks the heap how long that is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, BinaryIO
 
@@ -14,8 +17,11 @@ import h5py
 
 from ..errors import SourceError
 
-CONTINUED, GROUP, EXTERNAL = 0x10, 0x11, 0x07
-"""Messages of an object's header: where there are more; the heap of a group; that of a list of external files."""
+CONTINUED, GROUP, EXTERNAL, ATTRIBUTE = 0x10, 0x11, 0x07, 0x0C
+"""Messages of an object's header: there are more; the heap of a group, of a list of external files; an attribute."""
+
+DESCRIPTOR, OBJECT, SEQUENCE = 16, 16, 9
+"""Bytes of a text's length, heap and number there; of the head of an object in a heap; the class of texts' types."""
 
 MOST_PARTS = 1000
 """Of a header. A damaged one may go on for ever."""
@@ -66,6 +72,8 @@ def _check(fileno: int, path: str, base: int, sizes: tuple[int, int], at: int) -
     width, length = sizes
     with open(path, "rb") as file:
         for kind, body in _messages(file, base, sizes, at):
+            if kind == ATTRIBUTE and sizes == (8, 8):
+                _check_texts(file, path, base, _heaps_of(body), follow)
             start = {GROUP: width, EXTERNAL: 8}.get(kind)
             if start is None or len(body) < start + width:
                 continue
@@ -81,6 +89,80 @@ def _check(fileno: int, path: str, base: int, sizes: tuple[int, int], at: int) -
                     )
                 seen.add(free)
                 free = _number(_at(file, base + data + free, length))
+
+
+def check_texts(file: Any, heaps: Mapping[int, int], walk: Callable[[bytes, int], int]) -> None:
+    """Raise `SourceError` if HDF5 would never end in one of the heaps that have texts, or take memory for nothing.
+
+    Parameters
+    ----------
+    file
+        An open HDF5 file, whose addresses and lengths have 8 bytes.
+    heaps
+        Where they are, and the length of the longest text that is said to be there.
+    walk
+        `follow`, or the like of it.
+    """
+    with open(file.filename, "rb") as raw:
+        _check_texts(raw, file.filename, int(file.id.get_create_plist().get_userblock()), heaps, walk)
+
+
+def follow(raw: bytes, rest: int) -> int:
+    """Follow objects of a heap from one to the next, and return how far one comes; -1: no further, and there is more.
+
+    Parameters
+    ----------
+    raw
+        Bytes of the heap from an object on: all, or the first of them.
+    rest
+        How many bytes there are to the end of the heap.
+    """
+    at, n = 0, min(len(raw), rest)
+    while at + OBJECT <= n:
+        size = _number(raw[at + 8 : at + OBJECT])
+        if raw[at] or raw[at + 1]:
+            size = OBJECT + (size + 7) // 8 * 8
+        if not 0 < size <= rest - at:
+            return -1
+        at += size
+    return at
+
+
+def _check_texts(
+    file: BinaryIO, path: str, base: int, heaps: Mapping[int, int], walk: Callable[[bytes, int], int]
+) -> None:
+    wrong = SourceError(f"{path} is damaged: texts in it have lengths that cannot be; copy the file again")
+    for address, longest in heaps.items():
+        place = base + address
+        head = _at(file, place, OBJECT)
+        if head[:4] != b"GCOL":
+            continue  # HDF5 says so
+        place, end = place + OBJECT, place + _number(head[8:])
+        if longest > end - place:
+            raise wrong
+        while end - place >= OBJECT:
+            raw = _at(file, place, end - place)
+            if len(raw) < OBJECT:
+                break  # HDF5 says so
+            n = walk(raw, min(end - place, 1 << 62))
+            if n < 0:
+                raise wrong
+            place += n
+
+
+def _heaps_of(attribute: bytes) -> dict[int, int]:
+    """Return where the heaps are that have the texts of an attribute, and the length of the longest text in each."""
+    version, widths = attribute[0] if attribute else 0, [_number(attribute[k : k + 2]) for k in (2, 4, 6)]
+    if version == 1:
+        widths = [(n + 7) // 8 * 8 for n in widths]
+    start = 9 if version == 3 else 8
+    kind = attribute[start + widths[0] : start + widths[0] + 1]
+    if not kind or kind[0] & 15 != SEQUENCE:
+        return {}
+    data = attribute[start + sum(widths) :]
+    found = [data[k : k + DESCRIPTOR] for k in range(0, len(data) - DESCRIPTOR + 1, DESCRIPTOR)]
+    lengths = sorted((_number(one[:4]), _number(one[4:12])) for one in found)
+    return {heap: length for length, heap in lengths if length}  # the last one, which is the longest
 
 
 def _messages(file: BinaryIO, base: int, sizes: tuple[int, int], at: int) -> Iterator[tuple[int, bytes]]:

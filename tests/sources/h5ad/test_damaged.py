@@ -20,6 +20,7 @@ import pytest
 from scipy import sparse
 
 import headrace as hr
+from headrace.sources.h5ad import filters
 from headrace.support.heaps import check_heaps
 
 DATATYPE, FILL = 3, 5
@@ -234,7 +235,74 @@ def test_whole_files_of_any_version_have_no_such_heaps(block: int, libver: str, 
         check_heaps(file)
 
 
+def text_heaps(data: bytes) -> list[list[tuple[int, int]]]:
+    """Return of each heap of texts where its objects are, and how long: the last one is what is free."""
+    found, at = [], data.find(b"GCOL")
+    while at >= 0:
+        end, place, objects = at + int.from_bytes(data[at + 8 : at + 16], "little"), at + 16, []
+        while place + 16 <= end:
+            size = int.from_bytes(data[place + 8 : place + 16], "little")
+            objects.append((place, size))
+            place += size if data[place : place + 2] == bytes(2) else 16 + -(-size // 8) * 8
+        found.append(objects)
+        at = data.find(b"GCOL", end)
+    return found
+
+
+@pytest.mark.parametrize("wrong", ["no length", "beyond the end", "round the world"])
+def test_a_heap_of_texts_that_has_no_end(wrong: str, tmp_path: Path) -> None:
+    """Found by setting every byte: HDF5 comes upon zeros that it takes for an object of no length, and stays there."""
+    path = tmp_path / "whole.h5ad"
+    obs = pd.DataFrame({"text": [f"a text {i}" for i in range(900)]}, index=[f"c{i}" for i in range(900)])
+    X = sparse.csr_matrix(np.ones((900, 2), np.float32))
+    made = anndata.AnnData(X, obs, uns={"kept": "a" * 5000})  # which gets a heap of its own
+    with h5py.File(path, "w") as file:
+        anndata.io.write_elem(file, "/", made)
+    every, paths = text_heaps(path.read_bytes()), []
+    assert len(every) == 4
+    for objects in every:
+        *texts, (free, left) = objects if len(objects) > 1 else [*objects, (0, 0)]
+        for place, _ in {texts[0], texts[len(texts) // 2], texts[-1]}:
+            amid = (free + left // 2) // 8 * 8 - place - 16
+            length = {"no length": amid if left else 0, "beyond the end": 1 << 40}.get(wrong, (1 << 64) - 32)
+
+            def hurt(data: bytearray, place: int = place, length: int = length) -> None:
+                data[place + 8 : place + 16] = length.to_bytes(8, "little")
+
+            paths.append(str(changed(path, tmp_path / f"{len(paths)}.h5ad", hurt)))
+    done = limited(EACH, str(path), *paths)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert said[0] == "read"
+    assert len(said) == len(paths) + 1 == 11
+    ours = ["texts in it have lengths that cannot be; copy the file again" in one for one in said[1:]]
+    assert any(ours), said
+    assert all(ours) or wrong == "no length"  # which may lead to what is left of another text: HDF5 says so
+    assert "read" not in said[1:]
+
+
+@pytest.mark.parametrize("where", ["obs", "obs/_index", "obs/kind/categories", "uns/kept/b"])
+def test_a_text_that_is_longer_than_its_heap(where: str, whole: Path, tmp_path: Path) -> None:
+    """Found by setting every byte: HDF5 takes 4 GB for it, and then looks how long it is."""
+    path = Path(shutil.copy(whole, tmp_path / "x.h5ad"))
+    data = bytearray(path.read_bytes())
+    with h5py.File(path) as file:
+        if where == "obs":  # an attribute: the first descriptor behind the group's header
+            at = data.index(data.index(b"GCOL").to_bytes(8, "little"), h5py.h5o.get_info(file["obs"].id).addr) - 4
+        else:
+            at = file[where].id.get_offset()
+    data[at + 3] = 255  # the highest byte of its length
+    path.write_bytes(data)
+    script = EACH + "import resource\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    said, most = limited(script, str(path)).stdout.splitlines()
+    assert "texts in it have lengths that cannot be; copy the file again" in said
+    assert int(most) < 1_000_000
+
+
 GZ, SHUFFLED, CHECKED = dict(compression="gzip"), dict(shuffle=True), dict(fletcher32=True)
+LZF = dict(compression="lzf")
+EIGHT = bytes([7]) + bytes(range(8))
+"""Eight bytes, packed by lzf: none of them comes again."""
 SHORT: list[tuple[dict[str, Any], bytes]] = [
     ({}, bytes(8)),
     (SHUFFLED, bytes(8)),
@@ -247,6 +315,11 @@ SHORT: list[tuple[dict[str, Any], bytes]] = [
     (GZ, bytes(1)),
     (GZ | CHECKED, bytes(2)),
     (GZ | CHECKED, zlib.compress(bytes(8)) + bytes(4)),
+    (LZF, EIGHT),
+    (LZF | SHUFFLED, EIGHT),
+    (LZF, EIGHT[:4]),
+    (LZF, bytes([0, 0, 32, 5])),
+    (LZF | CHECKED, EIGHT + bytes(4)),
 ]
 """Filters, and what is stored of a piece that has more."""
 
@@ -291,3 +364,49 @@ def test_a_piece_that_is_stored_with_less_than_it_has(where: str, whole: Path, t
     for path, said in zip(paths, done.stdout.splitlines(), strict=True):
         assert (said == "read") is path.endswith("good.h5ad"), (path, said)
         assert said == "read" or re.search("damaged|cannot be decompressed|cut off|broken", said), said
+
+
+@pytest.mark.parametrize("how", [dict(compression="szip"), dict(scaleoffset=0)], ids=["szip", "scaleoffset"])
+@pytest.mark.parametrize("where", ["obs/n", "X/indices"])
+def test_filters_whose_pieces_nobody_can_check(where: str, how: dict[str, Any], whole: Path, tmp_path: Path) -> None:
+    """Of half of a piece HDF5 makes the other half up, without an error."""
+    path = Path(shutil.copy(whole, tmp_path / "x.h5ad"))
+    with h5py.File(path, "r+") as file:
+        file["obs"].attrs["column-order"] = ["kind", "text", "n"]
+        file["obs/n"] = np.arange(30)
+        values = file[where][()]
+        del file[where]
+        if "compression" in how and not h5py.h5z.filter_avail(h5py.h5z.FILTER_SZIP):
+            pytest.skip("this HDF5 has no szip")
+        file.create_dataset(where, data=values, chunks=(10,), **how)
+    name = how.get("compression", "scaleoffset")
+    with pytest.raises(hr.SourceError, match=rf"/{where} of .* \({name}\), which says nothing if a piece is cut off"):
+        hr.open_h5ad(path)
+
+
+def test_packed_columns_are_unpacked_when_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each piece once, and none while the file is opened, save those that have the lengths of texts."""
+    n = 3000
+    columns = {f"c{k}": np.arange(n) * (k + 0.5) for k in range(5)} | {"kind": pd.Categorical(["a", "b", None] * 1000)}
+    obs = pd.DataFrame(columns, index=[f"c{i}" for i in range(n)])
+    X = sparse.csr_matrix(np.ones((n, 2), np.float32))
+    path = tmp_path / "x.h5ad"
+    made = anndata.AnnData(X, obs, obsm={"pca": np.arange(3.0 * n).reshape(n, 3)})
+    with h5py.File(path, "w") as file:
+        anndata.io.write_elem(file, "/", made, dataset_kwargs={"compression": "gzip", "shuffle": True, "chunks": True})
+        packed = []
+        for name in ("obsm/pca", "obs/kind/codes", "obs/c0", "obs/c4"):
+            number = file[name].id
+            offsets = [number.get_chunk_info(k).chunk_offset for k in range(number.get_num_chunks())]
+            packed += [number.read_direct_chunk(at)[1] for at in offsets]
+    assert len(packed) == len(set(packed)) > 6
+    inflate, seen = filters.inflate, []
+    monkeypatch.setattr(filters, "inflate", lambda raw, most: seen.append(bytes(raw)) or inflate(raw, most))
+    source = hr.open_h5ad(path, holds="counts")
+    str(source.spec)
+    assert seen
+    assert not set(seen) & set(packed)
+    cells = hr.Plan(source, []).to_anndata()
+    assert [seen.count(piece) for piece in packed] == [1] * len(packed)
+    pd.testing.assert_frame_equal(cells.obs, obs, check_names=False)
+    np.testing.assert_array_equal(cells.obsm["pca"], made.obsm["pca"])

@@ -294,6 +294,16 @@ def test_text_that_is_no_utf8(kind: str) -> None:
         to_frame(pa.table({"name": column}))
 
 
+@pytest.mark.parametrize("known", [None, {}], ids=["at once", "going on"])
+@pytest.mark.parametrize("codes", [[0, 1, 80, 1], [0, -64, None, 1], [-1, 0, 1, 1], [2, None, 0, 0]])
+def test_codes_of_categories_that_there_are_not(codes: list[int | None], known: dict[str, Any] | None) -> None:
+    """Found by mutation: they went on as they were, into the file."""
+    column = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int8()), pa.array(["a", "b"]), safe=False)
+    wrong = next(code for code in codes if code not in (0, 1, None))
+    with pytest.raises(hr.SourceError, match=f"column 'kind' cannot be read, it is damaged: .*{wrong}"):
+        to_frame(pa.table({"kind": column}), known)
+
+
 # ----------------------------------------------------------------------------------------------------------- numbers
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 1e300, -1e300])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

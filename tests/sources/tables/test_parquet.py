@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,3 +38,27 @@ def test_a_text_that_comes_often(tmp_path: Path) -> None:
         hr.open_counts(path, memory="500MB")
     made = hr.open_counts(path, memory="4GB")
     assert made.X.toarray().ravel().tolist() == list(range(200))
+
+
+def test_a_column_that_contradicts_its_statistics(tmp_path: Path) -> None:
+    """Found by mutation: pyarrow lets Arrow's exception through, and the interpreter ends."""
+    pytest.importorskip("pyarrow", minversion="21")  # which writes such statistics
+    path = tmp_path / "x.parquet"
+    counts = pd.DataFrame({"count_a": [1, 2], "count_b": [3, 4]}, index=["g1", "g2"])
+    counts.to_parquet(path)
+    optional, needed = b"\x25\x02\x18\x07count_b", b"\x25\x00\x18\x07count_b"  # repetition, then name, in the schema
+    data = path.read_bytes()
+    assert data.count(optional) == 1
+    path.write_bytes(data.replace(optional, needed))
+    code = "import sys, headrace as hr\ntry: hr.open_counts(sys.argv[1])\nexcept hr.InputError as error: print(error)"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "cannot be read as parquet" in done.stdout
+    assert "copy it again" in done.stdout
+
+
+def test_lists_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    parquet.write_table(pa.table({"sample": ["a", "b"], "runs": [["r1", "r2"], ["r3"]]}), path)
+    with pytest.raises(hr.InputError, match=r"x\.parquet: column 'runs\.\S+' holds lists"):
+        hr.open_counts(pd.DataFrame({"a": [1], "b": [2]}, index=["g"]), samples=path)

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from ...errors import SourceError
 from .attributes import attribute, text
 from .blocks import Blocks
-from .file import check_storage, member, members, reading
+from .file import member, members, reading
+from .rows import Rows
 from .sizes import check_held
 from .table import Table
 
@@ -114,10 +115,10 @@ class Aligned:
             return f"it has {found.ndim} dimensions"
         if found.dtype.kind not in "biuf" or found.dtype.itemsize > 8:
             return f"it holds {found.dtype}"
-        check_storage(found)
+        rows = Rows(found)
         self._agree(where, found.shape[0])
         dtype = np.dtype(found.dtype.newbyteorder("=").str)  # without the names that HDF5 gives to booleans
-        return Array(found.shape[1], dtype, lambda start, stop: found[start:stop].astype(dtype, copy=False))
+        return Array(found.shape[1], dtype, lambda start, stop: rows.read(start, stop).astype(dtype, copy=False))
 
     def _table(self, table: Table, where: str) -> Array | str:
         """Return a table of numbers as an array: the names of its columns are lost."""

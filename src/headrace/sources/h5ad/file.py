@@ -15,17 +15,18 @@ from typing import Any
 import h5py
 import numpy as np
 import numpy.typing as npt
-from h5py import h5d, h5l, h5t, h5z
+from h5py import h5d, h5l, h5t
 
 from ...errors import InputError, SourceError
 from ...support.heaps import check_heap
 from ...support.places import look
 from ...support.shortage import files_remedy
 from ..foreign import refusal
-from .sizes import FLETCHER32, GZIP, SHUFFLE, check_pieces, fill_value
+from .filters import KNOWN, PACKING
+from .sizes import check_pieces, fill_value
 
-BY_LIBRARY = {4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
-"""Filters that are left to the library; the three above are undone here, in several threads."""
+UNCHECKED = {4: "szip", 5: "nbit", 6: "scaleoffset"}
+"""Filters of HDF5 that make up what is missing of a piece that was cut off. No program writes .h5ad files by them."""
 
 PLUGINS = {32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32026: "blosc2"}
 MOST_LINKS = 16
@@ -92,7 +93,7 @@ class Stored:
     @property
     def packed(self) -> bool:
         """Whether reading it means decompressing it."""
-        return self.by_library or GZIP in self.filters
+        return self.by_library or bool(PACKING & set(self.filters))
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,11 +218,12 @@ def check_storage(dataset: h5py.Dataset, unpacked: bool = True) -> tuple[int, ..
     if external:
         raise SourceError(f"{where} has its numbers in another file ({external[0][0]}); copy it into one first")
     for code in filters:
-        if code in (GZIP, SHUFFLE, FLETCHER32) or (code in BY_LIBRARY and h5z.filter_avail(code)):
+        if code in KNOWN:
             continue
-        name = PLUGINS.get(code) or BY_LIBRARY.get(code) or "unknown"
+        name = PLUGINS.get(code) or UNCHECKED.get(code) or "unknown"
+        why = "which says nothing if a piece is cut off" if code in UNCHECKED else "which HDF5 has not by itself"
         raise SourceError(
-            f"{where} is compressed by filter {code} ({name}), which HDF5 has not by itself; write the file again with "
+            f"{where} is compressed by filter {code} ({name}), {why}; write the file again with "
             "compression='gzip' or none, where that filter is installed (for many: import hdf5plugin)"
         )
     with reading(where):
@@ -256,7 +258,7 @@ def _located(dataset: h5py.Dataset, filters: tuple[int, ...]) -> Stored:
         "fill": number.type(fill_value(dataset)),
     }
     plain = dtype.kind == "b" or dataset.id.get_type().equal(h5t.py_create(dtype))
-    if not plain or dataset.file.userblock_size or not set(filters) <= {GZIP, SHUFFLE, FLETCHER32}:
+    if not plain or dataset.file.userblock_size:
         check_pieces(dataset, filters, Place(dataset))
         return Stored(**about)
     if dataset.chunks is None:

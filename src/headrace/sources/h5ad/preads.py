@@ -1,6 +1,6 @@
 """Datasets read without the HDF5 library: by their offsets in the file, in several threads.
 
-HDF5 does one thing at a time in a process, decompression included. Here only rare filters are left to it.
+HDF5 does one thing at a time in a process, decompression included. Here only rare types are left to it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import SourceError
-from ...stats import kernels
 from ...support.memory import n_cores
 from .file import Stored, open_file, reading
-from .sizes import FLETCHER32, GZIP, SHUFFLE, inflate
+from .filters import undone
 
 TASK_BYTES = 1 << 20
 """Small tiles are decoded so many bytes at a time."""
@@ -174,42 +173,8 @@ class Reader:
         raw = np.empty(size, dtype=np.uint8)
         self.disk.fill(raw, offset, stored.name)
         expected = int(np.prod(stored.tile, dtype=np.int64)) * stored.dtype.itemsize
-        for at in reversed(range(len(stored.filters))):
-            if mask >> at & 1:
-                continue  # it did not help when this tile was written
-            if stored.filters[at] == FLETCHER32:
-                if len(raw) < 4:
-                    raise SourceError(f"a part of {self.where} has no room for its checksum: the file is damaged")
-                raw, written = raw[:-4], raw[-4:].view("<u4")[0]
-                if kernels.fletcher32(raw) != written:
-                    raise SourceError(f"a checksum of {self.where} is wrong: the file is damaged; copy it again")
-            elif stored.filters[at] == GZIP:
-                raw = self._inflate(raw, expected + 4 * len(stored.filters))
-            elif stored.filters[at] == SHUFFLE:
-                raw = unshuffle(raw, stored.dtype.itemsize)
-        if len(raw) != expected:
-            raise SourceError(f"a part of {self.where} has {len(raw)} bytes, not {expected}: the file is damaged")
+        raw = undone(raw, mask, stored.filters, expected, stored.dtype.itemsize, self.where)
         return raw.view(stored.dtype).reshape(stored.tile)
-
-    def _inflate(self, raw: npt.NDArray[np.uint8], expected: int) -> npt.NDArray[np.uint8]:
-        try:
-            return np.frombuffer(inflate(raw.data, expected), dtype=np.uint8)
-        except ValueError as error:
-            raise SourceError(f"{self.where} cannot be decompressed ({error}): the file is damaged") from error
-
-
-def unshuffle(raw: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
-    """Undo HDF5's shuffle of bytes."""
-    if size == 1:
-        return raw
-    out = np.empty_like(raw)
-    if size == 4 and len(raw) % 4 == 0:
-        kernels.unshuffle4(raw, out.view(np.uint32))
-    else:
-        kernels.unshuffle(raw, size, out)
-        whole = len(raw) // size * size
-        out[whole:] = raw[whole:]
-    return out
 
 
 def threads() -> int:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
-from isal import isal_zlib
 
 from ...errors import MemoryBudgetError, SourceError
+from ...stats import kernels
+from ...support.heaps import check_texts
 from ...support.memory import LEAST_HELD, opening_limit
+from .filters import KNOWN, PACKING, undone
 
-GZIP, SHUFFLE, FLETCHER32 = 1, 2, 3
 BEST_RATIO = 1032
 """Deflate makes no more bytes of one."""
 
@@ -86,42 +87,35 @@ def check_pieces(dataset: h5py.Dataset, filters: tuple[int, ...], where: object,
         check_held(24 * grid, f"{where} is stored in {grid:,} pieces, which are listed")
     if (filters or dataset.ndim > 1) and 3 * tile > LEAST_HELD:
         check_held(3 * tile, f"{where} is stored in pieces of {tile / 1e6:,.0f} MB, each read whole")
-    if set(filters) <= {GZIP, SHUFFLE, FLETCHER32}:
-        plain = _stored_bytes(dataset)
-        suspect: list[tuple[int, ...]] = []
-        short: list[int] = []
+    plain = int(np.prod(dataset.chunks, dtype=np.int64)) * _width(dataset)
+    suspect: list[tuple[int, ...]] = []
+    short: list[int] = []
 
-        def note(info: Any) -> None:
-            packed = any(code == GZIP and not info.filter_mask >> k & 1 for k, code in enumerate(filters))
-            if not packed and info.size < plain:
-                short.append(info.size)
-            elif packed and (unpacked or info.size * BEST_RATIO > max(4 * plain, opening_limit())):
-                suspect.append(info.chunk_offset)
+    def note(info: Any) -> None:
+        packed = any(code in PACKING and not info.filter_mask >> k & 1 for k, code in enumerate(filters))
+        if not packed and info.size < plain:
+            short.append(info.size)
+        elif packed and (unpacked or info.size * BEST_RATIO > max(4 * plain, opening_limit())):
+            suspect.append(info.chunk_offset)
 
-        dataset.id.chunk_iter(note)
-        for at in suspect:
-            short += [n for n in [_unpacked_bytes(dataset, at, filters, plain, where)] if n < plain]
-        if short:
-            raise SourceError(f"a piece of {where} has {short[0]:,} bytes of {plain:,}: the file is damaged")
-
-
-def inflate(raw: Any, most: int) -> bytes:
-    """Return bytes unpacked, or raise `ValueError` if there are more than that: how many there will be is not said."""
-    unpack = isal_zlib.decompressobj()
-    try:
-        out: bytes = unpack.decompress(raw, max_length=most + 1)
-    except isal_zlib.error as error:  # type: ignore[misc] # a class, whatever its stubs say
-        raise ValueError(str(error)) from error
-    if len(out) > most:
-        raise ValueError(f"more than {most:,} bytes come of it")
-    if not unpack.eof:
-        raise ValueError("it is cut off")
-    return out
+    dataset.id.chunk_iter(note)
+    if short:
+        raise SourceError(f"a piece of {where} has {short[0]:,} bytes, not {plain:,}: the file is damaged")
+    for at in suspect:
+        _piece(dataset, at, filters, plain, where)
 
 
-def _stored_bytes(dataset: h5py.Dataset) -> int:
-    """Return the bytes of a piece as stored, unpacked."""
-    return int(np.prod(dataset.chunks, dtype=np.int64)) * _width(dataset)
+def _piece(
+    dataset: h5py.Dataset, at: tuple[int, ...], filters: Sequence[int], expected: int, where: object
+) -> npt.NDArray[np.uint8]:
+    """Return a piece, unpacked, or raise `SourceError` if it has not the bytes that it should have."""
+    mask, raw = dataset.id.read_direct_chunk(at)
+    return undone(np.frombuffer(raw, np.uint8), mask, filters, expected, _width(dataset), where)
+
+
+def has_descriptors(dataset: h5py.Dataset) -> bool:
+    """Return whether it holds texts of any length, each by a `DESCRIPTOR`: what they take is known without HDF5."""
+    return dataset.dtype.kind == "O" and _width(dataset) == DESCRIPTOR
 
 
 def _width(dataset: h5py.Dataset) -> int:
@@ -129,37 +123,33 @@ def _width(dataset: h5py.Dataset) -> int:
     return 8 + int(addresses) if dataset.dtype.kind == "O" else int(dataset.id.get_type().get_size())
 
 
-def _unpacked_bytes(
-    dataset: h5py.Dataset, at: tuple[int, ...], filters: tuple[int, ...], plain: int, where: object
-) -> int:
-    mask, raw = dataset.id.read_direct_chunk(at)
-    try:
-        return len(_plain(raw, mask, list(filters), plain, _width(dataset)))
-    except ValueError as error:
-        raise SourceError(f"{where} cannot be decompressed ({error}): the file is damaged") from error
-
-
-def texts_of(dataset: h5py.Dataset, block: int) -> Texts:
+def texts_of(dataset: h5py.Dataset, block: int, where: object = "texts") -> Texts:
     """Return how long the texts of a dataset are; of variable ones their lengths are read, but not they themselves.
+
+    Raises `SourceError` if HDF5 would never end when it reads them.
 
     Parameters
     ----------
     block
         Rows that are read at once.
+    where
+        What it is, in messages.
     """
-    n = len(dataset)
+    n = int(dataset.size or 0)
     about = h5py.check_string_dtype(dataset.dtype)
     if about is not None and about.length is not None:
         return Texts(n * about.length, min(n, block) * about.length, about.length)
     fill = _fill(dataset)
     found: dict[int, int] = {}
     written = total = longest = 0
-    for first, lengths in _lengths(dataset):
+    heaps: dict[int, int] = {}
+    for first, lengths in _lengths(dataset, where, heaps):
         total, longest = total + int(lengths.sum()), max(longest, int(lengths.max(initial=0)))
         written += len(lengths)
         of = np.arange(first, first + len(lengths)) // block
         for number in range(int(of[0]), int(of[-1]) + 1) if len(of) else ():
             found[number] = found.get(number, 0) + int(lengths[of == number].sum())
+    check_texts(dataset.file, heaps, lambda raw, rest: int(kernels.follow(np.frombuffer(raw, np.uint8), rest)))
     if fill and written < n:
         return Texts(total + (n - written) * fill, max(found.values(), default=0) + block * fill, max(longest, fill))
     return Texts(total, max(found.values(), default=0), longest)
@@ -179,45 +169,44 @@ def _fill(dataset: h5py.Dataset) -> int:
     return len(value) if isinstance(value, (bytes, str)) else 0
 
 
-def _lengths(dataset: h5py.Dataset) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-    """Yield the lengths of the texts that are stored, with the row of the first of them, in any order."""
-    n, number = len(dataset), dataset.id
+def _lengths(
+    dataset: h5py.Dataset, where: object, heaps: dict[int, int]
+) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """Yield the lengths of the texts that are stored, with the row of the first of them, in any order.
+
+    Where the heaps are that have them, and the longest text of each, is added to `heaps`, if HDF5 is not needed for it.
+    """
+    n, number = int(dataset.size or 0), dataset.id
     plist = number.get_create_plist()
     filters = [int(plist.get_filter(i)[0]) for i in range(plist.get_nfilters())]
-    addresses, _ = h5py.h5i.get_file_id(number).get_create_plist().get_sizes()
-    known = 4 + addresses + 4 == DESCRIPTOR
+    known = has_descriptors(dataset)
     if known and dataset.chunks is None and number.get_offset() is not None:
         offset = number.get_offset()  # from the beginning of the file, block of the user and all
         with open(dataset.file.filename, "rb") as file:
             file.seek(offset)
             for start in range(0, n, 1 << 20):
-                yield start, _of_descriptors(file.read(DESCRIPTOR * min(1 << 20, n - start)))
-    elif known and dataset.chunks is not None and set(filters) <= {GZIP, SHUFFLE, FLETCHER32}:
+                yield start, _of_descriptors(file.read(DESCRIPTOR * min(1 << 20, n - start)), heaps)
+    elif known and dataset.chunks is not None and set(filters) <= KNOWN:
         places: list[int] = []
         number.chunk_iter(lambda info: places.append(info.chunk_offset[0]))
         rows = dataset.chunks[0]
         for start in places:
             if start < n:
-                mask, raw = number.read_direct_chunk((start,))
-                yield start, _of_descriptors(_plain(raw, mask, filters, rows * DESCRIPTOR))[: n - start]
-    elif dataset.chunks is not None or number.get_storage_size():
+                raw = _piece(dataset, (start,), filters, rows * DESCRIPTOR, where)
+                yield start, _of_descriptors(raw.tobytes()[: DESCRIPTOR * (n - start)], heaps)
+    elif dataset.ndim and (dataset.chunks is not None or number.get_storage_size()):
         for start in range(0, n, STEP):
             yield start, np.array([len(one) for one in dataset[start : start + STEP]], dtype=np.int64)
 
 
-def _of_descriptors(raw: bytes) -> npt.NDArray[np.int64]:
-    return np.frombuffer(raw[: len(raw) // DESCRIPTOR * DESCRIPTOR], "<u4")[:: DESCRIPTOR // 4].astype(np.int64)
-
-
-def _plain(raw: bytes, mask: int, filters: list[int], expected: int, width: int = DESCRIPTOR) -> bytes:
-    """Undo the filters of a piece."""
-    for at in reversed(range(len(filters))):
-        if mask >> at & 1:
-            continue
-        if filters[at] == FLETCHER32:
-            raw = raw[:-4]
-        elif filters[at] == GZIP:
-            raw = inflate(raw, expected + 4)  # and a checksum
-        elif filters[at] == SHUFFLE:
-            raw = np.frombuffer(raw, np.uint8).reshape(width, -1).T.tobytes()
-    return raw
+def _of_descriptors(raw: bytes, heaps: dict[int, int]) -> npt.NDArray[np.int64]:
+    kind = np.dtype([("length", "<u4"), ("heap", "<u8"), ("number", "<u4")])
+    found = np.frombuffer(raw[: len(raw) // DESCRIPTOR * DESCRIPTOR], kind)
+    lengths = found["length"].astype(np.int64)
+    where, number = np.unique(found["heap"], return_inverse=True)
+    longest = np.zeros(len(where), dtype=np.int64)
+    np.maximum.at(longest, number, lengths)
+    for heap, length in zip(where.tolist(), longest.tolist(), strict=True):
+        if length:
+            heaps[heap] = max(length, heaps.get(heap, 0))
+    return lengths

@@ -14,8 +14,9 @@ import pandas as pd
 from ...errors import InputError, SourceError
 from .attributes import attribute, text
 from .blocks import Blocks
-from .file import check_storage, member, members, reading
-from .sizes import TEXT_COPIES, Texts, check_held, texts_of
+from .file import member, members, reading
+from .rows import Rows, lengths
+from .sizes import TEXT_COPIES, Texts, check_held
 
 BLOCK = 65536
 """Rows per block."""
@@ -207,24 +208,24 @@ class Table:
         """Return a column of numbers, booleans or text."""
         if not isinstance(dataset, h5py.Dataset):
             raise SourceError(f"{where} is a group where values should be; the file is broken")
-        check_storage(dataset)
+        rows = Rows(dataset)
         if dataset.ndim != 1:
             raise SourceError(f"{where} has {dataset.ndim} dimensions, not one; drop it, or move it to obsm or varm")
         if h5py.check_string_dtype(dataset.dtype) is not None:
             texts = dataset.asstr()
             padded = h5py.check_string_dtype(dataset.dtype).length is not None
-            return Column(
-                len(dataset),
-                lambda start, stop: np.asarray(texts[start:stop], dtype=object),
-                STRING_BYTES,
-                padded=padded,
-                texts=cache(lambda: _texts(dataset, where)),
-            )
+            sizes = cache(lambda: lengths(dataset, BLOCK, where))
+
+            def read(start: int, stop: int) -> Any:
+                sizes()  # looks at what HDF5 would take as it is
+                return np.asarray(texts[start:stop], dtype=object)
+
+            return Column(len(dataset), read, STRING_BYTES, padded=padded, texts=sizes)
         if dataset.dtype.kind not in "biuf":
             raise SourceError(f"{where} holds {dataset.dtype}, which headrace does not read; drop it")
         dtype = dataset.dtype.newbyteorder("=")
         plain = np.dtype(dtype.str)  # without the names that HDF5 gives to booleans
-        return Column(len(dataset), lambda start, stop: dataset[start:stop].astype(plain), dtype.itemsize)
+        return Column(len(dataset), lambda start, stop: rows.read(start, stop).astype(plain), dtype.itemsize)
 
     def _categories(self, reference: Any, where: str) -> tuple[Any, bool]:
         """Return the categories that a column of anndata 0.7 refers to."""
@@ -293,8 +294,3 @@ class Table:
         if encoding not in ("nullable-integer", "nullable-boolean", "nullable-string-array"):
             raise SourceError(f"{where} is encoded as {encoding!r}, which headrace does not read; drop it")
         return Column(there.length, read, there.row_bytes + 1)
-
-
-def _texts(dataset: h5py.Dataset, where: object) -> Texts:
-    with reading(where):
-        return texts_of(dataset, BLOCK)

@@ -70,6 +70,8 @@ def _plain(element: Any, seen: Seen) -> Any:
     if elsewhere:
         return None
     with reading(Place(element)):
+        if h5py.check_string_dtype(element.dtype) is not None:
+            texts_of(element, 1, Place(element))
         value = element[()]
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else np.asarray(value).item()
 
@@ -88,8 +90,8 @@ def _check_inside(element: h5py.Group | h5py.Dataset, seen: Seen) -> int:
     if isinstance(element, h5py.Dataset):
         check_storage(element)
         with reading(f"{element.name} of {element.file.filename}"):
-            if h5py.check_string_dtype(element.dtype) is not None and element.ndim == 1:
-                return TEXT_COPIES * texts_of(element, max(1, len(element))).total
+            if h5py.check_string_dtype(element.dtype) is not None and element.ndim < 2:
+                return TEXT_COPIES * texts_of(element, max(1, int(element.size or 0)), Place(element)).total
             return int(element.size or 0) * int(element.dtype.itemsize)
     if _again(element, seen):
         raise SourceError(f"{element.file.filename}: {element.name} is a group that is linked to more than once")

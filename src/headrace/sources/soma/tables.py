@@ -72,8 +72,14 @@ def _categories(name: str, values: pa.DictionaryArray, known: Known) -> Any:
     if before is None or dtype is None or dtype.ordered != ordered or not before.equals(dictionary):
         dtype = pd.CategoricalDtype(dictionary.to_pandas(), ordered)
         known[name] = dictionary, dtype
-    codes = values.indices.fill_null(-1) if values.null_count else values.indices
-    return pd.Series(pd.Categorical.from_codes(codes.to_numpy(zero_copy_only=False), dtype=dtype, validate=False))
+    codes = (values.indices.fill_null(-1) if values.null_count else values.indices).to_numpy(zero_copy_only=False)
+    least = -1 if values.null_count else 0
+    if len(codes) and not least <= codes.min() <= codes.max() < len(dictionary):
+        wrong = codes.min() if codes.min() < least else codes.max()
+        raise ContradictionError(
+            f"column {name!r} cannot be read, it is damaged: it has code {wrong}, and {len(dictionary)} categories"
+        )
+    return pd.Series(pd.Categorical.from_codes(codes, dtype=dtype, validate=False))
 
 
 def _column(values: pa.ChunkedArray) -> Any:

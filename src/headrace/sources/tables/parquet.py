@@ -15,6 +15,9 @@ from ...support.memory import opening_limit
 VALUE, COPIES = 8, 3
 """Bytes of a value, at least, and how often it is held: by Arrow, by pandas, and as counts."""
 
+BATCH = 1 << 20
+"""Rows of a column of text that are looked at together, whatever number the file says that there are."""
+
 
 def read_parquet(path: Path) -> pd.DataFrame:
     """Read a file of parquet.
@@ -37,26 +40,28 @@ def read_parquet(path: Path) -> pd.DataFrame:
 
 
 def _check_sizes(path: Path) -> None:
-    """Raise if a table takes too much: by its sizes as stored, then by how often each of its texts comes."""
+    """Raise if a table takes too much: by its sizes as stored, then by how often each of its texts comes.
+
+    What the file says of a column in a group of rows is not asked for (`RowGroupMetaData.column`): if Arrow finds that
+    wrong, pyarrow lets the C++ exception through, which ends the process. Where Arrow reads, it becomes an error.
+    """
     from pyarrow.parquet import ParquetFile  # which takes its time to import
 
     with ParquetFile(path, memory_map=False) as file:
         about, schema = file.metadata, file.schema_arrow
-        groups = [about.row_group(at) for at in range(about.num_row_groups)]
-        whole = 0
         for at in range(about.num_columns):
-            parts = [group.column(at) for group in groups]
-            n = max(
-                about.num_rows * VALUE, sum(max(one.num_values * VALUE, one.total_uncompressed_size) for one in parts)
-            )
-            _check(path, n, f"column {about.schema.column(at).path!r}, {about.num_rows:,} rows,")
-            whole += n
+            leaf = about.schema.column(at)
+            if leaf.max_repetition_level:
+                raise InputError(f"{path}: column {leaf.path!r} holds lists, which no table of numbers and text has")
+            _check(path, about.num_rows * VALUE, f"column {leaf.path!r}, {about.num_rows:,} rows,")
+        stored = sum(about.row_group(at).total_byte_size for at in range(about.num_row_groups))
+        whole = max(stored, about.num_rows * about.num_columns * VALUE)
         _check(path, whole, f"the table of {about.num_rows:,} rows and {about.num_columns:,} columns")
     texts = [each.name for each in schema if _is_text(each.type)]
     with ParquetFile(path, read_dictionary=texts, memory_map=False) as file:
         for name in texts:  # each text is held once here
-            table = file.read([name], use_threads=False)
-            _check(path, sum(_text_bytes(part) for part in table.column(0).chunks), f"the text of column {name!r}")
+            parts = file.iter_batches(BATCH, columns=[name], use_threads=False)
+            _check(path, sum(_text_bytes(part.column(0)) for part in parts), f"the text of column {name!r}")
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -110,7 +110,7 @@ def _texts(dataset: Any, where: str) -> list[str]:
     what = f"{where} has {len(dataset):,} barcodes or features"
     check_held(len(dataset) * STRING_BYTES, what)
     with reading(where):
-        total = texts_of(dataset, len(dataset)).total
+        total = texts_of(dataset, len(dataset), where).total
     check_held(TEXT_COPIES * total, f"{what}, {total / 1e6:,.0f} MB of text")
     with reading(where):
         return [one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in dataset[:]]

@@ -51,6 +51,7 @@ from .samples import (
 )
 from .stored import (
     fletcher32,
+    follow,
     from_deltas,
     from_short,
     narrow,
@@ -59,6 +60,7 @@ from .stored import (
     to_deltas,
     to_float32,
     to_int32,
+    unlzf,
     unshuffle,
     unshuffle4,
     widen,
@@ -115,6 +117,7 @@ __all__ = [
     "first_not_finite",
     "fixed_words",
     "fletcher32",
+    "follow",
     "from_deltas",
     "from_short",
     "gather",
@@ -164,6 +167,7 @@ __all__ = [
     "to_float32",
     "to_int32",
     "top_sums",
+    "unlzf",
     "unshuffle",
     "unshuffle4",
     "widen",

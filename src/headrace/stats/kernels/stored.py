@@ -194,6 +194,61 @@ def unshuffle(raw, size, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def unlzf(raw, out):  # type: ignore[no-untyped-def]
+    """Unpack what lzf packed; return how many bytes came of it, or -1 if it is no lzf or there is no room for it.
+
+    A byte below 32: one more bytes follow, as they are. Else: 3 bits of a length (7: more is in the next byte), 13 bits
+    of how far back in what was unpacked so many bytes are to be taken from, one by one.
+    """
+    n, at, done = len(raw), 0, 0
+    while at < n:
+        first = int(raw[at])
+        at += 1
+        if first < 32:
+            length = first + 1
+            if at + length > n or done + length > len(out):
+                return -1
+            for k in range(length):
+                out[done + k] = raw[at + k]
+            at += length
+        else:
+            length, back = (first >> 5) + 2, (first & 31) << 8
+            if length == 9:
+                if at >= n:
+                    return -1
+                length += int(raw[at])
+                at += 1
+            if at >= n:
+                return -1
+            back += int(raw[at]) + 1
+            at += 1
+            if back > done or done + length > len(out):
+                return -1
+            for k in range(length):
+                out[done + k] = out[done + k - back]
+        done += length
+    return done
+
+
+@compiled
+def follow(raw, rest):  # type: ignore[no-untyped-def]
+    """Do what `support.heaps.follow` does."""
+    at, n = 0, min(len(raw), rest)
+    while at + 16 <= n:
+        if raw[at + 15]:
+            return -1
+        size = 0
+        for k in range(7):
+            size += int(raw[at + 8 + k]) << (8 * k)
+        if raw[at] or raw[at + 1]:
+            size = 16 + (size + 7) // 8 * 8
+        if size <= 0 or size > rest - at:
+            return -1
+        at += size
+    return at
+
+
+@compiled
 def to_float32(values, out):  # type: ignore[no-untyped-def]
     """Convert to float32; return whether a whole number was rounded. What is too large becomes infinite."""
     rounded = False
