@@ -368,20 +368,20 @@ def test_a_piece_that_is_stored_with_less_than_it_has(where: str, whole: Path, t
 
 @pytest.mark.parametrize("how", [dict(compression="szip"), dict(scaleoffset=0)], ids=["szip", "scaleoffset"])
 @pytest.mark.parametrize("where", ["obs/n", "X/indices"])
-def test_filters_whose_pieces_nobody_can_check(where: str, how: dict[str, Any], whole: Path, tmp_path: Path) -> None:
-    """Of half of a piece HDF5 makes the other half up, without an error."""
+def test_filters_that_are_left_to_the_library(where: str, how: dict[str, Any], whole: Path, tmp_path: Path) -> None:
+    if "compression" in how and not h5py.h5z.filter_avail(h5py.h5z.FILTER_SZIP):
+        pytest.skip("this HDF5 has no szip")
     path = Path(shutil.copy(whole, tmp_path / "x.h5ad"))
     with h5py.File(path, "r+") as file:
         file["obs"].attrs["column-order"] = ["kind", "text", "n"]
         file["obs/n"] = np.arange(30)
-        values = file[where][()]
+        file["obs/n"].attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+        values, attributes = file[where][()], dict(file[where].attrs)
         del file[where]
-        if "compression" in how and not h5py.h5z.filter_avail(h5py.h5z.FILTER_SZIP):
-            pytest.skip("this HDF5 has no szip")
-        file.create_dataset(where, data=values, chunks=(10,), **how)
-    name = how.get("compression", "scaleoffset")
-    with pytest.raises(hr.SourceError, match=rf"/{where} of .* \({name}\), which says nothing if a piece is cut off"):
-        hr.open_h5ad(path)
+        file.create_dataset(where, data=values, chunks=(10,), **how).attrs.update(attributes)
+    expected, found = anndata.read_h5ad(path), hr.Plan(hr.open_h5ad(path)).to_anndata()
+    np.testing.assert_array_equal(found.X.toarray(), sparse.csr_matrix(expected.X).toarray())
+    assert found.obs["n"].tolist() == list(range(30))
 
 
 def test_packed_columns_are_unpacked_when_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

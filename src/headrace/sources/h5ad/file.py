@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 import numpy.typing as npt
-from h5py import h5d, h5l, h5t
+from h5py import h5d, h5l, h5t, h5z
 
 from ...errors import InputError, SourceError
 from ...support.heaps import check_heap
@@ -25,8 +25,8 @@ from ..foreign import refusal
 from .filters import KNOWN, PACKING
 from .sizes import check_pieces, fill_value
 
-UNCHECKED = {4: "szip", 5: "nbit", 6: "scaleoffset"}
-"""Filters of HDF5 that make up what is missing of a piece that was cut off. No program writes .h5ad files by them."""
+BY_LIBRARY = {4: "szip", 5: "nbit", 6: "scaleoffset"}
+"""Filters that are left to HDF5, which makes up what is missing of a piece that was cut off: nobody can know it."""
 
 PLUGINS = {32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32026: "blosc2"}
 MOST_LINKS = 16
@@ -218,12 +218,11 @@ def check_storage(dataset: h5py.Dataset, unpacked: bool = True) -> tuple[int, ..
     if external:
         raise SourceError(f"{where} has its numbers in another file ({external[0][0]}); copy it into one first")
     for code in filters:
-        if code in KNOWN:
+        if code in KNOWN or (code in BY_LIBRARY and h5z.filter_avail(code)):
             continue
-        name = PLUGINS.get(code) or UNCHECKED.get(code) or "unknown"
-        why = "which says nothing if a piece is cut off" if code in UNCHECKED else "which HDF5 has not by itself"
+        name = PLUGINS.get(code) or BY_LIBRARY.get(code) or "unknown"
         raise SourceError(
-            f"{where} is compressed by filter {code} ({name}), {why}; write the file again with "
+            f"{where} is compressed by filter {code} ({name}), which HDF5 has not by itself; write the file again with "
             "compression='gzip' or none, where that filter is installed (for many: import hdf5plugin)"
         )
     with reading(where):
@@ -258,7 +257,7 @@ def _located(dataset: h5py.Dataset, filters: tuple[int, ...]) -> Stored:
         "fill": number.type(fill_value(dataset)),
     }
     plain = dtype.kind == "b" or dataset.id.get_type().equal(h5t.py_create(dtype))
-    if not plain or dataset.file.userblock_size:
+    if not plain or dataset.file.userblock_size or not set(filters) <= KNOWN:
         check_pieces(dataset, filters, Place(dataset))
         return Stored(**about)
     if dataset.chunks is None:

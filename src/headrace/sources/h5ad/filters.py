@@ -21,7 +21,7 @@ PACKING = {GZIP, LZF}
 """Those that make a piece smaller."""
 
 KNOWN = {SHUFFLE, FLETCHER32, *PACKING}
-"""Those that are undone here, which are all that are read."""
+"""Those that are undone here; others are HDF5's."""
 
 
 def undone(
