@@ -9,7 +9,7 @@ apart give the same. *Merge*: folding a stream equals merging the folds of its p
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, TypeVar
@@ -155,6 +155,16 @@ class Step(Shown):
         return self.annotates
 
     @property
+    def adds_obsm(self) -> bool:
+        """Whether all it does to the cells is to add arrays to `obsm`, by `X` alone: they may be written before."""
+        return False
+
+    def reads_genes(self, spec: StreamSpec) -> Mask | None:
+        """Mark the genes whose values it reads, shape (n_vars,), if it `adds_obsm`; None for all of them."""
+        del spec
+        return None
+
+    @property
     def scales_cells(self) -> bool:
         """Whether it divides every cell by its total; a plan that does so twice gets a warning."""
         return False
@@ -262,6 +272,14 @@ class Writer(Contract):
     def finish(self, spec: StreamSpec) -> None:
         """Write what is known only now: genes, their statistics, `uns`."""
 
+    def again(self) -> Sequence[Callable[[], Chunk]]:
+        """Return what reads back the cells that were written, `X` alone: some with each call, in any thread."""
+        raise NotImplementedError(f"{type(self).__name__} does not read back what it wrote; its sink has no gives_back")
+
+    def add(self, obsm: Mapping[str, Any]) -> None:
+        """Append rows to arrays of `obsm`, of cells that were written before, in order."""
+        raise NotImplementedError(f"{type(self).__name__} adds nothing to cells; its sink has no gives_back")
+
 
 class Sink(Contract):
     """Where chunks go."""
@@ -276,6 +294,11 @@ class Sink(Contract):
     def preparer(self, spec: StreamSpec) -> Preparer | None:
         """Return what can make chunks ready in other processes; None if nothing can."""
         return None
+
+    @property
+    def gives_back(self) -> bool:
+        """Whether its writer reads back the cells that it wrote (`again`), and adds to them afterwards (`add`)."""
+        return False
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -15,6 +15,7 @@ from ..steps.normalize import FULL_GENE_ASSAYS
 from ..support.amounts import duration
 from ..support.memory import Budget
 from ..traffic import Traffic
+from . import ahead, schedule
 from .provenance import corrected_assays
 from .schedule import source_passes
 from .spool import need
@@ -47,7 +48,7 @@ def explain(
     source: Source[Any],
     steps: Sequence[Step],
     out: StreamSpec,
-    passes: Sequence[Sequence[str]],
+    waits: str,
     budget: Budget,
     spooled: bool,
     rate: float | None = None,
@@ -56,15 +57,16 @@ def explain(
 
     Parameters
     ----------
-    passes
-        What each pass is for.
+    waits
+        Why cells are not written ahead of what is added to them (`ahead.why_not`); nothing if they are.
     spooled
         Whether what is read is kept.
     rate
         Of the line, in bytes a second, if the user has said it.
     """
     spec, cost = source.spec, source.cost()
-    from_source = source_passes(steps)
+    passes = schedule.passes(steps) if waits else ahead.purposes(steps)
+    from_source = source_passes(steps if waits else steps[:-1])
     far = source.traffic
     seen = rate or (far.rate if far is not None else 0.0)
     seconds = cost.bytes / seen if far is not None and seen else None
@@ -81,11 +83,20 @@ def explain(
     for number, purposes in enumerate(passes, 1):
         why = " + ".join(dict.fromkeys(purposes))
         where = "the source" if number == 1 or not spooled else "the spool"
-        where = where if number <= from_source else "the samples it made"
-        reason = "" if "write" in purposes else ": must see all cells before what follows"
+        if number > from_source:
+            looked_at = "X as written" if number == from_source + 1 else "its values kept aside"
+            where = "the samples it made" if waits else looked_at
+        reason = "" if "write" in purposes or number == len(passes) else ": must see all cells before what follows"
         lines.append(f"  pass {number}   from {where}: {why}{reason}")
     if spooled:
         lines.append(f"disk       about {_amount(need(spec.n_obs, cost.nnz))} for the spool, while it runs")
+    if not waits:
+        most = min(cost.nnz, out.n_obs * out.n_vars) * ahead.BYTES_PER_NNZ
+        lines.append(
+            f"disk       at most about {_amount(most)} for values of the genes of {steps[-1].label}, while it runs"
+        )
+    elif steps and steps[-1].adds_obsm:
+        lines.append(f"           X is written in the last pass: {waits}")
     if cost.disk:
         lines.append(f"disk       about {_amount(cost.disk)} of temporary files, while it runs")
     aside = sum(step.disk(spec) for step in steps)

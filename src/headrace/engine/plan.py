@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,15 +24,16 @@ from ..steps.normalize import length_normalized
 from ..support.amounts import parse_rate
 from ..support.atomic import check_target
 from ..support.given import check_call
-from ..support.memory import default_budget, parse_bytes
 from ..support.places import absolute
+from .ahead import RunAhead, why_not
 from .checks import check_outputs, count_checks, refuse_to_overwrite, warn_if_scaled_twice
 from .explain import Explanation, described, explain, predicted
 from .leftover import SPOOLS
+from .provenance import recounted
 from .reporting import Reporting
 from .run import Run
-from .schedule import flatten, passes, preview
-from .settings import Settings, budget_of
+from .schedule import flatten, preview
+from .settings import Settings, budget_of, bytes_of
 from .spool import need
 
 
@@ -103,11 +103,12 @@ class Plan:
         why, index dtypes, predicted peak memory and output size, and what each assay gets.
         """
         check_call(Plan.explain, locals())
-        settings = Settings(_bytes(memory), spool=Path(SPOOLS))
+        settings = Settings(bytes_of(memory), spool=Path(SPOOLS))
         line = None if rate is None else parse_rate(rate)
-        kept = settings.keeps(self.source, self.steps)
-        budget = budget_of(self.source, self.steps, self._preview, settings)
-        return explain(self.source, self.steps, self._preview, passes(self.steps), budget, kept, line)
+        why = why_not(self.steps, not self._is_dense(None), settings)
+        reads = self.steps if why else self.steps[:-1]
+        budget = budget_of(self.source, self.steps, self._preview, settings, reads)
+        return explain(self.source, self.steps, self._preview, why, budget, settings.keeps(self.source, reads), line)
 
     def write_h5ad(
         self,
@@ -171,7 +172,7 @@ class Plan:
         if counts not in ("float32", "int32"):
             raise InputError(f"counts={counts!r}: 'float32' or 'int32'")
         settings = Settings(
-            memory=_bytes(memory),
+            memory=bytes_of(memory),
             executor=executor,
             on_event=on_event,
             spool=Path(spool) if spool is not None else target.parent / SPOOLS,
@@ -206,7 +207,7 @@ class Plan:
         check_call(Plan.report, locals())
         asked = Reporting(path, overwrite, self.source, self.steps)
         if not asked.from_file():
-            self._write(Discard(), Settings(_bytes(memory), executor, on_event), asked=asked)
+            self._write(Discard(), Settings(bytes_of(memory), executor, on_event), asked=asked)
 
     def to_anndata(
         self, *, memory: int | str | None = None, executor: Executor | None = None, dense: bool | None = None
@@ -214,26 +215,26 @@ class Plan:
         """Run the plan and return an AnnData, which is not within the budget; `dense` as in `write_h5ad`."""
         check_call(Plan.to_anndata, locals())
         sink = InMemory()
-        self.write(self._form(sink, dense), Settings(_bytes(memory), executor))
+        self.write(self._form(sink, dense), Settings(bytes_of(memory), executor))
         return sink.result[0]
 
     def var(self, *, memory: int | str | None = None, executor: Executor | None = None) -> pd.DataFrame:
         """Run the plan without writing X, and return the table of genes with their statistics."""
         check_call(Plan.var, locals())
-        return self.write(Discard(), Settings(_bytes(memory), executor)).var
+        return self.write(Discard(), Settings(bytes_of(memory), executor)).var
 
     def chunks(self, *, memory: int | str | None = None, executor: Executor | None = None) -> Iterator[Chunk]:
         """Run the plan and yield the chunks of its last pass, in order."""
         check_call(Plan.chunks, locals())
-        settings = Settings(_bytes(memory), executor)
+        settings = Settings(bytes_of(memory), executor)
         check_outputs(Discard(), settings.place(self.source, self.steps))
-        with self._run(settings) as running:
+        with self._run(settings, Discard()) as running:
             yield from running.last_pass()
 
     def write(self, sink: Sink, settings: Settings | None = None, report: Reporting | None = None) -> StreamSpec:
         """Run the plan into any sink; see `write_h5ad`."""
         check_call(Plan.write, locals())
-        return self._write(sink, settings or Settings(_bytes(None)), asked=report)
+        return self._write(sink, settings or Settings(bytes_of(None)), asked=report)
 
     def _write(
         self, sink: Sink, settings: Settings, size: tuple[int, int] = (0, 0), asked: Reporting | None = None
@@ -252,10 +253,11 @@ class Plan:
         """Run the plan into a sink."""
         refuse_to_overwrite(self.source, sink)
         sink.check(self._preview)
-        place = settings.place(self.source, self.steps)
+        run = self._run(settings, sink, asked)
+        place = settings.place(self.source, run.over_source)
         spool = need(self.source.spec.n_obs, self.source.cost().nnz) if place else 0
         check_outputs(sink, place, *size, spool)
-        with self._run(settings, asked) as running:
+        with run as running:
             running.fit()
             written, corrected, assays = 0, Counter[str](), "length_normalized" in running.expected.obs
             with sink.open(running.expected) as writer:
@@ -264,7 +266,13 @@ class Plan:
                     written += chunk.n_obs
                     corrected.update(length_normalized(chunk.obs) if assays else {})
                 need_cells(written, running.expected)
-                spec = self._recounted(running.finished(written), corrected)
+                if isinstance(running, RunAhead):
+                    running.add(writer)
+                spec = running.finished(written)
+                if not any(
+                    step.becomes_source for step in self.steps
+                ):  # else nobody has counted what samples are made of
+                    spec = recounted(spec, corrected)
                 spec = spec if asked is None else asked.kept(spec, running.specs)
                 writer.finish(spec)
         return spec
@@ -277,24 +285,14 @@ class Plan:
         """Return what gives a sink dense matrices, or sparse ones as they come."""
         return Dense(sink) if self._is_dense(dense) else sink
 
-    def _recounted(self, spec: StreamSpec, corrected: Mapping[str, int]) -> StreamSpec:
-        """Have the provenance count the cells that were written of each corrected assay, not those that were read."""
-        made, name = spec.uns["headrace"], "length_normalized_assays"
-        if name not in made or any(step.becomes_source for step in self.steps):
-            return spec  # where samples are written, nobody has counted the cells that they are made of
-        kept = {assay: corrected[assay] for assay in json.loads(made[name]) if corrected[assay]}
-        return spec.with_uns(headrace={**made, name: json.dumps(kept)})
-
-    def _run(self, settings: Settings, asked: Reporting | None = None) -> Run:
+    def _run(self, settings: Settings, sink: Sink, asked: Reporting | None = None) -> Run:
         """Begin a run."""
         watching = 0 if asked is None else asked.observed.memory
-        budget = budget_of(self.source, self.steps, self._preview, settings, watching)
+        watched = () if asked is None else asked.observed.steps
+        ahead = not why_not(watched or self.steps, sink.gives_back, settings)
+        reads = self.steps[:-1] if ahead else self.steps
+        budget = budget_of(self.source, self.steps, self._preview, settings, reads, watching)
         if asked is not None:
             asked.begins(budget)
-        watched = () if asked is None else asked.observed.steps
-        return Run(self.source, self.steps, self._before, budget, settings, watched)
-
-
-def _bytes(memory: int | str | None) -> int:
-    """Read a budget; None is the default one."""
-    return default_budget() if memory is None else parse_bytes(memory)
+        kind = RunAhead if ahead else Run
+        return kind(self.source, self.steps, self._before, budget, settings, watched)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from importlib.metadata import version
 from typing import Any
 
+from ..chunk import StreamSpec
 from ..protocols import Source, Step
 
 PACKAGES = ("anndata", "h5py", "headrace", "numpy", "scipy", "tiledbsoma")
@@ -46,9 +47,24 @@ def corrected_assays(source: Source[Any], steps: Sequence[Step]) -> dict[str, in
     return None
 
 
+def recounted(spec: StreamSpec, corrected: Mapping[str, int]) -> StreamSpec:
+    """Have the provenance count the cells that were written of each corrected assay, not those that were read."""
+    made, name = spec.uns["headrace"], "length_normalized_assays"
+    if name not in made:
+        return spec
+    kept = {assay: corrected[assay] for assay in json.loads(made[name]) if corrected[assay]}
+    return spec.with_uns(headrace={**made, name: json.dumps(kept)})
+
+
 def release() -> str:
     """Return the version of headrace."""
     return version("headrace")
+
+
+def fingerprint(about: Mapping[str, Any], identity: str, chunk_nnz: int) -> str:
+    """Name what the parts of a spool depend on: source and steps, cells and genes, chunks, version."""
+    text = json.dumps([about, identity, chunk_nnz, release()], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _plain(value: Any) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -27,7 +25,7 @@ from .elsewhere import Elsewhere, Spread, cut
 from .leftover import SPOOLS, is_of_use, tell
 from .place import Job, Place
 from .preflight import check_room, load
-from .provenance import parameters, provenance, release
+from .provenance import fingerprint, parameters, provenance
 from .ranges import through
 from .schedule import Node, Pass, answer, next_pass, passes, source_passes
 from .settings import Settings
@@ -72,6 +70,7 @@ class Run:
         self.nodes = [Node.of(step) for step in watched or steps]
         self.specs: list[StreamSpec] = []  # before each of them, and after the last
         self.purposes = passes(steps)
+        self.over_source, self.upto = steps, len(self.nodes)  # whose passes are over the source, and that it waits for
         self.number = 0
         self.writing: Pass | None = None
         self.spool: Spool | None = None
@@ -83,7 +82,7 @@ class Run:
         self.spread: Spread | None = None
 
     def __enter__(self) -> Run:
-        spooled = self.settings.keeps(self.source, self.steps)
+        spooled = self.settings.keeps(self.source, self.over_source)
         load(spooled)
         check_room(self.budget, self.executor.in_flight)
         if self.elsewhere is not None:
@@ -121,7 +120,7 @@ class Run:
     def fit(self) -> None:
         """Do all passes but the last."""
         while self.writing is None:
-            following = next_pass(self.nodes, self.spec)
+            following = next_pass(self.nodes[: self.upto], self.spec)
             if following.last:
                 self.writing = following
                 return
@@ -241,7 +240,7 @@ class Run:
 
     def _do_without(self, error: OutputError) -> None:
         """Go on without a spool, unless another pass needs it; with one, only a run that is stopped would miss it."""
-        if source_passes(self.steps) > 1:
+        if source_passes(self.over_source) > 1:
             raise error
         if self.storing:
             self.storing = False
@@ -268,7 +267,8 @@ class Run:
 
     def _open_spool(self, token: str = "") -> Spool:
         about = {"source": self.source.provenance(), "steps": [parameters(step) for step in self.steps]}
-        spool = Spool(self.disk / self._fingerprint(about, token), self.spec.obs)
+        identity = self.source.identity() or token
+        spool = Spool(self.disk / fingerprint(about, identity, self.chunk_nnz), self.spec.obs)
         check_spool_fits(self.disk, 0 if spool.made else need(self.spec.n_obs, self.source.cost().nnz))
         self.spool = self.opened_spool = self.stack.enter_context(spool.opened(about, self.settings.keep_spool))
         if token:
@@ -292,9 +292,3 @@ class Run:
         ranges = cut(self.refs, crew.ranges(len(self.refs), self.source.cost().nnz))
         job = Job(self.source, self.spec.obs, ranges, self.settings.memory, several, self.source.identity())
         self.spread = Spread(place, crew, job, self.on_event)
-
-    def _fingerprint(self, about: dict[str, Any], token: str) -> str:
-        """Name what the parts depend on: source, cells and genes, steps, chunks, version."""
-        identity = self.source.identity() or token
-        text = json.dumps([about, identity, self.chunk_nnz, release()], sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -10,7 +10,7 @@ from typing import Any
 from ..chunk import StreamSpec
 from ..events import Listener, ignore
 from ..protocols import Executor, Source, Step
-from ..support.memory import MAX_CHUNK_NNZ, Budget, divide, n_cores
+from ..support.memory import MAX_CHUNK_NNZ, Budget, default_budget, divide, n_cores, parse_bytes
 from ..support.places import absolute, temporary
 from .executors import Serial, Threads
 from .schedule import source_passes
@@ -61,8 +61,18 @@ class Settings:
         return self.executor or (Threads(cores, cores) if cores > 1 else Serial())
 
 
+def bytes_of(memory: int | str | None) -> int:
+    """Read a budget; None is the default one."""
+    return default_budget() if memory is None else parse_bytes(memory)
+
+
 def budget_of(
-    source: Source[Any], steps: Sequence[Step], out: StreamSpec, settings: Settings, statistics: int = 0
+    source: Source[Any],
+    steps: Sequence[Step],
+    out: StreamSpec,
+    settings: Settings,
+    over_source: Sequence[Step],
+    statistics: int = 0,
 ) -> Budget:
     """Divide the memory among what a plan needs.
 
@@ -70,6 +80,8 @@ def budget_of(
     ----------
     out
         What comes out of the steps.
+    over_source
+        Those of the steps whose passes are over the source.
     statistics
         Bytes of what looks at the cells besides the steps.
     """
@@ -78,7 +90,7 @@ def budget_of(
         statistics += step.memory(spec)
         spec = step.preview(spec)
         dense = max(dense, spec.n_vars if step.densifies else 0)
-    in_flight, spooled = settings.workers().in_flight, settings.keeps(source, steps)
+    in_flight, spooled = settings.workers().in_flight, settings.keeps(source, over_source)
     return divide(
         settings.memory,
         out,
@@ -87,6 +99,6 @@ def budget_of(
         in_flight=in_flight,
         dense=dense,
         spooled=spooled,
-        once=spooled and source_passes(steps) == 1,
+        once=spooled and source_passes(over_source) == 1,
         most=source.most_nnz or MAX_CHUNK_NNZ,
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ class InMemory(Sink):
     """Collects the cells; `result` holds the AnnData afterwards."""
 
     result: list[Any] = field(default_factory=list)
+    gives_back = True
 
     def check(self, spec: StreamSpec) -> None:
         """Import what `finish` needs, which takes seconds, or fails, before anything is read."""
@@ -46,7 +48,7 @@ class InMemoryWriter(Writer):
     def __init__(self, spec: StreamSpec) -> None:
         self.obs: list[pd.DataFrame] = [spec.obs]
         self.matrices: dict[str, list[Matrix]] = {}
-        self.obsm: dict[str, list[npt.NDArray[Any]]] = {name: [empty] for name, empty in spec.obsm.items()}
+        self.obsm: dict[str, list[npt.NDArray[Any]]] = {}
         self.adata: Any = None
 
     def write(self, chunk: Chunk) -> None:
@@ -54,7 +56,15 @@ class InMemoryWriter(Writer):
         self.obs.append(chunk.obs)
         for name, X in {"": chunk.X, **chunk.layers}.items():
             self.matrices.setdefault(name, []).append(X)
-        for name, values in chunk.obsm.items():
+        self.add(chunk.obsm)
+
+    def again(self) -> Sequence[Callable[[], Chunk]]:
+        """Return what gives the cells once more."""
+        return [partial(Chunk, X, pd.DataFrame(index=range(X.shape[0]))) for X in self.matrices[""]]
+
+    def add(self, obsm: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Keep arrays of cells."""
+        for name, values in obsm.items():
             self.obsm.setdefault(name, []).append(values)
 
     def finish(self, spec: StreamSpec) -> None:
@@ -78,7 +88,7 @@ class InMemoryWriter(Writer):
             uns=without_unused_colors(spec.uns, used),
             layers=layers,
             raw=None if spec.raw is None else {"X": layers[spec.raw], "var": spec.var.copy()},
-            obsm={name: np.concatenate(parts) for name, parts in self.obsm.items()},
+            obsm={name: np.concatenate([empty, *self.obsm.get(name, ())]) for name, empty in spec.obsm.items()},
             varm={name: values.copy() for name, values in spec.varm.items()},
         )
 

@@ -107,6 +107,15 @@ class PCA(Fit):
         """X stays as it is."""
         return True
 
+    @property
+    def adds_obsm(self) -> bool:
+        """Scores of X need nothing else."""
+        return self.layer is None
+
+    def reads_genes(self, spec: StreamSpec) -> npt.NDArray[np.bool_]:
+        """Mark the genes that take part."""
+        return self._genes(spec)
+
     def suited(self, spec: StreamSpec) -> Step:
         """Return the same for values of any size, if such may come."""
         known = self._scaling(spec) is not None or self._holds(spec) == Holds.LOGGED

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from ...chunk import Chunk, StreamSpec
 from ...protocols import Writer
@@ -40,6 +41,16 @@ class Apart(Writer):
         """Append cells, when those before are written."""
         self.wait()
         self.last = self.thread.submit(self.writer.write, chunk)
+
+    def again(self) -> Sequence[Callable[[], Chunk]]:
+        """Return what reads the cells back; that thread is not needed for it."""
+        self.wait()
+        return self.thread.submit(self.writer.again).result()
+
+    def add(self, obsm: Mapping[str, Any]) -> None:
+        """Append to arrays of cells, when those before are written."""
+        self.wait()
+        self.last = self.thread.submit(self.writer.add, obsm)
 
     def finish(self, spec: StreamSpec) -> None:
         """Write what is known only now."""

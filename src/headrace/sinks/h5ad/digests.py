@@ -41,6 +41,8 @@ class RowDigest:
 
     def __init__(self) -> None:
         self.value = zlib.crc32(b"headrace rows")
+        self.parts: list[int] = []
+        """Of the rows that were added at once, alone."""
 
     def update(self, X: Matrix) -> None:
         """Add the next rows."""
@@ -49,6 +51,7 @@ class RowDigest:
     def add(self, marks: npt.NDArray[np.uint64]) -> None:
         """Add the checksums of the next rows: they can be made in any thread, but are added in order."""
         self.value = zlib.crc32(marks.data, self.value)
+        self.parts.append(zlib.crc32(marks.data))
 
 
 def row_checksums(X: Matrix) -> npt.NDArray[np.uint64]:

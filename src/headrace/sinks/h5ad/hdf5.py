@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...stats import kernels
+from .again import Stored
 from .direct import LEAST, PAGE
 from .reorder import ReorderBuffer
 
@@ -111,6 +112,13 @@ class Appender:
             start, self.length = self.length, self.length + self.rows
             self.storage.outbox.put(partial(_same, stored), partial(self._store, start, self.length))
         self.append(tail)
+
+    def stored(self) -> Stored:
+        """Say where its entries are, once the outbox is flushed. Nothing is to be appended while they are read."""
+        rest = (0,) * len(self.width)
+        find = self.dataset.id.get_chunk_info_by_coord
+        places = [find((start, *rest)).byte_offset for start in range(0, self.length, self.rows)]
+        return Stored(np.array(places, dtype=np.int64), self.rows, self.buffer[: self.filled])
 
     def finish(self) -> None:
         """Send off what is left in the buffer."""

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ...errors import OutputError
 from ...support.atomic import Partial
 from ...support.shortage import remedy
+from .again import Handles
 from .direct import DirectWriter
 
 
@@ -39,7 +40,7 @@ class Output:
     STRIDE = 32 << 20
 
     def __init__(self, partial: Partial, target: Path) -> None:
-        self.target = target
+        self.partial, self.target = partial, target
         self.error: Exception | None = None
         try:
             self.handle = partial.open(os.O_RDWR)
@@ -119,6 +120,11 @@ class Output:
     def wait(self) -> None:
         """Wait until all is written that can be."""
         self.direct.wait()
+
+    def again(self) -> Handles:
+        """Open the file for reading what has been written so far."""
+        self.direct.wait()
+        return Handles(self.partial)
 
     def truncate(self, size: int | None = None) -> int:
         """Set the size of the file."""

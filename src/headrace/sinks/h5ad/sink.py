@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from ...support.columns import without_unused_colors
 from ...support.memory import n_cores
 from ...support.places import absolute
 from ...support.workers import Workers
+from .again import Again, Handles
 from .apart import apart
 from .check import check_spec
 from .digests import RowDigest, record, row_checksums
@@ -65,6 +66,11 @@ class H5ad(Sink):
         """The file."""
         return (self.path,)
 
+    @property
+    def gives_back(self) -> bool:
+        """What is compressed would take longer to read than what was kept of the source."""
+        return self.compression is None
+
     def check(self, spec: StreamSpec) -> None:
         """Raise `OutputError` if a stream has what such a file cannot hold; nothing is read or written for that."""
         check_spec(spec)
@@ -99,7 +105,7 @@ class H5ad(Sink):
                     storage = Storage(self.compression, self.checksum, outbox, output.lending)
                     with output.told():
                         whole = counted(spec) if self.counts == "int32" else ()
-                        writer = H5adWriter(file, spec, beside.path.parent, storage, output.told, whole)
+                        writer = H5adWriter(file, spec, beside.path.parent, storage, output.told, whole, output.again)
                     stack.callback(writer.close)
                     yield writer
                 output.wait()
@@ -122,8 +128,10 @@ class H5adWriter(Writer):
         storage: Storage,
         told: Callable[[], AbstractContextManager[None]] = nullcontext,
         whole: Collection[str] = (),
+        opened: Callable[[], Handles] | None = None,
     ) -> None:
-        self.whole = whole
+        self.whole, self.opened = whole, opened
+        self.handles: Handles | None = None
         self.file, self.folder, self.storage, self.told = file, folder, storage, told
         self.most = (spec.n_obs, spec.nnz)
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
@@ -145,6 +153,23 @@ class H5adWriter(Writer):
             for name, values in chunk.obsm.items():
                 self._append_obsm(name, values)
         self.n_obs += chunk.n_obs
+
+    def again(self) -> Sequence[Callable[[], Chunk]]:
+        """Return what reads X back: as much with each call as was written at once."""
+        with self.told():
+            self.storage.outbox.flush()
+            X = self.matrices["X"]
+            assert self.opened is not None
+            assert isinstance(X, SparseWriter)
+            self.handles = self.opened()
+            stored = (X.data.stored(), X.indices.stored(), X.indptr.stored())
+        return Again(self.handles, stored, X.n_vars, X.parts, self.rows["X"].parts).calls()
+
+    def add(self, obsm: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Append rows to arrays of cells."""
+        with self.told():
+            for name, values in obsm.items():
+                self._append_obsm(name, values)
 
     def finish(self, spec: StreamSpec) -> None:
         """Write genes and `uns`, and what is left in buffers."""
@@ -177,6 +202,8 @@ class H5adWriter(Writer):
     def close(self) -> None:
         """Let go of temporary files, whatever has happened."""
         self.obs.close()
+        if self.handles is not None:
+            self.handles.close()
 
     def _append(self, name: str, X: Matrix | FilteredRows) -> None:
         if name not in self.matrices:
@@ -220,7 +247,9 @@ class SparseWriter:
         self.indices = Appender(self.group, "indices", index, storage, most=nnz)
         self.indptr = Appender(self.group, "indptr", index, storage, most=n_obs + 1)
         self.indptr.append(np.zeros(1, dtype=index))
-        self.nnz = 0
+        self.n_vars, self.nnz = n_vars, 0
+        self.parts: list[tuple[int, int]] = []
+        """Rows and values that were appended at once."""
 
     def append(self, X: sparse.csr_array | FilteredRows) -> None:
         """Add rows."""
@@ -235,6 +264,7 @@ class SparseWriter:
             ends = X.indptr[1:].astype(np.int64)
         self.indptr.append(ends + self.nnz)
         self.nnz += X.nnz
+        self.parts.append((len(ends), int(X.nnz)))
 
     def finish(self, shape: tuple[int, int]) -> None:
         """Write what is left, and the shape."""
