@@ -86,19 +86,19 @@ def test_a_change_after_scale_makes_it_void() -> None:
     np.testing.assert_array_equal(hr.Plan(cells(), with_logs).to_anndata().obsm["X_pca"], plain.obsm["X_pca"])
 
 
-def test_it_takes_one_more_look_and_says_so(demo_census: Path, tmp_path: Path) -> None:
+def test_it_takes_two_more_looks_and_says_so(demo_census: Path, tmp_path: Path) -> None:
     query = hr.open_census(demo_census).query("mus_musculus")
     plan = hr.Plan(query, [*MARKED, hr.Scale(max_value=10, store=False), hr.PCA(10)])
     said = str(plan.explain())
-    assert "pass 1   from the source: HighlyVariableGenes + Scale" in said
-    assert "pass 2   from the spool: PCA" in said
-    assert "pass 3   from the spool: write" in said
+    assert "pass 1   from the source: HighlyVariableGenes + Scale + write" in said
+    assert "pass 2   from X as written: PCA" in said
+    assert "pass 3   from its values kept aside: write obsm" in said
     seen: list[Any] = []
     plan.write_h5ad(tmp_path / "a.h5ad", on_event=seen.append)
     assert [event.purpose for event in seen if isinstance(event, PassStarted)] == [
-        "HighlyVariableGenes + Scale",
+        "HighlyVariableGenes + Scale + write",
         "PCA",
-        "write",
+        "write obsm",
     ]
 
 
