@@ -31,14 +31,20 @@ from typing import Any
 import headrace as hr
 from headrace.events import ChunkDone, PassFinished, PassStarted
 
-STEPS = (
-    hr.NormalizeTotal(1e4),
-    hr.Log1p(),
-    hr.HighlyVariableGenes(n_top_genes=100),
-    hr.Scale(max_value=10, store=False),
-    hr.PCA(5),
+MARKED = (hr.NormalizeTotal(1e4), hr.Log1p(), hr.HighlyVariableGenes(n_top_genes=100))
+CASES = (
+    # X is written in the first pass, and read back from the file; nothing is kept of the source
+    Case(
+        "written ahead",
+        (*MARKED, hr.Scale(max_value=10, store=False), hr.PCA(5)),
+        executor=hr.Threads(2, 2),
+        small=True,
+    ),
+    # written in the last pass, from the spool
+    Case(
+        "written last", (*MARKED, hr.SaveLayer("logs"), hr.PCA(5, layer="logs")), executor=hr.Threads(2, 2), small=True
+    ),
 )
-CASE = Case("components", STEPS, executor=hr.Threads(2, 2), small=True)
 
 
 class Killer(Told):
@@ -59,20 +65,27 @@ class Killer(Told):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run(out: Path, told: Told, log: Path) -> int:
+def run(case: Case, out: Path, told: Told, log: Path) -> int:
     """Run the export in a child; return how it ended."""
-    return wait(fork(lambda: export(CASE, out, out, told), log))
+    return wait(fork(lambda: export(case, out, out, told), log))
 
 
 def main() -> int:
-    """Kill in all passes."""
+    """Kill in all passes of all cases."""
+    passes, kills, kept = zip(*map(kill, CASES), strict=True)
+    show({"passes": passes, "kills": sum(kills), "chunks_not_read_again": kept, "failures": 0})
+    return 0
+
+
+def kill(case: Case) -> tuple[int, int, int]:
+    """Kill in all passes; return their number, that of kills, and chunks that were not read again."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder, census=False)
         log, told = folder / "log", Told()
         whole = folder / "whole" / "out.h5ad"
         whole.parent.mkdir()
-        if run(whole, told, log):
+        if run(case, whole, told, log):
             raise FaultError(log.read_text())
         known, n_passes, n_reads = sha(whole), told.shared[0], told.n_reads
         kept = kills = 0
@@ -80,7 +93,7 @@ def main() -> int:
         for number, chunks in moments:
             out = folder / f"{number}-{chunks}" / "out.h5ad"
             out.parent.mkdir()
-            code = run(out, Killer(number, chunks), log)
+            code = run(case, out, Killer(number, chunks), log)
             if code != -signal.SIGKILL:
                 raise FaultError(f"pass {number}: no kill, but {code}: {log.read_text()}")
             kills += 1
@@ -88,7 +101,7 @@ def main() -> int:
                 raise FaultError(f"pass {number}: there is a file, though the run was killed")
             parts = check_left(out)
             told.clear()
-            if run(out, told, log):
+            if run(case, out, told, log):
                 raise FaultError(f"pass {number}: {log.read_text()}")
             if told.n_reads != n_reads - parts:
                 raise FaultError(f"pass {number}: {parts} parts were there, and {told.n_reads} of {n_reads} were read")
@@ -96,8 +109,7 @@ def main() -> int:
             check_clean(out)
             if sha(out) != known:
                 raise FaultError(f"pass {number}: the file is not the one that an undisturbed run writes")
-        show({"passes": n_passes, "kills": kills, "chunks_not_read_again": kept, "failures": 0})
-    return 0
+        return n_passes, kills, kept
 
 
 if __name__ == "__main__":
