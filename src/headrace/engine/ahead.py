@@ -123,11 +123,9 @@ class OnlyGenes(Transform):
         X = _sparse(chunk)
         number = np.where(self.genes, np.arange(len(self.genes)), -1).astype(np.int32)
         indptr = np.empty(chunk.n_obs + 1, dtype=np.int32)
-        n = kernels.count_kept(X.indptr, X.indices, number, indptr)
-        indices, data = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.float32)
-        kernels.keep_indices(X.indices, number, indices)
-        kernels.keep_data(X.indices, X.data, number, data)
-        return chunk.with_X(csr(data, indices, indptr, chunk.n_vars))
+        indices, data = np.empty(X.nnz, dtype=np.int32), np.empty(X.nnz, dtype=np.float32)
+        n = kernels.keep_rows(X.indptr, X.indices, X.data, number, indptr, indices, data)
+        return chunk.with_X(csr(data[:n].copy(), indices[:n].copy(), indptr, chunk.n_vars))
 
     def out(self, spec: StreamSpec) -> StreamSpec:
         """Describe the same genes."""

@@ -24,7 +24,7 @@ from .moments import as_float
 
 Floats = npt.NDArray[np.float64]
 
-BATCH = 1 << 19
+BATCH = 1 << 18
 """Values that are multiplied at once: as many as the processor's cache holds, since each is read for many pairs."""
 
 DENSE = 0.35
