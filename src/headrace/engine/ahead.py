@@ -18,10 +18,11 @@ import pandas as pd
 from scipy import sparse
 
 from ..chunk import Chunk, Mask, StreamSpec, csr
-from ..protocols import Step, Transform, Writer
+from ..protocols import Executor, Step, Transform, Writer
 from ..stats import kernels
 from ..support.scratch import Scratch
 from .elsewhere import Elsewhere
+from .executors import MOST_THREADS, Threads
 from .run import Run
 from .schedule import Pass, next_pass, passes
 from .settings import Settings
@@ -53,6 +54,16 @@ def why_not(steps: Sequence[Step], gives_back: bool, settings: Settings) -> str:
     return ""
 
 
+def more(executor: Executor) -> Executor:
+    """Return twice as many threads: one that waits for the disk, or multiplies several chunks, would hold up all.
+
+    A chunk that is read back takes less than half of what one takes that is read from the source and written.
+    """
+    if not isinstance(executor, Threads):
+        return executor
+    return Threads(min(2 * executor.workers, MOST_THREADS), min(2 * executor.in_flight, MOST_THREADS))
+
+
 def purposes(steps: Sequence[Step]) -> list[list[str]]:
     """Return for each pass what it is for, if cells are written ahead."""
     *before, last = steps
@@ -72,6 +83,7 @@ class RunAhead(Run):
     def add(self, writer: Writer) -> None:
         """Take more looks at the cells that were written, and add arrays of `obsm` to them."""
         self.items, self.before, aside = writer.again(), (), None
+        self.executor = more(self.executor)
         while True:
             following = next_pass(self.nodes, self.spec)
             *_, stop = following.path

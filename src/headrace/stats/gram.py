@@ -224,7 +224,7 @@ class GramSums(Accumulator[Products]):
         return Products(self.n, self.totals, self.products)
 
     @staticmethod
-    def memory(genes: int, threads: int = 4) -> int:
+    def memory(genes: int, threads: int = 8) -> int:
         """Predict its bytes, and those of LAPACK; the covariances take the place of the sums."""
         return 8 * genes**2 + threads * 36 * BATCH + (16 << 20)
 
