@@ -61,7 +61,8 @@ class PCA(Fit):
     -----
     After `Scale` the components are of scaled values, whether these are written or, with `Scale(store=False)`, not.
     Exact: the covariance of all pairs of genes is summed up as whole numbers (one look at the cells, at values that are
-    not zero), its eigenvectors are found in float64, and scores come with the pass that writes. A component's largest
+    not zero), its eigenvectors are found in float64, and scores come in one more look. As the last step of a plan it
+    does not hold back the cells: they are written first, and looked at where they were written. A component's largest
     loading is positive, as scikit-learn has it. Genes x genes x 8 bytes of memory.
 
     Examples
