@@ -8,7 +8,7 @@ from abc import ABC
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-PAGES = tuple(f"{__package__}.{name}" for name in ("contract", "preparer", "protocols"))
+PAGES = tuple(f"{__package__}.{name}" for name in ("afterwards", "contract", "preparer", "protocols"))
 """The modules that define the contracts."""
 
 

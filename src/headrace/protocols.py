@@ -9,13 +9,14 @@ apart give the same. *Merge*: folding a stream equals merging the folds of its p
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, TypeVar
 
+from .afterwards import AddingSink, AddingStep, AddingWriter
 from .chunk import Chunk, Cost, Mask, StreamSpec
-from .contract import Contract, Shown
+from .contract import Contract
 from .preparer import Preparer
 from .traffic import Traffic
 
@@ -93,7 +94,7 @@ class Source(Contract, Generic[Ref]):
         return ()
 
 
-class Step(Shown):
+class Step(AddingStep):
     """What a transform and a fit may both say of themselves. Every line has a default."""
 
     @abstractmethod
@@ -153,16 +154,6 @@ class Step(Shown):
     def keeps_values(self) -> bool:
         """Whether every cell that stays keeps all its values."""
         return self.annotates
-
-    @property
-    def adds_obsm(self) -> bool:
-        """Whether all it does to the cells is to add arrays to `obsm`, by `X` alone: they may be written before."""
-        return False
-
-    def reads_genes(self, spec: StreamSpec) -> Mask | None:
-        """Mark the genes whose values it reads, shape (n_vars,), if it `adds_obsm`; None for all of them."""
-        del spec
-        return None
 
     @property
     def scales_cells(self) -> bool:
@@ -261,7 +252,7 @@ class Fit(Step):
         return 1
 
 
-class Writer(Contract):
+class Writer(AddingWriter):
     """An output in the making."""
 
     @abstractmethod
@@ -272,16 +263,8 @@ class Writer(Contract):
     def finish(self, spec: StreamSpec) -> None:
         """Write what is known only now: genes, their statistics, `uns`."""
 
-    def again(self) -> Sequence[Callable[[], Chunk]]:
-        """Return what reads back the cells that were written, `X` alone: some with each call, in any thread."""
-        raise NotImplementedError(f"{type(self).__name__} does not read back what it wrote; its sink has no gives_back")
 
-    def add(self, obsm: Mapping[str, Any]) -> None:
-        """Append rows to arrays of `obsm`, of cells that were written before, in order."""
-        raise NotImplementedError(f"{type(self).__name__} adds nothing to cells; its sink has no gives_back")
-
-
-class Sink(Contract):
+class Sink(AddingSink):
     """Where chunks go."""
 
     def check(self, spec: StreamSpec) -> None:
@@ -294,11 +277,6 @@ class Sink(Contract):
     def preparer(self, spec: StreamSpec) -> Preparer | None:
         """Return what can make chunks ready in other processes; None if nothing can."""
         return None
-
-    @property
-    def gives_back(self) -> bool:
-        """Whether its writer reads back the cells that it wrote (`again`), and adds to them afterwards (`add`)."""
-        return False
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -29,6 +29,7 @@ from .elements import LIBVER, empty_dict, link_raw, write_element
 from .frames import FrameWriter
 from .hdf5 import ALIGNED, Appender, Compression, Storage
 from .integers import check_counted, check_whole, counted
+from .later import Later
 from .output import Output
 from .prepared import FilteredRows, H5adPreparer, index_type, value_type
 from .reorder import ReorderBuffer
@@ -139,7 +140,7 @@ class H5adWriter(Writer):
             empty_dict(file, name)
         self.obs = FrameWriter(file.create_group("obs"), spec.obs, folder, spec.n_obs, storage)
         self.matrices: dict[str, SparseWriter | DenseWriter] = {}
-        self.obsm: dict[str, DenseWriter] = {}
+        self.obsm: dict[str, Later] = {}
         self.rows: dict[str, RowDigest] = {}
         self.n_obs = 0
 
@@ -150,8 +151,7 @@ class H5adWriter(Writer):
             self._append("X", chunk.X)
             for name, layer in chunk.layers.items():
                 self._append(f"layers/{name}", layer)
-            for name, values in chunk.obsm.items():
-                self._append_obsm(name, values)
+        self.add(chunk.obsm)
         self.n_obs += chunk.n_obs
 
     def again(self) -> Sequence[Callable[[], Chunk]]:
@@ -169,7 +169,9 @@ class H5adWriter(Writer):
         """Append rows to arrays of cells."""
         with self.told():
             for name, values in obsm.items():
-                self._append_obsm(name, values)
+                if name not in self.obsm:
+                    self.obsm[name] = Later(self.folder, values)
+                self.obsm[name].append(values)
 
     def finish(self, spec: StreamSpec) -> None:
         """Write genes and `uns`, and what is left in buffers."""
@@ -177,14 +179,17 @@ class H5adWriter(Writer):
             self._finish(spec)
 
     def _finish(self, spec: StreamSpec) -> None:
+        if spec.obsm:
+            self.storage.outbox.flush()  # as before X is read back: all lies in the file where it would then
         for name in ("X", *(f"layers/{layer}" for layer in spec.layers)):
             if name not in self.matrices:  # no chunk came
                 self._append(name, sparse.csr_array((0, spec.n_vars), dtype=np.float32))
             self.matrices[name].finish((self.n_obs, spec.n_vars))
         for name, empty in spec.obsm.items():
-            if name not in self.obsm:  # no chunk came
-                self._append_obsm(name, empty)
-            self.obsm[name].finish((self.n_obs, empty.shape[1]))
+            array = DenseWriter(self.file["obsm"], name, empty.shape[1], self.most, self.storage, empty.dtype)
+            for values in self.obsm[name].blocks() if name in self.obsm else ():
+                array.append(values)
+            array.finish((self.n_obs, empty.shape[1]))
         self.obs.finish()
         group = self.file.create_group("var")
         var = FrameWriter(group, spec.var.iloc[:0], self.folder, spec.n_vars, self.storage)
@@ -218,13 +223,6 @@ class H5adWriter(Writer):
                 check_whole(name, X)
             self.storage.outbox.put(partial(row_checksums, X), self.rows[name].add)
         self.matrices[name].append(X)
-
-    def _append_obsm(self, name: str, values: npt.NDArray[Any]) -> None:
-        if name not in self.obsm:
-            self.obsm[name] = DenseWriter(
-                self.file["obsm"], name, values.shape[1], self.most, self.storage, values.dtype
-            )
-        self.obsm[name].append(values)
 
 
 class SparseWriter:
