@@ -85,6 +85,25 @@ def test_a_file_that_is_a_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     refused(hr.Plan(source()), path, "mounted there as a single file", overwrite=True)
 
 
+@pytest.mark.parametrize("nameless", [True, False])
+def test_a_run_that_is_killed_while_it_tries_locks(
+    nameless: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves no file, where the file system has files without a name."""
+    there: list[int] = []
+    monkeypatch.setattr(fcntl, "flock", lambda handle, operation: there.append(len(list(tmp_path.iterdir()))))
+    if nameless:
+        try:
+            os.close(os.open(tmp_path, os.O_TMPFILE | os.O_RDWR))
+        except (AttributeError, OSError):
+            pytest.skip("no files without a name here")
+    else:
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    assert target.no_locks(tmp_path) is None
+    assert there == ([0] if nameless else [1])
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("code", ["ENOLCK", "EOPNOTSUPP", "ENOSYS", "EINVAL", "EBADF", "EPERM"])
 def test_no_locks(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def flock(handle: int, operation: int) -> None:

@@ -45,9 +45,8 @@ def try_target(path: Path) -> None:
 def no_locks(folder: Path) -> str | None:
     """Return what the user should know if a folder, or the nearest that is there, has no locks."""
     folder = nearest(folder)
-    trial = folder / f".headrace-{os.getpid()}-{os.urandom(4).hex()}.attempt"
     try:
-        why = _make(trial)
+        why = _try_lock(folder)
     except OSError:  # told where it is written
         return None
     if why is None:
@@ -58,21 +57,38 @@ def no_locks(folder: Path) -> str | None:
     )
 
 
+def _try_lock(folder: Path) -> str | None:
+    """Return why a file in a folder cannot be locked, or None if it can. A run that is killed here leaves nothing."""
+    try:
+        handle = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except (AttributeError, OSError):  # no such flag on this system, or no files without a name on this file system
+        return _make(folder / f".headrace-{os.getpid()}-{os.urandom(4).hex()}.attempt")
+    try:
+        return _lock(handle)
+    finally:
+        os.close(handle)
+
+
 def _make(trial: Path) -> str | None:
     """Make a file and remove it; return why it cannot be locked, or None if it can."""
     with suppress(FileNotFoundError):
         os.unlink(trial)  # left by a run that was killed just here
     handle = os.open(trial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
+        return _lock(handle)
+    finally:
+        os.close(handle)
+        with suppress(OSError):
+            os.unlink(trial)
+
+
+def _lock(handle: int) -> str | None:
+    try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return None
     except OSError as error:
         return error.strerror or str(error)
-    finally:
-        os.close(handle)
-        with suppress(OSError):
-            os.unlink(trial)
     return None
 
 
