@@ -299,6 +299,22 @@ def test_a_text_that_is_longer_than_its_heap(where: str, whole: Path, tmp_path: 
     assert int(most) < 1_000_000, "kB"
 
 
+@pytest.mark.parametrize(("at", "value"), [(1, 2), (4, 1)])
+def test_types_of_texts_that_are_something_else(at: int, value: int, whole: Path, tmp_path: Path) -> None:
+    """Found by setting every byte: HDF5 crashes over lists of texts, and over texts of another size takes gigabytes."""
+    data, paths = whole.read_bytes(), []
+    for found in re.finditer(rb"\x19..\x00\x10\x00\x00\x00", data, re.DOTALL):  # a sequence of 16 bytes
+        paths.append(tmp_path / f"{found.start()}.h5ad")
+        paths[-1].write_bytes(data[: found.start() + at] + bytes([value]) + data[found.start() + at + 1 :])
+    assert len(paths) > 30
+    peak = "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    done = limited(f"{EACH}\n{peak}", *map(str, paths))
+    assert done.returncode == 0, done.stderr
+    *said, most = done.stdout.splitlines()
+    assert len(said) == len(paths)
+    assert int(most) < 1_000_000, "kB"
+
+
 GZ, SHUFFLED, CHECKED = dict(compression="gzip"), dict(shuffle=True), dict(fletcher32=True)
 LZF = dict(compression="lzf")
 EIGHT = bytes([7]) + bytes(range(8))

@@ -36,6 +36,7 @@ def attribute(element: h5py.Group | h5py.Dataset, name: str, default: Any = None
         found = h5a.open(element.id, raw)
         if isinstance(found.get_type(), NEVER):  # of a damaged file HDF5 may crash over these
             raise SourceError(f"{where} holds neither text nor numbers; the file may be damaged, so copy it again")
+        _check_descriptors(element, found, where)
         stored = int(np.prod(found.shape, dtype=object)) * found.get_type().get_size()
         if stored > FEW_BYTES:
             check_held(4 * stored, f"{where} has {stored / 1e6:,.0f} MB")
@@ -44,6 +45,15 @@ def attribute(element: h5py.Group | h5py.Dataset, name: str, default: Any = None
             value = element.attrs[name]
     check_names(value, where)
     return value
+
+
+def _check_descriptors(element: h5py.Group | h5py.Dataset, found: h5a.AttrID, where: Place) -> None:
+    """Raise if texts are said to take another number of bytes than where they are in a heap: HDF5 reads beyond them."""
+    kind = found.get_type()
+    if isinstance(kind, h5t.TypeStringID) and kind.is_variable_str():
+        each = 8 + element.file.id.get_create_plist().get_sizes()[0]  # a length, an address, a number
+        if found.get_storage_size() != each * int(np.prod(found.shape, dtype=object)):
+            raise SourceError(f"{where} has texts whose type is broken; the file is damaged, so copy it again")
 
 
 def _one_text(found: h5a.AttrID) -> str | None:

@@ -36,7 +36,11 @@ def read_uns(file: h5py.File) -> tuple[dict[str, Any], dict[str, str]]:
         if name in REPLACED:
             continue
         element = _entry(group, name)
-        total += _check_inside(element, seen)
+        try:
+            total += _check_inside(element, seen)
+        except _ListsError as error:
+            left[name] = str(error)
+            continue
         check_held(
             total, f"uns of {file.file.filename} has {name!r}", "leave out uns='keep', or look whether it is broken"
         )
@@ -72,8 +76,22 @@ def _plain(element: Any, seen: Seen) -> Any:
     with reading(Place(element)):
         if h5py.check_string_dtype(element.dtype) is not None:
             texts_of(element, 1, Place(element))
+        elif element.dtype.kind == "O":
+            return None
         value = element[()]
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else np.asarray(value).item()
+
+
+class _ListsError(Exception):
+    """An entry has lists, over which HDF5 crashes where a damaged type says so of what is none."""
+
+
+def _has_lists(dtype: np.dtype[Any]) -> bool:
+    if dtype.fields is not None:
+        return any(_has_lists(dtype[name]) for name in dtype.names or ())
+    if dtype.subdtype is not None:
+        return _has_lists(dtype.subdtype[0])
+    return h5py.check_vlen_dtype(dtype) is not None
 
 
 def _again(group: h5py.Group, seen: Seen) -> bool:
@@ -90,6 +108,8 @@ def _check_inside(element: h5py.Group | h5py.Dataset, seen: Seen) -> int:
     if isinstance(element, h5py.Dataset):
         check_storage(element)
         with reading(f"{element.name} of {element.file.filename}"):
+            if _has_lists(element.dtype):
+                raise _ListsError("it has lists of different lengths, which anndata does not write")
             if h5py.check_string_dtype(element.dtype) is not None and element.ndim < 2:
                 return TEXT_COPIES * texts_of(element, max(1, int(element.size or 0)), Place(element)).total
             return int(element.size or 0) * int(element.dtype.itemsize)
