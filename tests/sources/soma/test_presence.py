@@ -58,3 +58,14 @@ def test_genes_and_datasets_that_there_are_not(dataset: int, gene: int) -> None:
     right = pa.table({"soma_dim_0": [3, 5], "soma_dim_1": [1, 9], "soma_data": [True, True]})
     found = read_presence(pd.Index(["a", "b"]), rows, 10, [right])
     assert [np.flatnonzero(found.row(k)).tolist() for k in (0, 1)] == [[1], [9]]
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_datasets_that_the_census_does_not_list(times: int, demo_census: Path) -> None:
+    """Found by mutation: an id in the table of datasets that is no longer the one that cells have."""
+    census = hr.open_census(demo_census)
+    table = census.table("datasets")
+    first = table["dataset_id"] == census.query("mus_musculus").value_counts("dataset_id").popitem()[0]
+    census._tables["datasets"] = pd.concat([table[~first], *[table[first]] * times], ignore_index=True)
+    with pytest.raises(hr.SourceError, match=f"census_info/datasets lists {times} times"):
+        hr.Plan(census.query("mus_musculus"), []).to_anndata()

@@ -106,8 +106,7 @@ class CensusQuery(SomaSource):
                 if self.organism in terms:
                     known["organism_ontology_term_id"] = str(terms[self.organism])
         if len(self._datasets) == 1:
-            titles = self.census.table("datasets").set_index("dataset_id")["dataset_title"]
-            known["title"] = str(titles[next(iter(self._datasets))])
+            known["title"] = str(self._listed("dataset_title").iloc[0])
         return known
 
     def _replica(self) -> Replica | None:
@@ -245,6 +244,17 @@ class CensusQuery(SomaSource):
         """Cells of the query in each of its datasets."""
         return self.value_counts("dataset_id")
 
+    def _listed(self, column: str) -> pd.Series[Any]:
+        """Return what the Census's table of datasets says of those of the query."""
+        table = self.census.table("datasets").set_index("dataset_id")[column]
+        for dataset in self._datasets:
+            if (n := int((table.index == dataset).sum())) != 1:
+                raise SourceError(
+                    f"{self.where} has cells of the dataset {dataset!r}, which census_info/datasets lists {n} times: "
+                    "the Census is incomplete or damaged; copy it again"
+                )
+        return table[list(self._datasets)]
+
     @cached_property
     def _n_measured_cells(self) -> npt.NDArray[np.int64]:
         """In how many cells of the query each gene of the Census was measured."""
@@ -254,8 +264,7 @@ class CensusQuery(SomaSource):
     @cached_property
     def _seen(self) -> Presence:
         """Which genes each dataset of the query measured."""
-        table = self.census.table("datasets").set_index("dataset_id")["soma_joinid"]
-        joinids = table[list(self._datasets)].to_numpy()
+        joinids = self._listed("soma_joinid").to_numpy()
         parts = self._experiment.presence(np.sort(joinids))
         if parts is None:
             raise SourceError(
