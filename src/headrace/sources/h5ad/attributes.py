@@ -49,10 +49,10 @@ def attribute(element: h5py.Group | h5py.Dataset, name: str, default: Any = None
 
 def _check_descriptors(element: h5py.Group | h5py.Dataset, found: h5a.AttrID, where: Place) -> None:
     """Raise if texts are said to take another number of bytes than where they are in a heap: HDF5 reads beyond them."""
-    kind = found.get_type()
-    if isinstance(kind, h5t.TypeStringID) and kind.is_variable_str():
+    kind, n = found.get_type(), int(np.prod(found.shape, dtype=object))
+    if n and isinstance(kind, h5t.TypeStringID) and kind.is_variable_str():
         each = 8 + element.file.id.get_create_plist().get_sizes()[0]  # a length, an address, a number
-        if found.get_storage_size() != each * int(np.prod(found.shape, dtype=object)):
+        if found.get_storage_size() != each * n:
             raise SourceError(f"{where} has texts whose type is broken; the file is damaged, so copy it again")
 
 

@@ -8,11 +8,18 @@ import h5py
 import numpy as np
 
 from ...errors import SourceError
+from .attributes import attribute
 from .file import Place, check_storage, member, members, reading
 from .sizes import TEXT_COPIES, check_held, texts_of
 
 REPLACED = ("headrace", "log1p")
 """Entries that describe the file's own X, or how headrace made the file: a run writes its own."""
+
+READ = (
+    *("encoding-type", "encoding-version", "shape", "_index", "column-order", "ordered", "form", "length"),
+    *("h5sparse_format", "h5sparse_shape"),
+)
+"""Attributes that anndata reads."""
 
 Seen = set[tuple[int, int]]
 """Groups that were met: one may hold itself, or another many times over, by hard links."""
@@ -36,11 +43,7 @@ def read_uns(file: h5py.File) -> tuple[dict[str, Any], dict[str, str]]:
         if name in REPLACED:
             continue
         element = _entry(group, name)
-        try:
-            total += _check_inside(element, seen)
-        except _ListsError as error:
-            left[name] = str(error)
-            continue
+        total += _check_inside(element, seen)
         check_held(
             total, f"uns of {file.file.filename} has {name!r}", "leave out uns='keep', or look whether it is broken"
         )
@@ -76,22 +79,8 @@ def _plain(element: Any, seen: Seen) -> Any:
     with reading(Place(element)):
         if h5py.check_string_dtype(element.dtype) is not None:
             texts_of(element, 1, Place(element))
-        elif element.dtype.kind == "O":
-            return None
         value = element[()]
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else np.asarray(value).item()
-
-
-class _ListsError(Exception):
-    """An entry has lists, over which HDF5 crashes where a damaged type says so of what is none."""
-
-
-def _has_lists(dtype: np.dtype[Any]) -> bool:
-    if dtype.fields is not None:
-        return any(_has_lists(dtype[name]) for name in dtype.names or ())
-    if dtype.subdtype is not None:
-        return _has_lists(dtype.subdtype[0])
-    return h5py.check_vlen_dtype(dtype) is not None
 
 
 def _again(group: h5py.Group, seen: Seen) -> bool:
@@ -105,11 +94,11 @@ def _again(group: h5py.Group, seen: Seen) -> bool:
 
 def _check_inside(element: h5py.Group | h5py.Dataset, seen: Seen) -> int:
     """Raise if an entry, or what is within, is not in this file; return the bytes that it takes in memory."""
+    for name in READ:
+        attribute(element, name)  # of a damaged file HDF5 may crash over one
     if isinstance(element, h5py.Dataset):
         check_storage(element)
         with reading(f"{element.name} of {element.file.filename}"):
-            if _has_lists(element.dtype):
-                raise _ListsError("it has lists of different lengths, which anndata does not write")
             if h5py.check_string_dtype(element.dtype) is not None and element.ndim < 2:
                 return TEXT_COPIES * texts_of(element, max(1, int(element.size or 0)), Place(element)).total
             return int(element.size or 0) * int(element.dtype.itemsize)
