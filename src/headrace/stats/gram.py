@@ -7,7 +7,6 @@ known beforehand, and whole numbers are added.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from math import ceil, inf, log2
 from typing import Any
@@ -19,6 +18,7 @@ from ..chunk import Chunk, Mask
 from ..errors import CountsError
 from ..protocols import Accumulator
 from ..scaling import Scaling
+from ..support.locks import Lock
 from . import kernels
 from .moments import as_float
 
@@ -167,12 +167,14 @@ class GramSums(Accumulator[Products]):
         self.totals = np.zeros(values.n, dtype=np.int64)
         self.products = np.zeros((values.n, values.n), dtype=np.int64)
         self.waiting: list[Rows] = []
-        self.locks = _Locks()
+        self.lock = Lock()
+        """Held while cells are counted and begin to wait."""
+        self.stripes = [Lock() for _ in range(STRIPES)]
 
     def update(self, chunk: Chunk) -> None:
         """Add the cells of one chunk."""
         rows = self.values.rows(chunk, self.most)
-        with self.locks.all:
+        with self.lock:
             self.n += chunk.n_obs
             kernels.add_rounded(rows.indices, rows.data, self.unit, self.totals)
             self.waiting.append(rows)
@@ -199,14 +201,14 @@ class GramSums(Accumulator[Products]):
         edges = np.linspace(0, n, STRIPES + 1).astype(np.int64)
         left = list(range(STRIPES))
         while left:
-            free = next((stripe for stripe in left if self.locks.stripes[stripe].acquire(blocking=False)), None)
+            free = next((stripe for stripe in left if self.stripes[stripe].acquire(blocking=False)), None)
             if free is None:
                 free = left[0]
-                self.locks.stripes[free].acquire()
+                self.stripes[free].acquire()
             try:
                 add(*of, edges[free], edges[free + 1], self.products)
             finally:
-                self.locks.stripes[free].release()
+                self.stripes[free].release()
             left.remove(free)
 
     def merge(self, other: GramSums) -> None:
@@ -227,17 +229,6 @@ class GramSums(Accumulator[Products]):
     def memory(genes: int, threads: int = 8) -> int:
         """Predict its bytes, and those of LAPACK; the covariances take the place of the sums."""
         return 8 * genes**2 + threads * 36 * BATCH + (16 << 20)
-
-
-class _Locks:
-    """One for what is counted and waits, and one for each stripe; a copy of an accumulator has new ones."""
-
-    def __init__(self) -> None:
-        self.all = threading.Lock()
-        self.stripes = [threading.Lock() for _ in range(STRIPES)]
-
-    def __reduce__(self) -> tuple[type[_Locks], tuple[()]]:
-        return _Locks, ()
 
 
 class LargestValues(Accumulator[Floats]):

@@ -238,7 +238,7 @@ def test_lengths_of_texts_are_known_before_they_are_read(
     with h5py.File(tmp_path / "x.h5") as file:
         made = file["texts"]
         monkeypatch.setattr(h5py.Dataset, "__getitem__", None)  # no text is read for it
-        found = texts_of(made, 30)
+        found = texts_of(made, 30, "texts")
     assert found == Texts(sum(lengths), max(sum(lengths[a : a + 30]) for a in range(0, 100, 30)), max(lengths))
 
 

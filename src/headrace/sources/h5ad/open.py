@@ -79,8 +79,8 @@ def open_h5ad(
 ) -> H5adSource:
     """Open a local .h5ad file, or a modality of an .h5mu, as a source of cells.
 
-    The matrix may be stored as CSR, CSC or dense, in any numbers, contiguous or chunked, compressed by gzip or lzf or
-    not. It is streamed in flat memory. CSC is turned into rows through a temporary file of 12
+    The matrix may be stored as CSR, CSC or dense, in any numbers, contiguous or chunked, compressed by what HDF5 has
+    by itself (gzip, lzf, ...). It is streamed in flat memory. CSC is turned into rows through a temporary file of 12
     bytes per non-zero.
 
     obs and var are carried over, and of obsm and varm (for raw.X, raw.varm) dense arrays and data frames of numbers,

@@ -1,6 +1,6 @@
 """Datasets read without the HDF5 library: by their offsets in the file, in several threads.
 
-HDF5 does one thing at a time in a process, decompression included. Here only rare types are left to it.
+HDF5 does one thing at a time in a process, decompression included. Here only rare types and filters are left to it.
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ from typing import Any
 import h5py
 import numpy.typing as npt
 
-from .file import Stored, check_storage, locate, reading
+from .file import Stored, check_storage, locate
 from .filters import PACKING
 from .preads import Disk, Reader, threads
-from .sizes import Texts, has_descriptors, texts_of
+from .sizes import has_descriptors
 
 MOST_KEPT = 8 << 20
 """Bytes of pieces that were read in part and are kept for the next rows: what HDF5 keeps of a dataset."""
@@ -26,7 +26,7 @@ class Rows:
     ----------
     dataset
         Of any number of dimensions; refused if it cannot be read from its file alone. If it holds texts, their lengths
-        are to be asked for (`lengths`) before HDF5 reads them.
+        are to be asked for (`sizes.texts_of`) before HDF5 reads them.
     """
 
     def __init__(self, dataset: h5py.Dataset) -> None:
@@ -51,20 +51,6 @@ class Rows:
             out = reader.read(start, min(stop, self.stored.shape[0]))
             self.kept = reader.kept if sum(values.nbytes for values in reader.kept.values()) <= MOST_KEPT else {}
         return out
-
-
-def lengths(dataset: h5py.Dataset, block: int, where: object) -> Texts:
-    """Return how long the texts of a dataset are; raise `SourceError` if a piece of it is stored with less than it has.
-
-    Parameters
-    ----------
-    block
-        Rows that are read at once.
-    where
-        What it is, in messages.
-    """
-    with reading(where):
-        return texts_of(dataset, block, where)
 
 
 @cache

@@ -124,7 +124,7 @@ def _width(dataset: h5py.Dataset) -> int:
     return 8 + int(addresses) if dataset.dtype.kind == "O" else int(dataset.id.get_type().get_size())
 
 
-def texts_of(dataset: h5py.Dataset, block: int, where: object = "texts") -> Texts:
+def texts_of(dataset: h5py.Dataset, block: int, where: object) -> Texts:
     """Return how long the texts of a dataset are; of variable ones their lengths are read, but not they themselves.
 
     Raises `SourceError` if HDF5 would never end when it reads them.

@@ -15,8 +15,8 @@ from ...errors import InputError, SourceError
 from .attributes import attribute, text
 from .blocks import Blocks
 from .file import member, members, reading
-from .rows import Rows, lengths
-from .sizes import TEXT_COPIES, Texts, check_held
+from .rows import Rows
+from .sizes import TEXT_COPIES, Texts, check_held, texts_of
 
 BLOCK = 65536
 """Rows per block."""
@@ -214,7 +214,11 @@ class Table:
         if h5py.check_string_dtype(dataset.dtype) is not None:
             texts = dataset.asstr()
             padded = h5py.check_string_dtype(dataset.dtype).length is not None
-            sizes = cache(lambda: lengths(dataset, BLOCK, where))
+
+            @cache
+            def sizes() -> Texts:
+                with reading(where):
+                    return texts_of(dataset, BLOCK, where)
 
             def read(start: int, stop: int) -> Any:
                 sizes()  # looks at what HDF5 would take as it is
