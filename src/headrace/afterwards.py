@@ -8,6 +8,9 @@ from typing import Any
 from .chunk import Chunk, Mask, StreamSpec
 from .contract import Contract, Shown
 
+Reading = Callable[[], Callable[[], Chunk]]
+"""Reads some cells from where they are, and returns what makes a chunk of them: that may be called in any thread."""
+
 
 class AddingStep(Shown):
     """Of a step."""
@@ -26,8 +29,8 @@ class AddingStep(Shown):
 class AddingWriter(Contract):
     """Of a writer whose sink `gives_back`."""
 
-    def again(self) -> Sequence[Callable[[], Chunk]]:
-        """Return what reads back the cells that were written, `X` alone: some with each call, in any thread."""
+    def again(self) -> Sequence[Reading]:
+        """Return what reads back the cells that were written, `X` alone, in order."""
         raise NotImplementedError(f"{type(self).__name__} does not read back what it wrote; its sink has no gives_back")
 
     def add(self, obsm: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ import headrace as hr
 from headrace.chunk import Holds
 from headrace.events import PassStarted
 from headrace.sources.arrays import ArraySource
+from headrace.stats import pairs
 from headrace.stats.gram import GramSums, Values
 
 LOGGED = [hr.NormalizeTotal(1e4), hr.Log1p()]
@@ -127,21 +128,21 @@ def test_all_genes_are_written_and_read(tmp_path: Path) -> None:
 
 
 def test_sparse_and_dense_products_are_the_same_numbers() -> None:
-    """The two loops, on values of any density."""
+    """The three loops, on values of any density: all genes dense, some (70 of 150 here), none."""
     rng = np.random.default_rng(1)
-    X = rng.normal(size=(300, 40)) * (rng.random((300, 40)) < rng.random(40))
-    source = ArraySource(X, pd.DataFrame(index=map(str, range(300))), pd.DataFrame(index=map(str, range(40))))
+    n, genes = 701, 150
+    X = rng.normal(size=(n, genes)) * (rng.random((n, genes)) < rng.random(genes))
+    source = ArraySource(X, pd.DataFrame(index=map(str, range(n))), pd.DataFrame(index=map(str, range(genes))))
     (chunk,) = source.read(source.refs(10**9))
     found = []
-    import headrace.stats.gram as module
-
-    for share in (0.0, 2.0):
+    for share in (0.0, 0.5, 2.0):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "DENSE", share)
-            sums = GramSums(Values(np.ones(40, dtype=bool)), np.full(40, 8.0), 300)
+            patch.setattr(pairs, "DENSE", share)
+            sums = GramSums(Values(np.ones(genes, dtype=bool)), np.full(genes, 8.0), n)
             sums.update(chunk)
             found.append(sums.result())
     np.testing.assert_array_equal(np.triu(found[0].products), np.triu(found[1].products))
+    np.testing.assert_array_equal(np.triu(found[0].products), np.triu(found[2].products))
     weight = sums.values.weights
     exact = (X.astype(np.float32).astype(np.float64)).T @ X.astype(np.float32).astype(np.float64)
     np.testing.assert_allclose(np.triu(found[0].products / np.outer(weight, weight)), np.triu(exact), atol=1e-9)

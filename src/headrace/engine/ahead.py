@@ -8,7 +8,9 @@ that matter are kept aside for all looks that follow.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,11 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from ..afterwards import Reading
 from ..chunk import Chunk, Mask, StreamSpec, csr
 from ..protocols import Executor, Step, Transform, Writer
 from ..stats import kernels
+from ..support.prefetch import prefetch
 from ..support.scratch import Scratch
 from .elsewhere import Elsewhere
 from .executors import MOST_THREADS, Threads
@@ -29,6 +33,9 @@ from .settings import Settings
 
 BYTES_PER_NNZ = 6
 """Of a value that is kept aside: 4, and 2 for its gene."""
+
+AHEAD = 2
+"""Chunks that are read back before a thread is free for them."""
 
 
 def why_not(steps: Sequence[Step], gives_back: bool, settings: Settings) -> str:
@@ -55,13 +62,14 @@ def why_not(steps: Sequence[Step], gives_back: bool, settings: Settings) -> str:
 
 
 def more(executor: Executor) -> Executor:
-    """Return twice as many threads: one that waits for the disk, or multiplies several chunks, would hold up all.
+    """Return some threads more, and many more chunks in flight: one that multiplies several would hold up all.
 
-    A chunk that is read back takes less than half of what one takes that is read from the source and written.
+    Of a chunk that is read back little is left.
     """
     if not isinstance(executor, Threads):
         return executor
-    return Threads(min(2 * executor.workers, MOST_THREADS), min(2 * executor.in_flight, MOST_THREADS))
+    workers = min(executor.workers + -(-executor.workers // 2), MOST_THREADS)
+    return Threads(workers, min(4 * executor.workers, MOST_THREADS))
 
 
 def purposes(steps: Sequence[Step]) -> list[list[str]]:
@@ -78,17 +86,17 @@ class RunAhead(Run):
         self.purposes = purposes(self.steps)
         self.over_source = self.steps[:-1]
         self.upto = len(self.nodes) - 1
-        self.items: Sequence[Callable[[], Chunk]] = ()
+        self.readings: Sequence[Reading] = ()
 
     def add(self, writer: Writer) -> None:
         """Take more looks at the cells that were written, and add arrays of `obsm` to them."""
-        self.items, self.before, aside = writer.again(), (), None
+        self.readings, self.before, aside = writer.again(), (), None
         self.executor = more(self.executor)
         while True:
             following = next_pass(self.nodes, self.spec)
             *_, stop = following.path
             if aside is not None:
-                self.items = aside.calls()
+                self.readings = aside.readings()
             if following.last:
                 for chunk in self._stream(Pass((stop,), (), last=True)):
                     writer.add(chunk.obsm)
@@ -114,14 +122,15 @@ class RunAhead(Run):
 
     def _read(self) -> Generator[tuple[Any, Chunk | None]]:
         """Yield what reads each chunk back, if something does."""
-        if self.items:
-            yield from ((item, None) for item in self.items)
+        if self.readings:
+            with closing(prefetch((read() for read in self.readings), AHEAD)) as read:
+                yield from ((made, None) for made in read)
         else:
             yield from super()._read()
 
     def _kept(self, ref: Any, chunk: Chunk | None) -> Chunk:
         """Read a chunk back."""
-        return ref() if self.items else super()._kept(ref, chunk)
+        return ref() if self.readings else super()._kept(ref, chunk)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,18 +181,22 @@ class Aside:
             self.file.write(values, self.size)
             self.size += values.nbytes
 
-    def calls(self) -> Sequence[Callable[[], Chunk]]:
+    def readings(self) -> Sequence[Reading]:
         """Return what reads them, a call for each chunk."""
-        return [lambda part=part: self._load(*part) for part in self.parts]  # type: ignore[misc] # bound now
+        return [partial(self._read, *part) for part in self.parts]
 
-    def _load(self, offset: int, n_obs: int, nnz: int) -> Chunk:
+    def _read(self, offset: int, n_obs: int, nnz: int) -> Callable[[], Chunk]:
         data, indptr = np.empty(nnz, dtype=np.float32), np.empty(n_obs + 1, dtype=np.int32)
         number = np.empty(nnz, dtype=self.dtype)
         read: tuple[npt.NDArray[Any], ...] = (data, indptr, number)
         for values in read:
             self.file.read(values, offset)
             offset += values.nbytes
-        return Chunk(csr(data, self.genes[number], indptr, self.n_vars), pd.DataFrame(index=range(n_obs)))
+        return partial(self._chunk, data, indptr, number)
+
+    def _chunk(self, data: npt.NDArray[Any], indptr: npt.NDArray[Any], number: npt.NDArray[Any]) -> Chunk:
+        X = csr(data, self.genes[number], indptr, self.n_vars)
+        return Chunk(X, pd.DataFrame(index=range(len(indptr) - 1)))
 
 
 def _sparse(chunk: Chunk) -> sparse.csr_array:

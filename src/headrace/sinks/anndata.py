@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from ..afterwards import Reading
 from ..chunk import Chunk, Matrix, StreamSpec
 from ..errors import without_docstrings
 from ..protocols import Sink, Writer
@@ -58,9 +58,10 @@ class InMemoryWriter(Writer):
             self.matrices.setdefault(name, []).append(X)
         self.add(chunk.obsm)
 
-    def again(self) -> Sequence[Callable[[], Chunk]]:
+    def again(self) -> Sequence[Reading]:
         """Return what gives the cells once more."""
-        return [partial(Chunk, X, pd.DataFrame(index=range(X.shape[0]))) for X in self.matrices[""]]
+        chunks = (Chunk(X, pd.DataFrame(index=range(X.shape[0]))) for X in self.matrices[""])
+        return [lambda chunk=chunk: lambda: chunk for chunk in chunks]  # type: ignore[misc] # bound now
 
     def add(self, obsm: Mapping[str, npt.NDArray[Any]]) -> None:
         """Keep arrays of cells."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil, inf, log2
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,29 +20,18 @@ from ..scaling import Scaling
 from ..support.locks import Lock
 from . import kernels
 from .moments import as_float
+from .pairs import Pairs, Rows
 
 Floats = npt.NDArray[np.float64]
 
 BATCH = 1 << 18
 """Values that are multiplied at once: as many as the processor's cache holds, since each is read for many pairs."""
 
-DENSE = 0.35
-"""Share of values that are not zero from which on a batch is multiplied as a dense matrix."""
-
 STRIPES = 32
 """Parts of the genes; each is added to by one thread at a time."""
 
 LARGEST_LOG = 1024.0
 """Above any logarithm of 1 + a normalised count, and what proportional fitting makes of it."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Values of some cells in chosen genes, less what zero is: CSR, with few bytes for a gene's number."""
-
-    indptr: npt.NDArray[np.int32]
-    indices: npt.NDArray[np.uint16]
-    data: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,19 +173,8 @@ class GramSums(Accumulator[Products]):
 
     def _multiply(self, batch: list[Rows]) -> None:
         """Add the products of some cells, a stripe of genes after the other, first those that no thread is at."""
-        lengths = np.concatenate([np.zeros(1, np.int64), *(np.diff(each.indptr) for each in batch)])
-        indptr = np.cumsum(lengths)
-        indices, data = (np.concatenate([getattr(each, name) for each in batch]) for name in ("indices", "data"))
-        n, n_rows = self.values.n, len(indptr) - 1
-        of: tuple[Any, ...]
-        if len(data) > DENSE * n * n_rows:
-            X = np.zeros((n_rows, n))
-            X[np.repeat(np.arange(n_rows), lengths[1:]), indices] = data
-            of, add = (X,), kernels.add_dense_products
-        else:
-            starts, (ends, places) = np.zeros(n + 1, np.int64), np.empty((2, len(data)), np.int32)
-            kernels.by_column(indptr, indices, starts, ends, places)
-            of, add = (starts, ends, places, indices, data), kernels.add_products
+        n = self.values.n
+        pairs = Pairs(batch, n)
         edges = np.linspace(0, n, STRIPES + 1).astype(np.int64)
         left = list(range(STRIPES))
         while left:
@@ -206,7 +183,7 @@ class GramSums(Accumulator[Products]):
                 free = left[0]
                 self.stripes[free].acquire()
             try:
-                add(*of, edges[free], edges[free + 1], self.products)
+                pairs.add(edges[free], edges[free + 1], self.products)
             finally:
                 self.stripes[free].release()
             left.remove(free)
@@ -223,12 +200,13 @@ class GramSums(Accumulator[Products]):
         if self.waiting:
             batch, self.waiting = self.waiting, []
             self._multiply(batch)
+        kernels.fold(self.products)
         return Products(self.n, self.totals, self.products)
 
     @staticmethod
     def memory(genes: int, threads: int = 8) -> int:
         """Predict its bytes, and those of LAPACK; the covariances take the place of the sums."""
-        return 8 * genes**2 + threads * 36 * BATCH + (16 << 20)
+        return 8 * genes**2 + threads * 64 * BATCH + (16 << 20)
 
 
 class LargestValues(Accumulator[Floats]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any, TypeVar
 
 from .retry import until
@@ -18,7 +18,7 @@ LONGEST_WAIT = 5.0
 """Seconds for which a thread that is to stop is waited for: a request may hang for minutes."""
 
 
-def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
+def prefetch(items: Iterable[Item], depth: int = 1) -> Generator[Item]:
     """Yield the items, computing up to `depth` of them before they are asked for.
 
     An exception of the iterator is raised where its item would have come. Closing the generator

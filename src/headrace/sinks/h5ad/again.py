@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ...afterwards import Reading
 from ...chunk import Chunk, csr
 from ...errors import OutputError
 from ...stats import kernels
@@ -138,28 +139,37 @@ class Again:
         self.file, self.stored, self.n_vars = file, stored, n_vars
         self.parts = [(*part, digest) for part, digest in zip(parts, digests, strict=True)]
 
-    def calls(self) -> Sequence[Callable[[], Chunk]]:
+    def readings(self) -> Sequence[Reading]:
         """Return a call for each part."""
         calls, row, value = [], 0, 0
         for n_rows, nnz, digest in self.parts:
-            calls.append(partial(self.read, row, value, n_rows, nnz, digest))
+            calls.append(partial(self._read, slice(row, row + n_rows), slice(value, value + nnz), digest))
             row, value = row + n_rows, value + nnz
         return calls
 
-    def read(self, row: int, value: int, n_rows: int, nnz: int, digest: int) -> Chunk:
-        """Return some rows, from a row and a value on; raise `OutputError` if they are not what was written."""
+    def _read(self, rows: slice, values: slice, digest: int) -> Callable[[], Chunk]:
+        """Read some rows."""
         data, indices, indptr = self.stored
-        values = data.read(self.file, value, value + nnz).astype(np.float32, copy=False)
-        columns = indices.read(self.file, value, value + nnz).astype(np.int32, copy=False)
-        ends = (indptr.read(self.file, row, row + n_rows + 1) - value).astype(np.int32, copy=False)
-        if ends[0] != 0 or ends[-1] != nnz or (np.diff(ends) < 0).any():
+        return partial(
+            self._chunk,
+            data.read(self.file, values.start, values.stop),
+            indices.read(self.file, values.start, values.stop),
+            indptr.read(self.file, rows.start, rows.stop + 1) - values.start,
+            digest,
+        )
+
+    def _chunk(self, values: npt.NDArray[Any], columns: npt.NDArray[Any], ends: npt.NDArray[Any], digest: int) -> Chunk:
+        """Make a chunk of rows that were read; raise `OutputError` if they are not what was written."""
+        data, indices = values.astype(np.float32, copy=False), columns.astype(np.int32, copy=False)
+        if ends[0] != 0 or ends[-1] != len(values) or (np.diff(ends) < 0).any():
             raise self._damaged()
-        X = csr(values, columns, ends, self.n_vars)
-        if kernels.inspect_csr(ends, columns, values, self.n_vars) & WRONG:
+        indptr = ends.astype(np.int32, copy=False)
+        X = csr(data, indices, indptr, self.n_vars)
+        if kernels.inspect_csr(indptr, indices, data, self.n_vars) & WRONG:
             raise self._damaged()
         if zlib.crc32(row_checksums(X).data) != digest:
             raise self._damaged()
-        return Chunk(X, pd.DataFrame(index=range(n_rows)))
+        return Chunk(X, pd.DataFrame(index=range(len(indptr) - 1)))
 
     def _damaged(self) -> OutputError:
         return OutputError(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from ...afterwards import Reading
 from ...chunk import Chunk, StreamSpec
 from ...protocols import Writer
 
@@ -42,7 +43,7 @@ class Apart(Writer):
         self.wait()
         self.last = self.thread.submit(self.writer.write, chunk)
 
-    def again(self) -> Sequence[Callable[[], Chunk]]:
+    def again(self) -> Sequence[Reading]:
         """Return what reads the cells back; that thread is not needed for it."""
         self.wait()
         return self.thread.submit(self.writer.again).result()

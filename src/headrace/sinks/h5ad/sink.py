@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from ...afterwards import Reading
 from ...chunk import Chunk, Matrix, StreamSpec
 from ...protocols import Sink, Writer
 from ...support.atomic import Partial, atomic_file
@@ -154,7 +155,7 @@ class H5adWriter(Writer):
         self.add(chunk.obsm)
         self.n_obs += chunk.n_obs
 
-    def again(self) -> Sequence[Callable[[], Chunk]]:
+    def again(self) -> Sequence[Reading]:
         """Return what reads X back: as much with each call as was written at once."""
         with self.told():
             self.storage.outbox.flush()
@@ -163,7 +164,7 @@ class H5adWriter(Writer):
             assert isinstance(X, SparseWriter)
             self.handles = self.opened()
             stored = (X.data.stored(), X.indices.stored(), X.indptr.stored())
-        return Again(self.handles, stored, X.n_vars, X.parts, self.rows["X"].parts).calls()
+        return Again(self.handles, stored, X.n_vars, X.parts, self.rows["X"].parts).readings()
 
     def add(self, obsm: Mapping[str, npt.NDArray[Any]]) -> None:
         """Append rows to arrays of cells."""
