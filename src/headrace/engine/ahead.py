@@ -8,7 +8,6 @@ that matter are kept aside for all looks that follow.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,6 @@ from ..afterwards import Reading
 from ..chunk import Chunk, Mask, StreamSpec, csr
 from ..protocols import Executor, Step, Transform, Writer
 from ..stats import kernels
-from ..support.prefetch import prefetch
 from ..support.scratch import Scratch
 from .elsewhere import Elsewhere
 from .executors import MOST_THREADS, Threads
@@ -34,8 +32,8 @@ from .settings import Settings
 BYTES_PER_NNZ = 6
 """Of a value that is kept aside: 4, and 2 for its gene."""
 
-AHEAD = 2
-"""Chunks that are read back before a thread is free for them."""
+READERS = Threads(workers=2, in_flight=4)
+"""What reads chunks back, before a thread is free for them: a disk gives more if it is asked for two at a time."""
 
 
 def why_not(steps: Sequence[Step], gives_back: bool, settings: Settings) -> str:
@@ -123,8 +121,8 @@ class RunAhead(Run):
     def _read(self) -> Generator[tuple[Any, Chunk | None]]:
         """Yield what reads each chunk back, if something does."""
         if self.readings:
-            with closing(prefetch((read() for read in self.readings), AHEAD)) as read:
-                yield from ((made, None) for made in read)
+            readers = READERS if isinstance(self.executor, Threads) else self.executor
+            yield from ((made, None) for made in readers.map(lambda read: read(), self.readings))
         else:
             yield from super()._read()
 
