@@ -17,7 +17,7 @@ import pytest
 from scipy import sparse
 
 import headrace as hr
-from headrace.sinks.h5ad.digests import RowDigest, row_checksums, text_checksum
+from headrace.sinks.h5ad.digests import RowDigest, digests, row_checksums, text_checksum
 from headrace.sinks.h5ad.verify import UNRECORDED
 from headrace.sources.arrays import ArraySource
 from tests.conftest import LIVER
@@ -242,6 +242,58 @@ def test_numbers_without_a_checksum(name: str, compression: Any, tmp_path: Path)
         last = tuple(size - 1 for size in file[name].shape)
         file[name][last] = file[name][last] + 1
     assert hr.verify_h5ad(path).problems
+
+
+def tables() -> ArraySource:
+    """With a table as scanpy's of markers, longer than a block of what is read at once."""
+    n = 70_000
+    table = np.empty(
+        n, dtype=[("text", object), ("short", "U5"), ("score", "f4"), ("count", "i8"), ("pair", "f8", (2,))]
+    )
+    table["text"], table["short"] = [f"gene {i}" for i in range(n)], "déjà"
+    for name in ("score", "count"):
+        table[name] = np.arange(n)
+    table["pair"] = np.arange(2.0 * n).reshape(n, 2)
+    source = held()
+    return ArraySource(source.X, source.obs, source.var, uns={"mine": {"table": table}})
+
+
+def test_tables_are_written_as_anndata_writes_them(tmp_path: Path) -> None:
+    source, path = tables(), tmp_path / "x.h5ad"
+    hr.Plan(source).write_h5ad(path)
+    table = source.spec.uns["mine"]["table"]
+    got = ad.read_h5ad(path).uns["mine"]["table"]
+    assert got.dtype.names == table.dtype.names
+    for name in table.dtype.names:
+        np.testing.assert_array_equal(got[name].astype(table.dtype[name].base), table[name])
+    with h5py.File(path) as file, h5py.File(tmp_path / "theirs.h5", "w") as theirs:
+        ad.io.write_elem(theirs, "table", table)
+        ours = file["uns/mine/table"]
+        assert ours.dtype == theirs["table"].dtype
+        assert dict(ours.attrs) == dict(theirs["table"].attrs)
+
+
+@pytest.mark.parametrize("column", ["text", "short", "score", "count", "pair"])
+@pytest.mark.parametrize("row", [0, 65_535, 65_536, 69_999])
+@pytest.mark.parametrize("before", [False, True], ids=["now", "of before"])
+def test_it_finds_a_changed_entry_of_a_table(column: str, row: int, before: bool, tmp_path: Path) -> None:
+    """Also in files of before tables had a digest of their own."""
+    path = tmp_path / "x.h5ad"
+    hr.Plan(tables()).write_h5ad(path)
+    if before:
+        with h5py.File(path, "r+") as file:
+            group = file["uns/headrace/digests"]
+            del group["tables"]
+            group["text"][()] = f"{digests(file, tables=False)['text']:08x}"
+    assert hr.verify_h5ad(path).problems == ()
+    with h5py.File(path, "r+") as file:
+        entry = file["uns/mine/table"]
+        one = entry[row]
+        one[column] = "other" if column in ("text", "short") else one[column] + 1
+        entry[row] = one
+    assert hr.verify_h5ad(path).problems == (
+        f"the {'text' if before else 'tables'} of the file are not what was written",
+    )
 
 
 def test_a_dense_matrix(tmp_path: Path) -> None:

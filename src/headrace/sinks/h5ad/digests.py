@@ -20,6 +20,7 @@ from ...stats import kernels
 
 WHERE = "uns/headrace/digests"
 ROWS = "rows"
+TABLES = "tables"
 BLOCK = 1 << 16
 
 DICT = {"encoding-type": "dict", "encoding-version": "0.1.0"}
@@ -110,12 +111,21 @@ def is_encoded(file: h5py.File) -> bool:
     return all(right)
 
 
-def digests(file: h5py.File, marks: Mapping[str, int] | None = None) -> dict[str, int]:
+def digests(file: h5py.File, marks: Mapping[str, int] | None = None, tables: bool = True) -> dict[str, int]:
     """Return the digests of all attributes, text, single values, and arrays without a checksum, as they are read now.
 
-    Matrices are left out: their rows have a digest of their own. `marks` of texts, if known, spare reading these.
+    Matrices are left out: their rows have a digest of their own.
+
+    Parameters
+    ----------
+    marks
+        Of texts, if known: they spare reading these.
+    tables
+        Whether structured arrays have a digest of their own, `TABLES`; files of earlier versions have them among the
+        texts, every number as one.
     """
     known = marks or {}
+    records: int | None = None
     arrays = attributes = text = scalars = zlib.crc32(b"headrace")
     names: list[str] = []
     file.visit(names.append)
@@ -138,12 +148,27 @@ def digests(file: h5py.File, marks: Mapping[str, int] | None = None) -> dict[str
                 for start in range(0, len(entry), BLOCK):
                     mark = text_checksum(entry.asstr()[start : start + BLOCK], mark)
             text = zlib.crc32(f"{name} {mark}".encode(), text)
-        elif entry.dtype.kind == "V":  # records, whose texts are elsewhere in the file
+        elif entry.dtype.kind == "V" and tables:  # their texts are elsewhere in the file
+            for start in range(0, len(entry), BLOCK):
+                records = _record_checksum(entry[start : start + BLOCK], records or 0)
+        elif entry.dtype.kind == "V":
             text = zlib.crc32(f"{name} {entry[()].tolist()}".encode(), text)
         elif not entry.fletcher32 and name not in matrices:
             for start in range(0, len(entry), BLOCK):
                 arrays = zlib.crc32(entry[start : start + BLOCK].tobytes(), arrays)
-    return {"arrays": arrays, "attributes": attributes, "scalars": scalars, "text": text}
+    found = {"arrays": arrays, "attributes": attributes, "scalars": scalars, "text": text}
+    return found if records is None else {**found, TABLES: records}
+
+
+def _record_checksum(values: npt.NDArray[Any], before: int) -> int:
+    """Return a checksum of structured values, column by column, after that of those before them."""
+    columns = [values[name] for name in values.dtype.names] if values.dtype.names else [values]
+    for column in columns:
+        if column.dtype.hasobject:
+            before = text_checksum(column.ravel().tolist(), before)
+        else:
+            before = zlib.crc32(np.ascontiguousarray(column).tobytes(), before)
+    return before
 
 
 def matrix_parts(file: h5py.File) -> set[str]:

@@ -23,7 +23,7 @@ MOST_OF_A_COLUMN = 64
 
 
 def write_element(group: h5py.Group, key: str, value: Any) -> None:
-    """Write a value: dictionaries, text, numbers and arrays of numbers here, anything else by anndata.
+    """Write a value: dictionaries, text, numbers, arrays of numbers and tables here, anything else by anndata.
 
     Parameters
     ----------
@@ -47,11 +47,13 @@ def write_element(group: h5py.Group, key: str, value: Any) -> None:
         _encode(group.create_dataset(key, data=value), "numeric-scalar", "0.2.0")
     elif type(value) is np.ndarray and value.dtype.kind in "biuf" and value.ndim:
         _encode(group.create_dataset(key, data=value), "array", "0.2.0")
+    elif isinstance(value, np.ndarray) and value.dtype.names:
+        check_columns(f"{group.name[1:]}/{key}", value.dtype)
+        stored = group.create_dataset(key, data=value.astype(_stored_type(value.dtype)))
+        _encode(stored, "rec-array", "0.2.0")
     else:
         from anndata.io import write_elem
 
-        if isinstance(value, np.ndarray) and value.dtype.names:
-            check_columns(f"{group.name[1:]}/{key}", value.dtype)
         write_elem(group, key, value)
 
 
@@ -76,13 +78,18 @@ def check_columns(what: str, dtype: np.dtype[Any]) -> None:
 
 def _fits(dtype: np.dtype[Any], n: int) -> bool:
     """Return whether HDF5 can describe the first columns of a type, by trying it in memory."""
-    fields = [(name, h5py.string_dtype() if dtype[name].kind in "OU" else dtype[name]) for name in dtype.names or ()]
+    fields = _stored_type(dtype)
     with h5py.File("columns", "w", driver="core", backing_store=False, libver=LIBVER) as file:
         try:
             file.create_dataset("table", shape=(0,), dtype=np.dtype(fields[:n]))
         except ValueError:
             return False
     return True
+
+
+def _stored_type(dtype: np.dtype[Any]) -> list[tuple[str, Any]]:
+    """Return the columns of a structured array as they are stored: text is of any length."""
+    return [(name, h5py.string_dtype() if dtype[name].kind in "OU" else dtype[name]) for name in dtype.names or ()]
 
 
 def empty_dict(group: h5py.Group, name: str) -> None:
