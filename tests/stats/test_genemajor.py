@@ -41,3 +41,25 @@ def test_ranks_are_scipys_and_damage_is_noticed(monkeypatch: pytest.MonkeyPatch)
             ranked.among_all()
         seen._file.write(byte, at)
     np.testing.assert_array_equal(ranked.among_all()[0], sums)
+
+
+@pytest.mark.parametrize("n", [160, 3000])
+def test_ranks_of_few_and_of_many_values_of_either_sign(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few are compared, many sorted by their digits; genes are ranked in several threads, or one is too large for that."""
+    rng = np.random.default_rng(n)
+    X = rng.normal(size=(n, 12)).round(2).astype(np.float32) * (rng.random((n, 12)) < rng.random(12))
+    X[:, 0] = 10.0 ** rng.integers(-30, 30, n)
+    batch = rng.choice(["p", "q"], n)
+    chosen = [batch == name for name in "pq"]
+    ranks = stats.rankdata(X, axis=0)
+    for most in (2 << 20, 8 * n, n):
+        monkeypatch.setattr(genemajor, "MOST", most)
+        _, ranked = collected(X, batch)
+        sums, ties = ranked.among_all()
+        beside, beside_ties = ranked.beside(0)
+        for gene in range(12):
+            counts = np.unique(X[:, gene], return_counts=True)[1].astype(np.float64)
+            assert ties[gene] == (counts**3 - counts).sum() == beside_ties[1, gene]
+            for code in (0, 1):
+                assert sums[code, gene] == ranks[chosen[code], gene].sum()
+            assert beside[1, gene] == sums[1, gene]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ from scipy import sparse
 from ..chunk import Chunk
 from ..errors import SourceError
 from ..protocols import Accumulator
+from ..support.memory import n_cores
 from ..support.places import temporary
 from ..support.scratch import Scratch
+from ..support.workers import Workers
 from . import kernels
 from .groups import Groups
 from .representation import Representation
@@ -31,7 +33,10 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 MOST = 2 << 20
-"""Values that are collected, and values of genes that are ranked at once; of one gene all are."""
+"""Values that are collected, and values of genes that are ranked at once, in all threads; of one gene all are."""
+
+MOST_RANKERS = 8
+"""Threads that rank: each has genes of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,40 +208,66 @@ class RankSums:
     def among_all(self) -> tuple[Floats, Floats]:
         """Return sums of ranks among all cells, shape (groups + 1, genes), and t**3 - t of ties, shape (genes,)."""
         sums, ties = np.zeros((self.n_seen, len(self.sizes))), np.zeros(self.n_seen)
-        for start, stop, indptr, values, codes in self._bands():
-            kernels.rank_sums(indptr, values, codes, self.sizes, sums[start:stop], ties[start:stop])
+
+        def rank(some: slice, indptr: Ints, values: npt.NDArray[np.float32], codes: npt.NDArray[Any]) -> None:
+            kernels.rank_sums(indptr, values, codes, self.sizes, sums[some], ties[some])
+
+        self._rank(rank)
         return self._asked(sums).T, self._asked(ties)
 
     def beside(self, reference: int) -> tuple[Floats, Floats]:
         """Return both, shape (groups + 1, genes), where each group is ranked beside the group of reference alone."""
         shape = (self.n_seen, len(self.sizes))
         sums, ties = np.zeros(shape), np.zeros(shape)
-        for start, stop, indptr, values, codes in self._bands():
-            some = slice(start, stop)
+
+        def rank(some: slice, indptr: Ints, values: npt.NDArray[np.float32], codes: npt.NDArray[Any]) -> None:
             kernels.rank_sums_beside(indptr, values, codes, self.sizes, reference, sums[some], ties[some])
+
+        self._rank(rank)
         return self._asked(sums).T, self._asked(ties).T
 
     def _asked(self, values: Floats) -> Floats:
         return values if self.genes is None else values[self.genes]
 
-    def _bands(self) -> Iterator[tuple[int, int, Ints, npt.NDArray[np.float32], npt.NDArray[Any]]]:
-        """Yield first and last-plus-one gene, where each begins, values and groups, of as many as fit."""
+    def _rank(self, rank: Callable[[slice, Ints, npt.NDArray[np.float32], npt.NDArray[Any]], None]) -> None:
+        """Call a function with genes, where each begins, values and groups: in several threads, if all fit."""
         total = np.zeros(self.n_seen + 1, dtype=np.int64)
         for run in self.runs:
             total += run.indptr
-        start = 0
-        while start < self.n_seen:
-            stop = int(np.searchsorted(total, total[start] + MOST, side="right")) - 1
-            stop = min(max(stop, start + 1), self.n_seen)
-            indptr = total[start : stop + 1] - total[start]
-            values = np.empty(indptr[-1], dtype=np.float32)
-            codes = np.empty(indptr[-1], dtype=self.runs[0].kind if self.runs else np.uint16)
-            free = indptr[:-1].copy()
-            for run in self.runs:
-                own = run.indptr[start : stop + 1].astype(np.int64)
-                lengths = np.diff(own)
-                to = np.repeat(free - (own[:-1] - own[0]), lengths) + np.arange(own[-1] - own[0])
-                values[to], codes[to] = run.genes(start, stop)
-                free += lengths
-            yield start, stop, indptr, values, codes
-            start = stop
+        threads = min(n_cores(), MOST_RANKERS)
+        if np.diff(total).max(initial=0) > MOST // threads:
+            threads = 1
+        bands = list(_bands(total, MOST // threads))
+        with Workers(threads, "headrace-ranks") as pool:
+            ends = [pool.submit(lambda band: rank(band, *self._gathered(total, band)), band) for band in bands]
+            try:
+                for end in ends:
+                    end.result()
+            finally:
+                for end in ends:
+                    end.cancel()
+
+    def _gathered(self, total: Ints, band: slice) -> tuple[Ints, npt.NDArray[np.float32], npt.NDArray[Any]]:
+        """Return where each gene of a band begins, and the values and groups of all runs."""
+        start, stop = band.start, band.stop
+        indptr = total[start : stop + 1] - total[start]
+        values = np.empty(indptr[-1], dtype=np.float32)
+        codes = np.empty(indptr[-1], dtype=self.runs[0].kind if self.runs else np.uint16)
+        free = indptr[:-1].copy()
+        for run in self.runs:
+            own = run.indptr[start : stop + 1].astype(np.int64)
+            lengths = np.diff(own)
+            to = np.repeat(free - (own[:-1] - own[0]), lengths) + np.arange(own[-1] - own[0])
+            values[to], codes[to] = run.genes(start, stop)
+            free += lengths
+        return indptr, values, codes
+
+
+def _bands(total: Ints, most: int) -> Iterator[slice]:
+    """Yield consecutive genes with no more than `most` values, but at least one gene."""
+    start, n = 0, len(total) - 1
+    while start < n:
+        stop = int(np.searchsorted(total, total[start] + most, side="right")) - 1
+        stop = min(max(stop, start + 1), n)
+        yield slice(start, stop)
+        start = stop

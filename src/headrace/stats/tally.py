@@ -140,7 +140,7 @@ class Tally:
             self._spare.append(np.asarray(full.base))
 
     def _count(self, keys: Keys) -> None:
-        kernels.sort_keys(keys, np.empty_like(keys))
+        kernels.sort_keys(keys, np.empty_like(keys), 0)
         counts = np.empty(len(keys), dtype=np.uint32)
         n = kernels.squeeze(keys, counts)
         if n:

@@ -23,8 +23,8 @@ from .gram import (
     shifted_dense_rows,
     shifted_rows,
 )
-from .histograms import add_counts, count_either, merge_counts, sort_keys, squeeze, sum_counts, sum_table
-from .ranks import rank_sums, rank_sums_beside
+from .histograms import add_counts, count_either, merge_counts, squeeze, sum_counts, sum_table
+from .ranks import rank_sums, rank_sums_beside, sort_keys
 from .row_checksums import checksum_dense_rows, checksum_rows, row_sums
 from .rows import (
     OVERFLOW,

@@ -6,9 +6,6 @@ import numpy as np
 
 from .compiled import compiled
 
-_DIGIT_BITS = 11
-_DIGITS = 1 << _DIGIT_BITS
-
 
 @compiled
 def add_counts(indptr, indices, data, rows, done, table, first, keys, n):  # type: ignore[no-untyped-def]
@@ -38,35 +35,6 @@ def add_counts(indptr, indices, data, rows, done, table, first, keys, n):  # typ
                         keys[n] = (gene << np.uint64(31)) | np.uint64(np.int64(values[k]))
                         n += 1
     return len(rows), n
-
-
-@compiled
-def sort_keys(keys, other):  # type: ignore[no-untyped-def]
-    """Put keys in order, digit by digit from the last; `other` is as long, and holds anything.
-
-    Up to eight times faster than numpy, which takes long with some processors that have AVX512.
-    """
-    used, first = np.uint64(0), keys[0] if len(keys) else np.uint64(0)
-    for k in range(len(keys)):
-        used |= keys[k] ^ first
-    starts = np.empty(_DIGITS + 1, np.int64)
-    here, there, moved = keys, other, False
-    for bit in range(0, 64, _DIGIT_BITS):
-        shift = np.uint64(bit)
-        if (used >> shift) & np.uint64(_DIGITS - 1):  # else this digit is the same in all
-            starts[:] = 0
-            for k in range(len(here)):
-                starts[((here[k] >> shift) & np.uint64(_DIGITS - 1)) + np.uint64(1)] += 1
-            for digit in range(_DIGITS):
-                starts[digit + 1] += starts[digit]
-            for k in range(len(here)):
-                digit = (here[k] >> shift) & np.uint64(_DIGITS - 1)
-                there[np.uint64(starts[digit])] = here[k]
-                starts[digit] += 1
-            here, there = there, here
-            moved = not moved
-    if moved:
-        keys[:] = other
 
 
 @compiled

@@ -1,10 +1,62 @@
-"""Sums of ranks by group, gene by gene, with the zeros that are not stored."""
+"""Sorted values, and sums of their ranks by group, gene by gene, with the zeros that are not stored."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from .compiled import compiled
+
+_DIGIT_BITS = 11
+_DIGITS = 1 << _DIGIT_BITS
+_FEW = 200
+"""Keys that are sorted sooner by comparing them."""
+
+_SIGN = np.uint32(1 << 31)
+_ZERO = np.uint64(1 << 31)
+"""What `_keys` makes of 0."""
+
+
+@compiled
+def sort_keys(keys, other, first_bit):  # type: ignore[no-untyped-def]
+    """Put keys in order by their bits from one on, digit by digit from the last; `other` is as long, of any content.
+
+    Up to eight times faster than numpy, which takes long with some processors that have AVX512.
+    """
+    if len(keys) < _FEW:
+        keys.sort()
+        return
+    used, first = np.uint64(0), keys[0]
+    for k in range(len(keys)):
+        used |= keys[k] ^ first
+    starts = np.empty(_DIGITS + 1, np.int64)
+    here, there, moved = keys, other, False
+    for bit in range(first_bit, 64, _DIGIT_BITS):
+        shift = np.uint64(bit)
+        if (used >> shift) & np.uint64(_DIGITS - 1):  # else this digit is the same in all
+            starts[:] = 0
+            for k in range(len(here)):
+                starts[((here[k] >> shift) & np.uint64(_DIGITS - 1)) + np.uint64(1)] += 1
+            for digit in range(_DIGITS):
+                starts[digit + 1] += starts[digit]
+            for k in range(len(here)):
+                digit = (here[k] >> shift) & np.uint64(_DIGITS - 1)
+                there[np.uint64(starts[digit])] = here[k]
+                starts[digit] += 1
+            here, there = there, here
+            moved = not moved
+    if moved:
+        keys[:] = other
+
+
+@compiled
+def _sorted(values, codes, keys, other):  # type: ignore[no-untyped-def]
+    """Return the values in order, as whole numbers that have their order, and below them their groups."""
+    for k in range(len(values)):
+        bits = np.float32(values[k] + np.float32(0.0)).view(np.uint32)  # -0.0 is 0
+        bits = ~bits if bits & _SIGN else bits | _SIGN
+        keys[k] = (np.uint64(bits) << np.uint64(32)) | np.uint64(codes[k])
+    sort_keys(keys[: len(values)], other[: len(values)], 32)
+    return keys[: len(values)]
 
 
 @compiled
@@ -15,30 +67,31 @@ def rank_sums(indptr, values, codes, sizes, sums, ties):  # type: ignore[no-unty
     group. `sums` has shape (genes, groups); `ties` (genes,) gets the sum of t**3 - t over ties of t cells.
     """
     n_cells = sizes.sum()
+    keys, other = np.empty((2, np.max(np.diff(indptr))), np.uint64)
     for gene in range(len(indptr) - 1):
-        x, groups = values[indptr[gene] : indptr[gene + 1]], codes[indptr[gene] : indptr[gene + 1]]
-        order = np.argsort(x)
+        start, stop = indptr[gene], indptr[gene + 1]
+        x = _sorted(values[start:stop], codes[start:stop], keys, other)
         zeros = sizes.copy()
-        for k in range(len(groups)):
-            zeros[groups[k]] -= 1
+        for k in range(start, stop):
+            zeros[codes[k]] -= 1
         n_zeros = n_cells - len(x)
         before, at = 0, 0
         tied = 0.0
         done = False  # with the zeros
         while at < len(x) or not done:
-            if not done and (at == len(x) or x[order[at]] > 0):
+            if not done and (at == len(x) or x[at] >> np.uint64(32) > _ZERO):
                 middle = before + 0.5 * (n_zeros + 1)
                 for group in range(len(sizes)):
                     sums[gene, group] += zeros[group] * middle
                 n, done = n_zeros, True
             else:
-                start = at
-                while at < len(x) and x[order[at]] == x[order[start]]:
+                begin = at
+                while at < len(x) and x[at] >> np.uint64(32) == x[begin] >> np.uint64(32):
                     at += 1
-                n = at - start
+                n = at - begin
                 middle = before + 0.5 * (n + 1)
-                for k in range(start, at):
-                    sums[gene, groups[order[k]]] += middle
+                for k in range(begin, at):
+                    sums[gene, np.uint32(x[k])] += middle
             t = np.float64(n)
             tied += t * t * t - t
             before += n
@@ -53,31 +106,32 @@ def rank_sums_beside(indptr, values, codes, sizes, reference, sums, ties):  # ty
     """
     n_groups = len(sizes)
     count = np.zeros(n_groups, dtype=np.int64)
+    keys, other = np.empty((2, np.max(np.diff(indptr))), np.uint64)
     for gene in range(len(indptr) - 1):
-        x, groups = values[indptr[gene] : indptr[gene + 1]], codes[indptr[gene] : indptr[gene + 1]]
-        order = np.argsort(x)
+        start, stop = indptr[gene], indptr[gene + 1]
+        x = _sorted(values[start:stop], codes[start:stop], keys, other)
         zeros = sizes.copy()
-        for k in range(len(groups)):
-            zeros[groups[k]] -= 1
+        for k in range(start, stop):
+            zeros[codes[k]] -= 1
         before = np.zeros(n_groups, dtype=np.int64)
         at = 0
         alone = 0.0
         done = False
         while at < len(x) or not done:
-            start = at
-            if not done and (at == len(x) or x[order[at]] > 0):
+            begin = at
+            if not done and (at == len(x) or x[at] >> np.uint64(32) > _ZERO):
                 done = True
                 count[:] = zeros
             else:
-                while at < len(x) and x[order[at]] == x[order[start]]:
-                    count[groups[order[at]]] += 1
+                while at < len(x) and x[at] >> np.uint64(32) == x[begin] >> np.uint64(32):
+                    count[np.uint32(x[at])] += 1
                     at += 1
             of_reference = count[reference]
             r = np.float64(of_reference)
             alone += r * r * r - r
             # of the zeros all groups, else those that have this value
-            for k in range(n_groups if at == start else at - start):
-                group = k if at == start else np.int64(groups[order[start + k]])
+            for k in range(n_groups if at == begin else at - begin):
+                group = k if at == begin else np.int64(np.uint32(x[begin + k]))
                 n = count[group]
                 if n > 0 and group != reference:
                     sums[gene, group] += n * (before[group] + before[reference] + 0.5 * (n + of_reference + 1))
