@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,17 @@ import numpy.typing as npt
 
 from ..chunk import Chunk
 from ..protocols import Accumulator
+from ..support.locks import Lock
 
 
 class Combined(Accumulator[tuple[Any, Any]]):
-    """Two accumulators that see the same cells; either may be None."""
+    """Two accumulators that see the same cells, one thread at each; either may be None."""
+
+    parallel = True
 
     def __init__(self, left: Accumulator[Any] | None, right: Accumulator[Any] | None) -> None:
         self.left, self.right = left, right
+        self.locks = Lock(), Lock()
 
     @property
     def both(self) -> list[Accumulator[Any]]:
@@ -40,8 +45,10 @@ class Combined(Accumulator[tuple[Any, Any]]):
 
     def update(self, chunk: Chunk) -> None:
         """Add the cells of one chunk."""
-        for one in self.both:
-            one.update(chunk)
+        for one, lock in zip((self.left, self.right), self.locks, strict=True):
+            if one is not None:
+                with nullcontext() if one.parallel else lock:
+                    one.update(chunk)
 
     def merge(self, other: Combined) -> None:
         """Add all that `other` has seen."""

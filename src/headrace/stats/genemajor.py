@@ -7,8 +7,6 @@ All of a gene is then read from every run.
 from __future__ import annotations
 
 import copy
-import itertools
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +29,7 @@ from .representation import Representation
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Marks = npt.NDArray[np.uint64]
 
 MOST = 2 << 20
 """Values that are collected, and values of genes that are ranked at once, in all threads; of one gene all are."""
@@ -62,7 +61,7 @@ class Run:
     kind: Any
     file: Scratch | None = None
     at: int = 0
-    checksums: Ints | None = None
+    checksums: Marks | None = None
 
     def genes(self, start: int, stop: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
         """Return values and groups of some genes."""
@@ -80,11 +79,11 @@ class Run:
         return values, codes
 
 
-def _checksums(indptr: npt.NDArray[Any], values: npt.NDArray[np.float32], codes: npt.NDArray[Any]) -> Ints:
-    """Return a checksum of each gene's values and groups, shape (genes,)."""
-    edges = (indptr.astype(np.int64) - int(indptr[0])).tolist()
-    sums = (zlib.crc32(codes[a:b].data, zlib.crc32(values[a:b].data)) for a, b in itertools.pairwise(edges))
-    return np.fromiter(sums, np.int64, len(edges) - 1)
+def _checksums(indptr: npt.NDArray[Any], values: npt.NDArray[np.float32], codes: npt.NDArray[Any]) -> Marks:
+    """Return a checksum of each gene's values and groups, shape (genes,); their order is of no matter to ranks."""
+    marks = np.empty((len(indptr) - 1, 2), dtype=np.uint64)
+    kernels.checksum_rows(indptr.astype(np.int64) - int(indptr[0]), codes, values, values.view(np.uint32), marks)
+    return marks[:, 1].copy()
 
 
 class ValuesByGene(Accumulator["RankSums"]):
@@ -166,12 +165,15 @@ class ValuesByGene(Accumulator["RankSums"]):
 
     def _turned(self) -> Run:
         """Return what waits, gene by gene."""
-        X = self.waiting[0][0]
-        if len(self.waiting) > 1:
-            X = sparse.csr_array(sparse.vstack([X for X, _ in self.waiting], format="csr"))
-        by_gene = sparse.csc_array(X)
-        codes = np.concatenate([codes for _, codes in self.waiting])
-        return Run(by_gene.indptr.astype(np.uint32), by_gene.data, codes[by_gene.indices], self.kind)
+        indptr = np.zeros(self.n_vars + 1, dtype=np.int64)
+        for X, _ in self.waiting:
+            kernels.count_genes(X.indices, indptr[1:])
+        indptr = np.cumsum(indptr)
+        values, codes = np.empty(indptr[-1], dtype=np.float32), np.empty(indptr[-1], dtype=self.kind)
+        cursor = indptr[:-1].copy()
+        for X, groups in self.waiting:
+            kernels.turn(X.indptr, X.indices, X.data, groups, cursor, values, codes)
+        return Run(indptr.astype(np.uint32), values, codes, self.kind)
 
     def _put_away(self) -> None:
         """Move what waits to the file."""
@@ -253,13 +255,10 @@ class RankSums:
         indptr = total[start : stop + 1] - total[start]
         values = np.empty(indptr[-1], dtype=np.float32)
         codes = np.empty(indptr[-1], dtype=self.runs[0].kind if self.runs else np.uint16)
-        free = indptr[:-1].copy()
+        cursor = indptr[:-1].copy()
         for run in self.runs:
             own = run.indptr[start : stop + 1].astype(np.int64)
-            lengths = np.diff(own)
-            to = np.repeat(free - (own[:-1] - own[0]), lengths) + np.arange(own[-1] - own[0])
-            values[to], codes[to] = run.genes(start, stop)
-            free += lengths
+            kernels.append_genes(own - own[0], *run.genes(start, stop), cursor, values, codes)
         return indptr, values, codes
 
 

@@ -24,7 +24,7 @@ from .gram import (
     shifted_rows,
 )
 from .histograms import add_counts, count_either, merge_counts, squeeze, sum_counts, sum_table
-from .ranks import rank_sums, rank_sums_beside, sort_keys
+from .ranks import append_genes, rank_sums, rank_sums_beside, sort_keys, turn
 from .row_checksums import checksum_dense_rows, checksum_rows, row_sums
 from .rows import (
     OVERFLOW,
@@ -100,6 +100,7 @@ __all__ = [
     "add_rounded",
     "add_whole",
     "add_wide",
+    "append_genes",
     "arcsinh",
     "by_column",
     "checksum_dense_rows",
@@ -173,6 +174,7 @@ __all__ = [
     "to_float32",
     "to_int32",
     "top_sums",
+    "turn",
     "unlzf",
     "unshuffle",
     "unshuffle4",

@@ -49,6 +49,30 @@ def sort_keys(keys, other, first_bit):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def turn(indptr, indices, data, codes, cursor, out_values, out_codes):  # type: ignore[no-untyped-def]
+    """Put the values of cells, and the cells' groups, to those of their genes: the next of gene j go to `cursor[j]`."""
+    for r in range(len(indptr) - 1):
+        for k in range(indptr[r], indptr[r + 1]):
+            j = np.uint32(indices[k])
+            to = cursor[j]
+            out_values[to] = data[k]
+            out_codes[to] = codes[r]
+            cursor[j] = to + 1
+
+
+@compiled
+def append_genes(indptr, values, codes, cursor, out_values, out_codes):  # type: ignore[no-untyped-def]
+    """Put the values and groups of some genes, one gene after the other, to where the next of each go."""
+    for gene in range(len(cursor)):
+        start, to = indptr[gene], cursor[gene]
+        n = indptr[gene + 1] - start
+        for k in range(n):
+            out_values[to + k] = values[start + k]
+            out_codes[to + k] = codes[start + k]
+        cursor[gene] = to + n
+
+
+@compiled
 def _sorted(values, codes, keys, other):  # type: ignore[no-untyped-def]
     """Return the values in order, as whole numbers that have their order, and below them their groups."""
     for k in range(len(values)):
