@@ -19,6 +19,7 @@ from scipy import sparse
 from ..chunk import Chunk
 from ..errors import SourceError
 from ..protocols import Accumulator
+from ..support.locks import Lock
 from ..support.memory import n_cores
 from ..support.places import temporary
 from ..support.scratch import Scratch
@@ -30,6 +31,8 @@ from .representation import Representation
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Marks = npt.NDArray[np.uint64]
+Lot = list[tuple[sparse.csr_array, npt.NDArray[Any]]]
+"""Cells, and their groups."""
 
 MOST = 2 << 20
 """Values that are collected, and values of genes that are ranked at once, in all threads; of one gene all are."""
@@ -99,16 +102,20 @@ class ValuesByGene(Accumulator["RankSums"]):
         Which matrix of the chunk.
     """
 
+    parallel = True
+
     def __init__(self, groups: Groups, n_vars: int, rep: Representation | None = None) -> None:
         self.groups, self.n_vars, self.rep = groups, n_vars, rep or Representation()
-        self.kind = np.uint16 if len(groups) < 2**16 else np.int32
+        self.kind: Any = next((kind for kind in (np.uint8, np.uint16) if len(groups) <= np.iinfo(kind).max), np.int32)
         self.sizes = np.zeros(len(groups) + 1, dtype=np.int64)
-        self.waiting: list[tuple[sparse.csr_array, npt.NDArray[Any]]] = []
+        self.waiting: Lot = []
         self.runs: list[Run] = []
         self.scratch: Path | None = None
         self.genes: npt.NDArray[np.bool_] | None = None
         self._file: Scratch | None = None
         self._end = 0
+        self.lock, self.turning = Lock(), Lock()
+        """Held while cells are collected; and while those that were are put away, as others are collected."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out where it would write: a copy puts away in a file of its own."""
@@ -138,10 +145,19 @@ class ValuesByGene(Accumulator["RankSums"]):
         """Add the cells of one chunk."""
         codes = self.groups.codes(chunk)
         codes[codes < 0] = len(self.groups)
-        self.sizes += np.bincount(codes, minlength=len(self.sizes))
-        self.waiting.append((self.rep.csr(chunk), codes.astype(self.kind)))
-        if sum(X.nnz for X, _ in self.waiting) > MOST:
-            self._put_away()
+        sizes = np.bincount(codes, minlength=len(self.sizes))
+        cells = self.rep.csr(chunk), codes.astype(self.kind)
+        with self.lock:
+            self.sizes += sizes
+            self.waiting.append(cells)
+            if sum(X.nnz for X, _ in self.waiting) <= MOST:
+                return
+            self.turning.acquire()  # so that no third lot is collected
+            lot, self.waiting = self.waiting, []
+        try:
+            self._put_away(lot)
+        finally:
+            self.turning.release()
 
     def merge(self, other: ValuesByGene) -> None:
         """Add all that `other` has seen."""
@@ -150,7 +166,8 @@ class ValuesByGene(Accumulator["RankSums"]):
         for one in other.waiting:
             self.waiting.append(one)
             if sum(X.nnz for X, _ in self.waiting) > MOST:
-                self._put_away()
+                lot, self.waiting = self.waiting, []
+                self._put_away(lot)
 
     def keep(self, genes: npt.NDArray[np.bool_]) -> ValuesByGene:
         """Return the same as if it had only seen the genes where `genes`, shape (n_vars,), is True."""
@@ -160,27 +177,26 @@ class ValuesByGene(Accumulator["RankSums"]):
 
     def result(self) -> RankSums:
         """Return what ranks the values."""
-        last = [self._turned()] if self.waiting else []
+        last = [self._turned(self.waiting)] if self.waiting else []
         return RankSums(self.n_vars, self.sizes.copy(), [*self.runs, *last], self.genes)
 
-    def _turned(self) -> Run:
-        """Return what waits, gene by gene."""
+    def _turned(self, lot: Lot) -> Run:
+        """Return what was collected gene by gene."""
         indptr = np.zeros(self.n_vars + 1, dtype=np.int64)
-        for X, _ in self.waiting:
+        for X, _ in lot:
             kernels.count_genes(X.indices, indptr[1:])
         indptr = np.cumsum(indptr)
         values, codes = np.empty(indptr[-1], dtype=np.float32), np.empty(indptr[-1], dtype=self.kind)
         cursor = indptr[:-1].copy()
-        for X, groups in self.waiting:
+        for X, groups in lot:
             kernels.turn(X.indptr, X.indices, X.data, groups, cursor, values, codes)
         return Run(indptr.astype(np.uint32), values, codes, self.kind)
 
-    def _put_away(self) -> None:
-        """Move what waits to the file."""
-        run = self._turned()
+    def _put_away(self, lot: Lot) -> None:
+        """Write what was collected to the file."""
+        run = self._turned(lot)
         assert run.values is not None
         assert run.codes is not None
-        self.waiting = []
         if self._file is None:
             self._file = Scratch(self.scratch or temporary(), "spool= or TMPDIR")
         self._file.write(run.values, self._end)
