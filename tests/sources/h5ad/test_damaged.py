@@ -319,7 +319,7 @@ GZ, SHUFFLED, CHECKED = dict(compression="gzip"), dict(shuffle=True), dict(fletc
 LZF = dict(compression="lzf")
 EIGHT = bytes([7]) + bytes(range(8))
 """Eight bytes, packed by lzf: none of them comes again."""
-SHORT: list[tuple[dict[str, Any], bytes]] = [
+OF_ANOTHER_LENGTH: list[tuple[dict[str, Any], bytes]] = [
     ({}, bytes(8)),
     (SHUFFLED, bytes(8)),
     (CHECKED, bytes(3)),
@@ -336,8 +336,13 @@ SHORT: list[tuple[dict[str, Any], bytes]] = [
     (LZF, EIGHT[:4]),
     (LZF, bytes([0, 0, 32, 5])),
     (LZF | CHECKED, EIGHT + bytes(4)),
+    ({}, bytes(5000)),
+    ({}, bytes(100_000)),
+    (SHUFFLED, bytes(5000)),
+    (CHECKED, bytes(5000)),
+    (GZ, zlib.compress(bytes(5000))),
 ]
-"""Filters, and what is stored of a piece that has more."""
+"""Filters, and what is stored of a piece that has more, or less."""
 
 EACH = """
 import sys, headrace as hr
@@ -352,10 +357,10 @@ for path in sys.argv[1:]:
 
 
 @pytest.mark.parametrize("where", ["obs/n", "obs/text", "X/data", "obsm/pca", "uns/kept"])
-def test_a_piece_that_is_stored_with_less_than_it_has(where: str, whole: Path, tmp_path: Path) -> None:
-    """Found by mutation: HDF5 fills it up with what is in memory, or crashes."""
+def test_a_piece_that_is_stored_with_less_or_more_than_it_has(where: str, whole: Path, tmp_path: Path) -> None:
+    """Found by mutation: HDF5 fills it up with what is in memory, or writes it over what comes behind, or crashes."""
     paths = []
-    for number, (how, stored) in enumerate(SHORT):
+    for number, (how, stored) in enumerate(OF_ANOTHER_LENGTH):
         for kind in () if where == "obs/text" and "fletcher32" in how else ("good", "bad"):  # HDF5 has none of text
             path = shutil.copy(whole, tmp_path / f"{number}-{kind}.h5ad")
             with h5py.File(path, "r+") as file:

@@ -14,7 +14,7 @@ from ...errors import MemoryBudgetError, SourceError
 from ...stats import kernels
 from ...support.heaps import check_texts
 from ...support.memory import LEAST_HELD, opening_limit
-from .filters import KNOWN, PACKING, undone
+from .filters import FLETCHER32, KNOWN, PACKING, undone
 
 BEST_RATIO = 1032
 """Deflate makes no more bytes of one."""
@@ -70,9 +70,10 @@ def check_names(value: Any, where: object) -> None:
 
 
 def check_pieces(dataset: h5py.Dataset, filters: tuple[int, ...], where: object, unpacked: bool = True) -> None:
-    """Raise if a piece of a dataset (HDF5's chunk) takes more than there is, or is stored with less than it has.
+    """Raise if a piece of a dataset (HDF5's chunk) takes more than there is, or is stored with less or more than it has.
 
-    HDF5 takes what is missing from whatever is in memory there, and crashes over a checksum of less than nothing.
+    HDF5 takes what is missing from whatever is in memory there, and crashes over a checksum of less than nothing. What
+    is more it writes there, over whatever comes behind.
 
     Parameters
     ----------
@@ -89,19 +90,20 @@ def check_pieces(dataset: h5py.Dataset, filters: tuple[int, ...], where: object,
         check_held(3 * tile, f"{where} is stored in pieces of {tile / 1e6:,.0f} MB, each read whole")
     plain = int(np.prod(dataset.chunks, dtype=np.int64)) * _width(dataset)
     suspect: list[tuple[int, ...]] = []
-    short: list[int] = []
+    wrong: list[tuple[int, int]] = []
 
     def note(info: Any) -> None:
         packed = any(code in PACKING and not info.filter_mask >> k & 1 for k, code in enumerate(filters))
-        if not packed and info.size < plain:
-            short.append(info.size)
+        checksums = sum(code == FLETCHER32 and not info.filter_mask >> k & 1 for k, code in enumerate(filters))
+        if not packed and info.size != plain + 4 * checksums:
+            wrong.append((info.size, plain + 4 * checksums))
         elif packed and (unpacked or info.size * BEST_RATIO > max(4 * plain, opening_limit())):
             suspect.append(info.chunk_offset)
 
     if set(filters) <= KNOWN:  # how long a piece of the others has to be, nothing says
         dataset.id.chunk_iter(note)
-    if short:
-        raise SourceError(f"a piece of {where} has {short[0]:,} bytes, not {plain:,}: the file is damaged")
+    for size, right in wrong:
+        raise SourceError(f"a piece of {where} has {size:,} bytes, not {right:,}: the file is damaged")
     for at in suspect:
         _piece(dataset, at, filters, plain, where)
 
