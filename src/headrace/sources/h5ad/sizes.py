@@ -70,10 +70,10 @@ def check_names(value: Any, where: object) -> None:
 
 
 def check_pieces(dataset: h5py.Dataset, filters: tuple[int, ...], where: object, unpacked: bool = True) -> None:
-    """Raise if a piece of a dataset (HDF5's chunk) takes more than there is, or is stored with less or more than it has.
+    """Raise if a piece of a dataset (HDF5's chunk) takes more than there is, or has another length in the file.
 
-    HDF5 takes what is missing from whatever is in memory there, and crashes over a checksum of less than nothing. What
-    is more it writes there, over whatever comes behind.
+    HDF5 takes what is missing from whatever is in memory there, crashes over a checksum of less than nothing, and
+    writes what is too much over whatever comes behind.
 
     Parameters
     ----------
