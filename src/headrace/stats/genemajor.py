@@ -184,7 +184,7 @@ class ValuesByGene(Accumulator["RankSums"]):
         """Return what was collected gene by gene."""
         indptr = np.zeros(self.n_vars + 1, dtype=np.int64)
         for X, _ in lot:
-            kernels.count_genes(X.indices, indptr[1:])
+            kernels.count_genes(X.indices[: X.nnz], indptr[1:])
         indptr = np.cumsum(indptr)
         values, codes = np.empty(indptr[-1], dtype=np.float32), np.empty(indptr[-1], dtype=self.kind)
         cursor = indptr[:-1].copy()
