@@ -18,6 +18,7 @@ from ..errors import CountsError
 from ..protocols import Accumulator
 from ..scaling import Scaling
 from ..support.locks import Lock
+from ..support.memory import n_cores
 from . import kernels
 from .moments import as_float
 from .pairs import Pairs, Rows
@@ -204,8 +205,9 @@ class GramSums(Accumulator[Products]):
         return Products(self.n, self.totals, self.products)
 
     @staticmethod
-    def memory(genes: int, threads: int = 8) -> int:
+    def memory(genes: int) -> int:
         """Predict its bytes, and those of LAPACK; the covariances take the place of the sums."""
+        threads = min(n_cores() + -(-n_cores() // 2), 8)  # of more not all multiply at once
         return 8 * genes**2 + threads * 64 * BATCH + (16 << 20)
 
 
