@@ -40,10 +40,16 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
+import headrace as hr
+
+LOGGED = (hr.NormalizeTotal(1e4), hr.Log1p())
+COMPONENTS = (*LOGGED, hr.HighlyVariableGenes(n_top_genes=100), hr.Scale(max_value=10, store=False), hr.PCA(5))
 CASES = (
     Case("two passes over an old file", TWO_PASSES, old=OLD, small=True),
     Case("two passes, gzip", TWO_PASSES, "gzip", small=True),
     Case("one pass over an old file", ONE_PASS, old=OLD, small=True),
+    Case("components", COMPONENTS, executor=hr.Threads(2, 2), small=True),
+    Case("markers", (*LOGGED, hr.RankGenesGroups("cell_type", method="wilcoxon")), small=True),
 )
 
 
