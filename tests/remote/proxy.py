@@ -269,15 +269,15 @@ class Proxy:
             writer.transport.abort()
 
     async def _send(self, writer: asyncio.StreamWriter, data: bytes) -> None:
-        """Send a part of an answer when the line has carried it, and count it then."""
+        """Send a part of an answer when the line has carried it, and count it then: before anybody has it."""
         if self.rate is not None:
             now = time.monotonic()
             self._free = max(self._free, now - 0.01) + len(data) / self.rate
             if self._free > now:
                 await asyncio.sleep(self._free - now)
+        self.bytes += len(data)
         writer.write(data)
         await writer.drain()
-        self.bytes += len(data)
 
 
 def _s3_error(fault: str, empty: bool) -> bytes:
