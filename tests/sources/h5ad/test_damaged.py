@@ -315,6 +315,23 @@ def test_types_of_texts_that_are_something_else(at: int, value: int, whole: Path
     assert int(most) < 1_000_000, "kB"
 
 
+@pytest.mark.parametrize("of", ["obs/kind", "obs", "obs/kind/categories", "/"])
+@pytest.mark.parametrize("name", ["codes", "categories"])
+def test_codes_and_categories_that_are_a_circle(name: str, of: str, whole: Path, tmp_path: Path) -> None:
+    """Found by mutation: codes that are the column itself, or what it is in, for ever."""
+    path = Path(shutil.copy(whole, tmp_path / "x.h5ad"))
+    with h5py.File(path, "r+") as file:
+        target = file[of]
+        assert file["obs/kind"].attrs["encoding-type"] == "categorical"
+        del file[f"obs/kind/{name}"]
+        if of != f"obs/kind/{name}":
+            file[f"obs/kind/{name}"] = target
+        for other in ("obs", "/"):
+            file[other].attrs["encoding-type"] = "categorical"
+    with pytest.raises(hr.SourceError, match="kind"):
+        hr.open_h5ad(path).spec  # noqa: B018 # reads the columns
+
+
 GZ, SHUFFLED, CHECKED = dict(compression="gzip"), dict(shuffle=True), dict(fletcher32=True)
 LZF = dict(compression="lzf")
 EIGHT = bytes([7]) + bytes(range(8))

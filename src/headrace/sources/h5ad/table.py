@@ -169,8 +169,7 @@ class Table:
             found = values.value_counts()
             found.index = found.index.astype(object)
             total = total.add(found, fill_value=0)
-        total = total[total > 0].sort_values(ascending=False, kind="stable")
-        return {str(value): int(n) for value, n in total.items()}
+        return {str(value): int(n) for value, n in total[total > 0].sort_values(ascending=False, kind="stable").items()}
 
     def name(self, row: int) -> str:
         """Return the name of a row."""
@@ -198,7 +197,7 @@ class Table:
             old = attribute(element, "categories")
             return column if old is None else self._categorical(column, self._categories(old, where), where)
         if encoding == "categorical":
-            codes = self._column(f"{key}/codes", f"{what}/codes")
+            codes = self._plain(member(element, "codes"), f"{what}/codes of {self.where}")  # they may be a circle
             return self._categorical(codes, self._values(member(element, "categories"), where, element), where)
         if encoding.startswith("nullable-"):
             return self._nullable(element, encoding, where)
@@ -207,7 +206,8 @@ class Table:
     def _plain(self, dataset: Any, where: str) -> Column:
         """Return a column of numbers, booleans or text."""
         if not isinstance(dataset, h5py.Dataset):
-            raise SourceError(f"{where} is a group where values should be; the file is broken")
+            found = "not there" if dataset is None else "a group where values should be"
+            raise SourceError(f"{where} is {found}; the file is broken")
         rows = Rows(dataset)
         if dataset.ndim != 1:
             raise SourceError(f"{where} has {dataset.ndim} dimensions, not one; drop it, or move it to obsm or varm")
