@@ -128,7 +128,7 @@ def test_all_genes_are_written_and_read(tmp_path: Path) -> None:
 
 
 def test_sparse_and_dense_products_are_the_same_numbers() -> None:
-    """The three loops, on values of any density: all genes dense, some (70 of 150 here), none."""
+    """The three loops, on values of any density: all genes dense, those that half of the cells have, none."""
     rng = np.random.default_rng(1)
     n, genes = 701, 150
     X = rng.normal(size=(n, genes)) * (rng.random((n, genes)) < rng.random(genes))

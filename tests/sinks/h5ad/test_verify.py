@@ -296,6 +296,32 @@ def test_it_finds_a_changed_entry_of_a_table(column: str, row: int, before: bool
     )
 
 
+@pytest.mark.parametrize("shape", [(0,), (), (2, 3)])
+def test_a_table_of_any_shape_is_as_it_was_written(shape: tuple[int, ...], tmp_path: Path) -> None:
+    table = np.zeros(shape, dtype=[("text", "U3"), ("n", "i4")])
+    hr.Plan(ArraySource(np.eye(50, 20), held().obs, held().var, uns={"table": table})).write_h5ad(tmp_path / "x.h5ad")
+    assert hr.verify_h5ad(tmp_path / "x.h5ad").problems == ()
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (np.array([("a",), (None,)], dtype=[("x", object)]), r"uns\['table'\] has None in column 'x'"),
+        (np.array([(1,)], dtype=[("x", object)]), "has 1 in column 'x'"),
+        (np.array([(("q", 1),)], dtype=[("x", [("u", "U3"), ("n", "i4")])]), "is a table of"),
+        (np.zeros(1, dtype=[("x", "M8[s]")]), "is a table of"),
+    ],
+    ids=["missing", "numbers as objects", "a table within", "times"],
+)
+def test_tables_that_no_file_holds_are_refused_before_the_run(table: Any, said: str, tmp_path: Path) -> None:
+    plan = hr.Plan(ArraySource(np.eye(50, 20), held().obs, held().var, uns={"table": table}))
+    events: list[Any] = []
+    with pytest.raises(hr.OutputError, match=said):
+        plan.write_h5ad(tmp_path / "x.h5ad", on_event=events.append)
+    assert not events
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_dense_matrix(tmp_path: Path) -> None:
     path = tmp_path / "x.h5ad"
     hr.Plan(held(), [hr.NormalizeTotal(10), hr.Log1p(), hr.Scale()]).write_h5ad(path)

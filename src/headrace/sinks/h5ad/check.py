@@ -11,7 +11,7 @@ import pandas as pd
 from ...chunk import StreamSpec
 from ...errors import OutputError
 from ...support.columns import is_masked
-from .elements import check_columns
+from .elements import check_table
 from .frames import index_name
 
 
@@ -122,7 +122,7 @@ def _check_keys(entries: Mapping[Any, Any], where: str) -> None:
         if isinstance(value, Mapping):
             _check_keys(value, f"{where}[{key!r}]")
         elif isinstance(value, np.ndarray) and value.dtype.names:
-            check_columns(f"{where}[{key!r}]", value.dtype)
+            check_table(f"{where}[{key!r}]", value)
 
 
 def _check_name(name: Any, what: str) -> None:

@@ -149,8 +149,9 @@ def digests(file: h5py.File, marks: Mapping[str, int] | None = None, tables: boo
                     mark = text_checksum(entry.asstr()[start : start + BLOCK], mark)
             text = zlib.crc32(f"{name} {mark}".encode(), text)
         elif entry.dtype.kind == "V" and tables:  # their texts are elsewhere in the file
+            records = records or 0  # also of a table without rows
             for start in range(0, len(entry), BLOCK):
-                records = _record_checksum(entry[start : start + BLOCK], records or 0)
+                records = _record_checksum(entry[start : start + BLOCK], records)
         elif entry.dtype.kind == "V":
             text = zlib.crc32(f"{name} {entry[()].tolist()}".encode(), text)
         elif not entry.fletcher32 and name not in matrices:

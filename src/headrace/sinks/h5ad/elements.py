@@ -48,13 +48,28 @@ def write_element(group: h5py.Group, key: str, value: Any) -> None:
     elif type(value) is np.ndarray and value.dtype.kind in "biuf" and value.ndim:
         _encode(group.create_dataset(key, data=value), "array", "0.2.0")
     elif isinstance(value, np.ndarray) and value.dtype.names:
-        check_columns(f"{group.name[1:]}/{key}", value.dtype)
+        check_table(f"{group.name[1:]}/{key}", value)
         stored = group.create_dataset(key, data=value.astype(_stored_type(value.dtype)))
         _encode(stored, "rec-array", "0.2.0")
     else:
         from anndata.io import write_elem
 
         write_elem(group, key, value)
+
+
+def check_table(what: str, table: np.ndarray[Any, Any]) -> None:
+    """Raise `OutputError` if a structured array cannot be stored: its columns hold numbers and text."""
+    remedy = "columns of tables are numbers or text; convert it, or leave the table out"
+    try:
+        h5py.h5t.py_create(np.dtype(_stored_type(table.dtype)), logical=True)
+    except TypeError as error:
+        raise OutputError(f"{what} is a table of {table.dtype}: {error}; {remedy}") from error
+    for name in table.dtype.names or ():
+        if table.dtype[name].kind == "O":
+            other = next((value for value in table[name].ravel() if not isinstance(value, str)), "")
+            if not isinstance(other, str):
+                raise OutputError(f"{what} has {other!r} in column {name!r}: {remedy}")
+    check_columns(what, table.dtype)
 
 
 def check_columns(what: str, dtype: np.dtype[Any]) -> None:

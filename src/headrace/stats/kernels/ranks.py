@@ -13,7 +13,7 @@ _FEW = 200
 
 _SIGN = np.uint32(1 << 31)
 _ZERO = np.uint64(1 << 31)
-"""What `_keys` makes of 0."""
+"""What `_sorted` makes of 0, above the group."""
 
 
 @compiled
